@@ -1,0 +1,15 @@
+use std::time::Duration;
+
+/// One decoded picture of a camera or a recording.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Counts the frames that the source has given, skipped ones included.
+    pub number: u64,
+    /// 8-bit RGB.
+    pub image: image::RgbImage,
+    /// When the frame was taken or read.
+    pub time: jiff::Timestamp,
+    /// Place on the source's own time line; never goes back. A camera's is a monotonic clock; a
+    /// recording's is frame number / fps, so that intervals mean the same at any speed.
+    pub media: Duration,
+}

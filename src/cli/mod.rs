@@ -1,0 +1,118 @@
+//! The command line: one file per verb; each gives data on stdout, messages on stderr and an exit code.
+
+mod bench;
+mod check;
+mod enroll;
+mod evaluate;
+mod failure;
+mod forget;
+mod identify;
+mod key;
+mod listen;
+mod model;
+mod people;
+mod run;
+mod shell;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Located};
+use crate::system;
+pub use failure::Failure;
+
+/// Knows the faces of a household or a site and tells of them in signed facts.
+#[derive(Debug, Parser)]
+#[command(name = "familiar", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options that every verb takes.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// Configuration file [default: $CONFIGURATION_DIRECTORY/familiar.toml, else /etc/familiar/familiar.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more (twice: much more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Global {
+    /// The configuration; an error if there is none.
+    pub fn located(&self) -> Result<Located, Failure> {
+        Ok(config::find(self.config.as_deref())?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon
+    Run(run::Args),
+    /// Check the configuration, the models, the camera, the broker and the machine
+    Check(check::Args),
+    /// Add a person from pictures or from the camera
+    Enroll(enroll::Args),
+    /// List, show, rename people
+    People(people::Args),
+    /// Erase a person
+    Forget(forget::Args),
+    /// Say who is on these pictures
+    Identify(identify::Args),
+    /// Subscribe, verify every message, print
+    Listen(listen::Args),
+    /// Verify signed messages, one JSON per line
+    Verify(verify::Args),
+    /// Measure accuracy on your own pictures
+    Evaluate(evaluate::Args),
+    /// Verify, sign and list model bundles
+    Model(model::Args),
+    /// The device's key
+    Key(key::Args),
+    /// Measure speed and memory on this device
+    Bench(bench::Args),
+    /// Print a completion script for a shell
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page
+    Man(shell::ManArgs),
+}
+
+/// Parses the arguments, runs the verb and gives its exit code.
+pub fn main() -> ExitCode {
+    let Cli { global, verb } = Cli::parse(); // ends with 2 on a usage error
+    system::log::start(global.verbose, !matches!(verb, Verb::Run(_) | Verb::Listen(_)));
+    let outcome = match verb {
+        Verb::Run(args) => run::run(&global, args),
+        Verb::Check(args) => check::run(&global, args),
+        Verb::Enroll(args) => enroll::run(&global, args),
+        Verb::People(args) => people::run(&global, args),
+        Verb::Forget(args) => forget::run(&global, args),
+        Verb::Identify(args) => identify::run(&global, args),
+        Verb::Listen(args) => listen::run(&global, args),
+        Verb::Verify(args) => verify::run(&global, args),
+        Verb::Evaluate(args) => evaluate::run(&global, args),
+        Verb::Model(args) => model::run(&global, args),
+        Verb::Key(args) => key::run(&global, args),
+        Verb::Bench(args) => bench::run(&global, args),
+        Verb::Completions(args) => shell::completions(args),
+        Verb::Man(args) => shell::man(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // One line, whatever a file name or a library put into it.
+            eprintln!("familiar: {}", failure.to_string().replace('\n', " "));
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Finding and reading the configuration file, and the small parsers of its values.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::{Config, ConfigError, Span};
+
+/// A configuration and where it lay; its neighbours are `trust.d`, `root.json` and `operators.jwks`.
+#[derive(Debug, Clone)]
+pub struct Located {
+    pub config: Config,
+    pub path: PathBuf,
+}
+
+impl Located {
+    /// The folder of the configuration file.
+    pub fn directory(&self) -> &Path {
+        match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+}
+
+/// Reads the configuration from `--config`, else `$CONFIGURATION_DIRECTORY/familiar.toml`, else
+/// `/etc/familiar/familiar.toml`.
+pub fn find(given: Option<&Path>) -> Result<Located, ConfigError> {
+    if let Some(path) = given {
+        return read(path);
+    }
+    let from_systemd = std::env::var_os("CONFIGURATION_DIRECTORY")
+        .map(|directory| PathBuf::from(directory).join("familiar.toml"));
+    let looked: Vec<PathBuf> =
+        from_systemd.into_iter().chain([PathBuf::from("/etc/familiar/familiar.toml")]).collect();
+    match looked.iter().find(|path| path.exists()) {
+        Some(path) => read(path),
+        None => Err(ConfigError::Missing { looked }),
+    }
+}
+
+fn read(path: &Path) -> Result<Located, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let config = parse(path, &text)?;
+    Ok(Located { config, path: path.to_owned() })
+}
+
+fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| {
+            text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
+        });
+        let path = path.to_owned();
+        match unknown_key(error.message()) {
+            Some((key, nearest)) => ConfigError::UnknownKey { path, line, key, nearest },
+            None => ConfigError::Invalid { path, line, message: error.message().to_owned() },
+        }
+    })
+}
+
+/// Takes serde's "unknown field `a`, expected one of `b`, `c`" apart; serde offers no structured form.
+fn unknown_key(message: &str) -> Option<(String, Option<String>)> {
+    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let key = names.next()?.to_owned();
+    let nearest = names
+        .max_by(|a, b| strsim::jaro_winkler(&key, a).total_cmp(&strsim::jaro_winkler(&key, b)))
+        .map(str::to_owned);
+    Some((key, nearest))
+}
+
+pub(super) fn probability<'de, D: Deserializer<'de>>(de: D) -> Result<f64, D::Error> {
+    let rate = f64::deserialize(de)?;
+    if rate > 0.0 && rate < 1.0 {
+        Ok(rate)
+    } else {
+        Err(D::Error::custom(format!("{rate} is not a rate between 0 and 1")))
+    }
+}
+
+pub(super) fn looks<'de, D: Deserializer<'de>>(de: D) -> Result<usize, D::Error> {
+    let looks = usize::deserialize(de)?;
+    if (1..=16).contains(&looks) {
+        Ok(looks)
+    } else {
+        Err(D::Error::custom(format!("{looks} looks are not within 1 to 16")))
+    }
+}
+
+pub(super) fn prefix() -> String {
+    "familiar".to_owned()
+}
+
+pub(super) fn discovery_prefix() -> String {
+    "homeassistant".to_owned()
+}
+
+pub(super) fn update_interval() -> Span {
+    Span::from_secs(6 * 3600)
+}

@@ -1,0 +1,222 @@
+//! The configuration file: one TOML document, parsed once into types that hold only sensible values.
+
+mod duration;
+mod error;
+mod load;
+
+pub use duration::Span;
+pub use error::ConfigError;
+pub use load::{Located, find};
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The whole configuration. Unknown keys are errors (see [`ConfigError`]).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Topic level and Home Assistant object id.
+    pub device: DeviceName,
+    #[serde(default)]
+    pub camera: Camera,
+    #[serde(default)]
+    pub models: Models,
+    #[serde(default)]
+    pub recognition: Recognition,
+    #[serde(default)]
+    pub liveness: Liveness,
+    #[serde(default)]
+    pub events: Events,
+    /// Absent: events stay in the local outbox.
+    pub mqtt: Option<Mqtt>,
+    #[serde(default)]
+    pub commands: Commands,
+    pub update: Option<Update>,
+}
+
+/// A device's name: `[a-z0-9_-]{1,64}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct DeviceName(String);
+
+impl DeviceName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let allowed =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
+            Ok(Self(name))
+        } else {
+            Err(format!("device name {name:?} is not 1 to 64 of a-z, 0-9, _ and -"))
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Camera {
+    pub source: CameraSource,
+    /// Wishes; the camera's nearest offer is taken.
+    pub width: u32,
+    pub height: u32,
+    pub fps: f64,
+    /// Replay only: begin again at the end.
+    #[serde(rename = "loop")]
+    pub repeat: bool,
+    /// Replay only.
+    pub speed: Speed,
+}
+
+impl Default for Camera {
+    fn default() -> Self {
+        Self {
+            source: CameraSource::Device(PathBuf::from("/dev/video0")),
+            width: 640,
+            height: 480,
+            fps: 15.0,
+            repeat: false,
+            speed: Speed::Pace,
+        }
+    }
+}
+
+/// Where frames come from: a V4L2 device, or `replay:` a directory of JPEG files or an `.mjpeg` file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub enum CameraSource {
+    Device(PathBuf),
+    Replay(PathBuf),
+}
+
+impl From<String> for CameraSource {
+    fn from(source: String) -> Self {
+        match source.strip_prefix("replay:") {
+            Some(path) => Self::Replay(PathBuf::from(path)),
+            None => Self::Device(PathBuf::from(source)),
+        }
+    }
+}
+
+/// The pace of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Speed {
+    /// As `fps` says; a slow pipeline loses frames, as with a camera.
+    Pace,
+    /// As fast as the pipeline takes them; no frame is lost.
+    Max,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Models {
+    pub bundle: PathBuf,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self { bundle: PathBuf::from("/usr/share/familiar/models/facenet") }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recognition {
+    /// Probability that two different people's looks are taken for one person, 0 < rate < 1.
+    #[serde(deserialize_with = "load::probability")]
+    pub false_match_rate: f64,
+    /// Looks that must agree before a person is named, 1 to 16.
+    #[serde(deserialize_with = "load::looks")]
+    pub frames: usize,
+}
+
+impl Default for Recognition {
+    fn default() -> Self {
+        Self { false_match_rate: 1e-4, frames: 3 }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Liveness {
+    pub mode: LivenessMode,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LivenessMode {
+    #[default]
+    Auto,
+    Enforce,
+    Report,
+    Off,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    /// Also tell of strangers.
+    pub unknown: bool,
+    /// A person unseen for this long has departed.
+    pub departed_after: Span,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { unknown: false, departed_after: Span::from_secs(30) }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mqtt {
+    /// `mqtts://host[:port]`, or `mqtt://` (loopback, unless `allow_plaintext`).
+    pub url: String,
+    #[serde(default)]
+    pub allow_plaintext: bool,
+    pub username: Option<String>,
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    #[serde(default = "load::prefix")]
+    pub prefix: String,
+    #[serde(default = "load::discovery_prefix")]
+    pub discovery_prefix: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Commands {
+    pub unsigned: Vec<UnsignedCommand>,
+}
+
+/// Commands that the broker's own access rules may protect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnsignedCommand {
+    Pause,
+    Resume,
+    Update,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    pub repository: String,
+    #[serde(default = "load::update_interval")]
+    pub interval: Span,
+}

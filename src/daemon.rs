@@ -1,0 +1,1 @@
+//! `familiar run`: joins the parts along the path of the data.

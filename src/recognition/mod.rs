@@ -1,0 +1,5 @@
+//! Whose face it is: embeddings, the gallery of enrolled people, matching and consensus.
+
+mod embedding;
+
+pub use embedding::Embedding;

@@ -1,0 +1,7 @@
+//! The machine: where state lies, secrets, the clock, the journal, readiness.
+
+pub mod clock;
+pub mod log;
+pub mod notify;
+pub mod secret;
+pub mod state;

@@ -1,0 +1,45 @@
+//! The state directory: `$STATE_DIRECTORY`, else `/var/lib/familiar`.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The folder that keeps keys, gallery and outbox.
+#[derive(Debug, Clone)]
+pub struct StateDirectory(PathBuf);
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make the state directory {}: {source}; set STATE_DIRECTORY to a folder this user may write", .path.display())]
+pub struct StateError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl StateDirectory {
+    /// Finds the directory and makes it with mode 0700 if it is missing.
+    pub fn open() -> Result<Self, StateError> {
+        // systemd separates several by colons; the first is ours.
+        let path = match std::env::var("STATE_DIRECTORY") {
+            Ok(value) if !value.is_empty() => {
+                PathBuf::from(value.split(':').next().unwrap_or_default())
+            }
+            _ => PathBuf::from("/var/lib/familiar"),
+        };
+        Self::at(path)
+    }
+
+    /// The same for a given path.
+    pub fn at(path: PathBuf) -> Result<Self, StateError> {
+        match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(StateError { path, source }),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}

@@ -1,0 +1,1 @@
+//! Behaviour through what the outside sees: the binary, its files and its messages.
