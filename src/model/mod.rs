@@ -1,3 +1,12 @@
 //! The models: trust (who signed them, are these the signed bytes) and running them in tract.
 
 pub mod manifest;
+
+/// Which bundle a decision rests on, as events tell it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ModelIdentity {
+    pub name: String,
+    pub version: String,
+    /// OMS root digest, `sha256:…`
+    pub digest: String,
+}
