@@ -1,6 +1,17 @@
 //! The models: trust (who signed them, are these the signed bytes) and running them in tract.
 
+pub mod anchors;
+pub mod bundle;
+pub mod digest;
+mod directory;
+mod dsse;
 pub mod manifest;
+mod public_key;
+mod signature;
+mod statement;
+
+pub use anchors::{AnchorError, TrustAnchors};
+pub use bundle::{BundleError, VerifiedBundle, VerifiedModel};
 
 /// Which bundle a decision rests on, as events tell it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
