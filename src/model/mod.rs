@@ -5,13 +5,17 @@ pub mod bundle;
 pub mod digest;
 mod directory;
 mod dsse;
+mod excerpt;
 pub mod manifest;
 mod public_key;
+mod sign;
 mod signature;
 mod statement;
 
-pub use anchors::{AnchorError, TrustAnchors};
-pub use bundle::{BundleError, VerifiedBundle, VerifiedModel};
+pub use anchors::{Anchor, AnchorError, TrustAnchors};
+
+pub use bundle::{BundleError, VerifiedBundle, VerifiedFiles, VerifiedModel};
+pub use sign::{SignError, SigningKey, sign};
 
 /// Which bundle a decision rests on, as events tell it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::anchors::{Anchor, TrustAnchors};
 use super::digest::Sha256;
 use super::dsse::{Envelope, EnvelopeError, pre_authentication_encoding};
+use super::excerpt::excerpt;
 
 /// Name of the signature file in a bundle.
 pub const SIGNATURE_FILE: &str = "model.sig";
@@ -54,9 +55,9 @@ pub enum SignatureError {
     MediaType(String),
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
-    #[error("no trusted key made its signature ({tried}); it says it is by the key {hint}")]
+    #[error("not signed by a trusted key ({tried}); it says it is by the key {hint:?}")]
     Stranger { tried: String, hint: String },
-    #[error("it says it is by the key {hint}, but is by {signer}")]
+    #[error("it says it is by the key {hint:?}, but it is by {signer}")]
     FalseHint { hint: String, signer: String },
 }
 
@@ -68,9 +69,9 @@ pub fn verify(text: &[u8], anchors: &TrustAnchors) -> Result<VerifiedPayload, Si
         return Err(SignatureError::Malformed("it has carriage returns".to_owned()));
     }
     let bundle: SigstoreBundle = serde_json::from_slice(text)
-        .map_err(|error| SignatureError::Malformed(error.to_string()))?;
+        .map_err(|error| SignatureError::Malformed(excerpt(&error.to_string())))?;
     if bundle.media_type != MEDIA_TYPE {
-        return Err(SignatureError::MediaType(bundle.media_type));
+        return Err(SignatureError::MediaType(excerpt(&bundle.media_type)));
     }
     let hint = bundle.verification_material.public_key.hint;
     let (payload, signature) = bundle.dsse_envelope.open()?;
@@ -79,10 +80,10 @@ pub fn verify(text: &[u8], anchors: &TrustAnchors) -> Result<VerifiedPayload, Si
     match signer {
         None => Err(SignatureError::Stranger {
             tried: anchors.iter().map(Anchor::name).collect::<Vec<_>>().join(", "),
-            hint,
+            hint: excerpt(&hint),
         }),
         Some(anchor) if anchor.key.hint().to_string() != hint => {
-            Err(SignatureError::FalseHint { hint, signer: anchor.name() })
+            Err(SignatureError::FalseHint { hint: excerpt(&hint), signer: anchor.name() })
         }
         Some(anchor) => Ok(VerifiedPayload { bytes: payload, signer: anchor.clone() }),
     }

@@ -1,5 +1,6 @@
 //! From bytes to a manifest in which every figure makes sense.
 
+use super::super::excerpt::excerpt;
 use super::{Calibration, Crop, Input, Manifest};
 
 /// Longest side of a network's input, in pixels.
@@ -32,7 +33,7 @@ impl Manifest {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             ManifestError::Toml {
                 line: before.matches('\n').count() + 1,
-                message: error.message().to_owned(),
+                message: excerpt(error.message()),
             }
         })?;
         manifest.check()?;
