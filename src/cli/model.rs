@@ -51,8 +51,8 @@ struct SignArgs {
     /// ECDSA key on P-256 or P-384: PEM, PKCS#8 or SEC1, mode 0600
     #[arg(long, value_name = "KEY.pem")]
     key: PathBuf,
-    /// The signature ends at this RFC 3339 time [default: it does not end]
-    #[arg(long, value_name = "TIME")]
+    /// The signature ends then: a day (YYYY-MM-DD, from 0:00 UTC) or an RFC 3339 time [default: never]
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
     expires: Option<Timestamp>,
 }
 
@@ -65,6 +65,13 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         Verb::Rollback => Err(not_yet("rollback")),
         Verb::Update => Err(not_yet("update")),
     }
+}
+
+fn parse_date(text: &str) -> Result<Timestamp, String> {
+    let day = || format!("{text}T00:00:00Z").parse();
+    text.parse()
+        .or_else(|_| day())
+        .map_err(|_| "neither YYYY-MM-DD nor an RFC 3339 time".to_owned())
 }
 
 fn not_yet(verb: &str) -> Failure {
