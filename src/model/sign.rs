@@ -161,7 +161,7 @@ fn parse_key(pem: &[u8]) -> Result<(EcdsaKeyPair, PublicKey), &'static str> {
         "EC PRIVATE KEY" => {
             let key: EcPrivateKey<'_> =
                 document.decode_msg().map_err(|_| "its EC PRIVATE KEY is not SEC1")?;
-            let oid = key.parameters.clone().and_then(sec1::EcParameters::named_curve);
+            let oid = key.parameters.and_then(sec1::EcParameters::named_curve);
             key_pair(oid.and_then(Curve::of).ok_or(not_ecdsa)?, &key)
         }
         "ENCRYPTED PRIVATE KEY" => Err("it is encrypted; decrypt it first (openssl pkey)"),

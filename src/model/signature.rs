@@ -114,3 +114,50 @@ impl VerifiedPayload {
         &self.signer
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use ring::rand::SystemRandom;
+    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use serde_json::Value;
+
+    use super::super::public_key::{Curve, PublicKey};
+    use super::*;
+
+    /// A signature over "{}", and the anchor it is verified with.
+    fn signed() -> (Value, TrustAnchors) {
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap();
+        let key = PublicKey::from_point(Curve::P256, pair.public_key().as_ref()).unwrap();
+        let raw = pair.sign(&random, &pre_authentication_encoding(b"{}")).unwrap();
+        let text = compose(b"{}", raw.as_ref(), key.hint()).unwrap();
+        let anchors = TrustAnchors::new(vec![Anchor { file: "a.pub".into(), key }]).unwrap();
+        (serde_json::from_slice(&text).unwrap(), anchors)
+    }
+
+    /// Whatever its layout, every bit of the file counts.
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let (signature, anchors) = signed();
+        let spread = serde_json::to_string_pretty(&signature).unwrap();
+        for text in [signature.to_string(), spread.replace("  ", "\t"), spread + "\n"] {
+            verify(text.as_bytes(), &anchors).unwrap();
+            for bit in 0..text.len() * 8 {
+                let mut flipped = text.clone().into_bytes();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(verify(&flipped, &anchors).is_err(), "bit {bit} of\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn key_named_twice() {
+        let (signature, anchors) = signed();
+        let text = signature.to_string();
+        let twice = text.replacen("\"hint\":", "\"hint\":\"\",\"hint\":", 1);
+        assert!(matches!(verify(twice.as_bytes(), &anchors), Err(SignatureError::Malformed(_))));
+    }
+}

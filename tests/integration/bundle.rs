@@ -416,7 +416,7 @@ fn resources(change: impl Fn(&mut Vec<Value>), why: &str) {
     let bundle = TestBundle::new();
     let mut resources = bundle.statement()["predicate"]["resources"].as_array().unwrap().clone();
     change(&mut resources);
-    bundle.sign_statement(&statement(resources));
+    bundle.sign_statement(&statement(&resources));
     refused(&bundle, "model.sig", why);
 }
 

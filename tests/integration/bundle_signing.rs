@@ -84,7 +84,8 @@ fn key_that_others_can_read() {
 
 #[test]
 fn refuses_to_sign_what_would_not_verify() {
-    let attempts: [(&str, fn(&TestBundle)); 5] = [
+    type Spoil = fn(&TestBundle);
+    let attempts: [(&str, Spoil); 5] = [
         ("bundle.toml", |b| b.write("bundle.toml", MANIFEST.replace("= 1\n", "= 9\n").as_bytes())),
         ("detector.onnx", |b| std::fs::remove_file(b.file("detector.onnx")).unwrap()),
         ("link", |b| std::os::unix::fs::symlink("CARD.md", b.file("link")).unwrap()),

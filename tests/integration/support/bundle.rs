@@ -173,7 +173,7 @@ impl TestBundle {
                 json!({ "name": name, "algorithm": "sha256", "digest": digest })
             })
             .collect();
-        statement(resources)
+        statement(&resources)
     }
 
     /// Signs the files that lie there.
@@ -218,7 +218,7 @@ pub fn envelope(key: &TestKey, payload: &[u8]) -> Value {
 }
 
 /// A statement over resources in the given order, with the root digest that belongs to them.
-pub fn statement(resources: Vec<Value>) -> Value {
+pub fn statement(resources: &[Value]) -> Value {
     let raw: Vec<u8> =
         resources.iter().flat_map(|entry| unhex(entry["digest"].as_str().unwrap())).collect();
     json!({
@@ -238,7 +238,11 @@ pub fn statement(resources: Vec<Value>) -> Value {
 }
 
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|c| char::from(b"0123456789abcdef"[usize::from(c)]))
+        .collect()
 }
 
 fn unhex(text: &str) -> Vec<u8> {
