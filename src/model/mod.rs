@@ -1,6 +1,10 @@
 //! The models: trust (who signed them, are these the signed bytes) and running them in tract.
 
+pub mod engine;
 pub mod manifest;
+pub mod network;
+mod selftest;
+mod weights;
 
 /// Which bundle a decision rests on, as events tell it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
