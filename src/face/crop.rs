@@ -7,7 +7,13 @@ use super::{BoundingBox, DetectedFace, Point};
 use crate::model::manifest::Crop;
 
 /// The face as a picture of `width` x `height`.
-pub fn crop(frame: &RgbImage, face: &DetectedFace, kind: &Crop, width: u32, height: u32) -> RgbImage {
+pub fn crop(
+    frame: &RgbImage,
+    face: &DetectedFace,
+    kind: &Crop,
+    width: u32,
+    height: u32,
+) -> RgbImage {
     match kind {
         Crop::Box { margin } => {
             let BoundingBox { x, y, width: w, height: h } = face.bounds;
@@ -25,8 +31,8 @@ pub fn crop(frame: &RgbImage, face: &DetectedFace, kind: &Crop, width: u32, heig
             square(frame, face.bounds.center(), side, width, height)
         }
         Crop::FivePoint { template } => {
-            let targets = template
-                .map(|[x, y]| Point { x: x * width as f32, y: y * height as f32 });
+            let targets =
+                template.map(|[x, y]| Point { x: x * width as f32, y: y * height as f32 });
             match Similarity::fit(&targets, &face.landmarks) {
                 Some(to_frame) => warp(frame, &to_frame, width, height),
                 // Landmarks that all lie on one spot tell no size; the box does.
@@ -152,7 +158,8 @@ fn bilinear(picture: &RgbImage, x: f32, y: f32) -> Rgb<u8> {
     let (right, bottom) = ((left + 1).min(last_x), (top + 1).min(last_y));
     let (fx, fy) = (x - left as f32, y - top as f32);
     let corner = |x, y| picture.get_pixel(x, y).0;
-    let corners = [corner(left, top), corner(right, top), corner(left, bottom), corner(right, bottom)];
+    let corners =
+        [corner(left, top), corner(right, top), corner(left, bottom), corner(right, bottom)];
     Rgb(std::array::from_fn(|channel| {
         let [a, b, c, d] = corners.map(|pixel| f32::from(pixel[channel]));
         let upper = a + (b - a) * fx;
@@ -179,7 +186,13 @@ mod tests {
 
     #[test]
     fn box_with_margin_takes_the_box_and_half_the_margin_on_each_side() {
-        let cut = crop(&ramp(200, 200), &face(50.0, 60.0, 40.0, 20.0), &Crop::Box { margin: 0.5 }, 60, 30);
+        let cut = crop(
+            &ramp(200, 200),
+            &face(50.0, 60.0, 40.0, 20.0),
+            &Crop::Box { margin: 0.5 },
+            60,
+            30,
+        );
         // 40 + 20 wide from 40, 20 + 10 high from 55: no scaling, so pixels are copied.
         assert_eq!(cut.get_pixel(0, 0).0, [40, 55, 0]);
         assert_eq!(cut.get_pixel(59, 29).0, [99, 84, 0]);
@@ -187,7 +200,13 @@ mod tests {
 
     #[test]
     fn box_is_clamped_to_the_frame() {
-        let cut = crop(&ramp(100, 100), &face(-20.0, 90.0, 40.0, 40.0), &Crop::Box { margin: 0.0 }, 20, 10);
+        let cut = crop(
+            &ramp(100, 100),
+            &face(-20.0, 90.0, 40.0, 40.0),
+            &Crop::Box { margin: 0.0 },
+            20,
+            10,
+        );
         assert_eq!(cut.get_pixel(0, 0).0, [0, 90, 0]);
         assert_eq!(cut.get_pixel(19, 9).0, [19, 99, 0]);
     }
@@ -203,7 +222,9 @@ mod tests {
             for kind in [
                 Crop::Box { margin: 0.3 },
                 Crop::Square { scale: 1.2 },
-                Crop::FivePoint { template: [[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]] },
+                Crop::FivePoint {
+                    template: [[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]],
+                },
             ] {
                 assert_eq!(crop(&ramp(100, 100), &bounds, &kind, 16, 16).dimensions(), (16, 16));
             }
@@ -212,7 +233,13 @@ mod tests {
 
     #[test]
     fn square_repeats_the_edge() {
-        let cut = crop(&ramp(100, 100), &face(0.0, 40.0, 10.0, 20.0), &Crop::Square { scale: 1.0 }, 20, 20);
+        let cut = crop(
+            &ramp(100, 100),
+            &face(0.0, 40.0, 10.0, 20.0),
+            &Crop::Square { scale: 1.0 },
+            20,
+            20,
+        );
         // Centre (5, 50), side 20: from (-5, 40).
         assert_eq!(cut.get_pixel(0, 0).0, [0, 40, 0]);
         assert_eq!(cut.get_pixel(5, 0).0, [0, 40, 0]);
@@ -259,11 +286,14 @@ mod tests {
 
     #[test]
     fn shrinking_averages() {
-        let checker = RgbImage::from_fn(640, 640, |x, y| Rgb([if (x + y) % 2 == 0 { 255 } else { 0 }; 3]));
+        let checker =
+            RgbImage::from_fn(640, 640, |x, y| Rgb([if (x + y) % 2 == 0 { 255 } else { 0 }; 3]));
         for kind in [
             Crop::Box { margin: 0.0 },
             Crop::Square { scale: 1.0 },
-            Crop::FivePoint { template: [[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]] },
+            Crop::FivePoint {
+                template: [[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]],
+            },
         ] {
             let cut = crop(&checker, &face(0.0, 0.0, 640.0, 640.0), &kind, 80, 80);
             let value = cut.get_pixel(40, 40).0[0];

@@ -16,10 +16,7 @@ pub struct LivenessNetwork {
 }
 
 impl LivenessNetwork {
-    pub fn load(
-        model: VerifiedModel,
-        manifest: &manifest::Liveness,
-    ) -> Result<Self, NetworkError> {
+    pub fn load(model: VerifiedModel, manifest: &manifest::Liveness) -> Result<Self, NetworkError> {
         Ok(Self {
             network: Network::load(model, &manifest.input)?,
             crop_scale: manifest.crop_scale,

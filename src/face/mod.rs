@@ -9,5 +9,5 @@ mod resize;
 
 pub use crop::crop;
 pub use detector::{Detector, MAXIMUM_FACES};
-pub use liveness::LivenessNetwork;
 pub use geometry::{BoundingBox, DetectedFace, Point};
+pub use liveness::LivenessNetwork;

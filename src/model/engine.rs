@@ -1,6 +1,5 @@
 //! The networks of one verified bundle, loaded and self-tested.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use image::RgbImage;
 
 use super::ModelIdentity;
 use super::bundle::{VerifiedBundle, VerifiedModel};
+use super::digest::Sha256;
 use super::manifest::{self, Manifest};
 use super::network::NetworkError;
 use super::selftest::{DetectorCase, EmbedderCase, LivenessCase, SelfTest, SelfTestError};
@@ -60,12 +60,15 @@ impl Engine {
         let manifest = bundle.manifest().clone();
         let identity = bundle.identity();
         let thresholds = Thresholds::new(&manifest.calibration)?;
-        let SelfTest { embedder: embedder_cases, detector: detector_cases, liveness: liveness_cases } =
-            SelfTest::parse(
-                &manifest,
-                file(&bundle, "selftest.toml")?,
-                file(&bundle, "selftest.bin")?,
-            )?;
+        let SelfTest {
+            embedder: embedder_cases,
+            detector: detector_cases,
+            liveness: liveness_cases,
+        } = SelfTest::parse(
+            &manifest,
+            file(&bundle, "selftest.toml")?,
+            file(&bundle, "selftest.bin")?,
+        )?;
         let embedder_model = take(&mut bundle, &manifest.embedder.file)?;
         let detector_model = take(&mut bundle, &manifest.detector.file)?;
         let mut waiting = Vec::new();
@@ -168,9 +171,9 @@ impl Engine {
         let networks = self.liveness_networks()?;
         let mut sum = 0.0;
         for (network, described) in networks.iter().zip(&self.manifest.liveness) {
-            sum += network.score(frame, face).map_err(|source| {
-                EngineError::Network { file: described.file.clone(), source }
-            })?;
+            sum += network
+                .score(frame, face)
+                .map_err(|source| EngineError::Network { file: described.file.clone(), source })?;
         }
         Ok((!networks.is_empty()).then(|| sum / networks.len() as f32))
     }
@@ -255,14 +258,7 @@ fn digest(model: &VerifiedModel, manifest: &manifest::Embedder) -> String {
         "dimensions": manifest.dimensions,
         "distance": manifest.distance,
     });
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    context.update(ring::digest::digest(&ring::digest::SHA256, model.as_bytes()).as_ref());
-    context.update(entry.to_string().as_bytes());
-    let mut text = String::from("sha256:");
-    for byte in context.finish().as_ref() {
-        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
-    }
-    text
+    format!("sha256:{}", Sha256::of(format!("{}{entry}", model.digest()).as_bytes()))
 }
 
 fn file<'a>(bundle: &'a VerifiedBundle, name: &str) -> Result<&'a [u8], EngineError> {

@@ -1,7 +1,11 @@
 //! `bundle.toml`: what the networks of a bundle are, how they want to be fed and what they give.
 //! Other models are taken by writing another manifest, not other code.
 
+mod parse;
+
 use serde::{Deserialize, Serialize};
+
+pub use parse::ManifestError;
 
 /// The manifest of a bundle, format 1. Unknown keys are errors.
 #[derive(Debug, Clone, Deserialize)]

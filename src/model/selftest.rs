@@ -21,7 +21,9 @@ pub enum SelfTestError {
     Offset { test: String, offset: usize, length: usize },
     #[error("the bundle has no self-test for its {0}")]
     None(String),
-    #[error("{test}: cosine to the expected embedding is {cosine:.5}, at least {minimum} is wanted")]
+    #[error(
+        "{test}: cosine to the expected embedding is {cosine:.5}, at least {minimum} is wanted"
+    )]
     Embedding { test: String, cosine: f32, minimum: f32 },
     #[error("{test}: {found} faces found, {expected} expected")]
     Faces { test: String, found: usize, expected: usize },
@@ -230,7 +232,12 @@ impl Store<'_> {
             .ok_or_else(|| SelfTestError::Format("a picture of the wrong size".into()))
     }
 
-    fn embedding(&self, test: &str, place: Place, length: usize) -> Result<Embedding, SelfTestError> {
+    fn embedding(
+        &self,
+        test: &str,
+        place: Place,
+        length: usize,
+    ) -> Result<Embedding, SelfTestError> {
         let bytes = self.part(test, place, length.saturating_mul(4))?;
         let (words, _) = bytes.as_chunks::<4>();
         Embedding::normalized(words.iter().map(|word| f32::from_le_bytes(*word)).collect())

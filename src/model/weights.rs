@@ -61,8 +61,9 @@ pub(super) fn take(graph: &mut GraphProto) -> Result<Vec<QuantizedWeights>, Weig
     let mut spent = Vec::new();
     let mut kept = Vec::with_capacity(graph.node.len());
     for node in std::mem::take(&mut graph.node) {
-        let parameters = quantized(&node, graph, &by_name)
-            .filter(|weights| node.output.len() == 1 && uses[&graph.initializer[weights[0]].name] == 1);
+        let parameters = quantized(&node, graph, &by_name).filter(|weights| {
+            node.output.len() == 1 && uses[&graph.initializer[weights[0]].name] == 1
+        });
         let Some(parameters) = parameters else {
             kept.push(node);
             continue;
@@ -133,8 +134,9 @@ impl QuantizedWeights {
         let malformed = |reason| WeightError::Malformed { name: name.clone(), reason };
         let scale = floats(&graph.initializer[at[1]]).ok_or_else(|| malformed("scale"))?;
         let zero_point = match at.get(2) {
-            Some(&place) => small_integers(&graph.initializer[place])
-                .ok_or_else(|| malformed("zero point"))?,
+            Some(&place) => {
+                small_integers(&graph.initializer[place]).ok_or_else(|| malformed("zero point"))?
+            }
             None => vec![0; scale.len()],
         };
         let weights = &mut graph.initializer[at[0]];

@@ -16,10 +16,7 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    pub fn load(
-        model: VerifiedModel,
-        manifest: &manifest::Embedder,
-    ) -> Result<Self, NetworkError> {
+    pub fn load(model: VerifiedModel, manifest: &manifest::Embedder) -> Result<Self, NetworkError> {
         let manifest::Distance::Cosine = manifest.distance;
         Ok(Self {
             network: Network::load(model, &manifest.input)?,

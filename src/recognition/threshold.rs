@@ -120,7 +120,10 @@ mod tests {
     fn table(looks: usize, points: &[(f64, f32)]) -> Calibration {
         let points = points
             .iter()
-            .map(|&(false_match_rate, similarity)| CalibrationPoint { false_match_rate, similarity })
+            .map(|&(false_match_rate, similarity)| CalibrationPoint {
+                false_match_rate,
+                similarity,
+            })
             .collect();
         Calibration { looks, pairs: 1000, points }
     }

@@ -95,10 +95,7 @@ mod tests {
         outputs[3].values[32 + cell] = 0.25; // its x
         let faces = decode(&outputs, (32, 16), 0.5).unwrap();
         assert_eq!(faces.len(), 1);
-        assert_eq!(
-            faces[0].bounds,
-            BoundingBox { x: 13.0, y: 8.0, width: 4.0, height: 8.0 }
-        );
+        assert_eq!(faces[0].bounds, BoundingBox { x: 13.0, y: 8.0, width: 4.0, height: 8.0 });
         assert_eq!(faces[0].landmarks[0], Point { x: 14.0, y: 12.0 });
         assert_eq!(faces[0].landmarks[1], Point { x: 13.0, y: 8.0 });
     }

@@ -23,10 +23,7 @@ pub struct Detector {
 }
 
 impl Detector {
-    pub fn load(
-        model: VerifiedModel,
-        manifest: &manifest::Detector,
-    ) -> Result<Self, NetworkError> {
+    pub fn load(model: VerifiedModel, manifest: &manifest::Detector) -> Result<Self, NetworkError> {
         Ok(Self { network: Network::load(model, &manifest.input)?, manifest: manifest.clone() })
     }
 
@@ -64,8 +61,7 @@ fn letterbox(frame: &RgbImage, width: u32, height: u32) -> (RgbImage, (f32, f32)
     let scaled_width = ((w * scale).round() as u32).clamp(1, width);
     let scaled_height = ((h * scale).round() as u32).clamp(1, height);
     let scaled = resize(frame, whole(frame), scaled_width, scaled_height);
-    let factors =
-        ((f64::from(scaled_width) / w) as f32, (f64::from(scaled_height) / h) as f32);
+    let factors = ((f64::from(scaled_width) / w) as f32, (f64::from(scaled_height) / h) as f32);
     if (scaled_width, scaled_height) == (width, height) {
         return (scaled, factors);
     }
