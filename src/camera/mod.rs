@@ -4,6 +4,7 @@
 //! slow pipeline therefore loses frames and never builds a queue, and a frame that nobody takes is
 //! never decoded. Only a recording at full speed waits for the pipeline instead.
 
+mod device;
 mod error;
 mod feed;
 mod frame;
@@ -14,7 +15,8 @@ mod pixels;
 mod replay;
 mod slot;
 
-use crate::config::{self, CameraSource};
+use crate::config::{Camera, CameraSource};
+use device::Wish;
 
 pub use error::CameraError;
 pub use feed::{Feed, Next};
@@ -27,7 +29,7 @@ pub use slot::Counters;
 ///
 /// A device must be there, and give a frame, now; what happens to it later the feed lives through (see
 /// [`Next::Lost`]).
-pub fn open(camera: &config::Camera) -> Result<Feed, CameraError> {
+pub fn open(camera: &Camera) -> Result<Feed, CameraError> {
     let wish = |what, value: f64, least, most| {
         // `contains` is false for NaN too.
         if (least..=most).contains(&value) {
@@ -41,9 +43,9 @@ pub fn open(camera: &config::Camera) -> Result<Feed, CameraError> {
     wish("fps", camera.fps, 0.1, 1000.0)?;
     match &camera.source {
         CameraSource::Replay(path) => replay::open(path, camera.fps, camera.repeat, camera.speed),
-        CameraSource::Device(path) => Err(CameraError::NotACamera {
-            path: path.clone(),
-            reason: "devices come with the next commit".to_owned(),
-        }),
+        CameraSource::Device(path) => {
+            let Camera { width, height, fps, .. } = *camera;
+            device::open(path, Wish { width, height, fps })
+        }
     }
 }
