@@ -14,6 +14,9 @@ mod photo;
 mod pixels;
 mod replay;
 mod slot;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod testing;
 
 use crate::config::{Camera, CameraSource};
 use device::Wish;

@@ -82,3 +82,7 @@ fn decode_whole(bytes: &[u8]) -> Result<RgbImage, Skipped> {
     decoder.decode_into(&mut pixels).map_err(reason)?;
     RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| broken("no pixels"))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
