@@ -216,10 +216,10 @@ fn list(global: &Global) -> Result<(), Failure> {
     outcome.map(|_| ()).map_err(Failure::from)
 }
 
-/// Without a key to trust, the configuration is not finished.
+/// With no key to trust, or one that cannot be read, nothing is verified, so nothing is run.
 impl From<AnchorError> for Failure {
     fn from(error: AnchorError) -> Self {
-        Self::usage(error)
+        Self::refused(error)
     }
 }
 

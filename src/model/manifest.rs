@@ -3,7 +3,7 @@
 
 mod parse;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use parse::ManifestError;
 
@@ -31,7 +31,7 @@ pub struct Manifest {
 }
 
 /// A network's input tensor: one picture, float32.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub width: u32,
@@ -43,21 +43,21 @@ pub struct Input {
     pub scale: [f32; 3],
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     Nchw,
     Nhwc,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channels {
     Rgb,
     Bgr,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Embedder {
     /// Name of the ONNX file in the bundle.
@@ -70,7 +70,7 @@ pub struct Embedder {
 }
 
 /// How a face is cut from a frame for an embedder.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Crop {
     /// The detector's box, enlarged on each side by `margin` / 2 times its width and height, clamped to the
@@ -84,7 +84,7 @@ pub enum Crop {
     FivePoint { template: [[f32; 2]; 5] },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Distance {
     Cosine,

@@ -144,10 +144,10 @@ fn anchors_come_from_beside_the_configuration() {
     assert!(String::from_utf8(output.stdout).unwrap().contains("refused"));
 
     std::fs::remove_file(bundle.trust().join("signer.pub")).unwrap();
-    let message = ends_with(&run(&["list"]), 2);
+    let message = ends_with(&run(&["list"]), 3);
     assert!(message.contains("trust.d") && message.contains("NAME.pub"), "{message}");
     std::fs::remove_dir(bundle.trust()).unwrap();
-    let message = ends_with(&run(&["list"]), 2);
+    let message = ends_with(&run(&["list"]), 3);
     assert!(message.contains("no such folder"), "{message}");
 }
 
@@ -175,7 +175,7 @@ fn broken_anchor() {
             .arg(bundle.trust())
             .output()
             .unwrap();
-        let message = ends_with(&output, 2);
+        let message = ends_with(&output, 3);
         assert!(message.contains("other.pub"), "{message}");
         assert_eq!(message.matches('\n').count(), 1, "{message}");
     }
