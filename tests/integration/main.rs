@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bundle;
+mod bundle_signature;
 mod bundle_signing;
 mod support;
