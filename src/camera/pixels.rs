@@ -167,3 +167,138 @@ impl Converter {
         chroma.map(|color| ((y + color) >> 16).clamp(0, 255) as u8)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    const LIMITED: Colors = Colors { matrix: Matrix::Bt601, full_range: false };
+    const FULL: Colors = Colors { matrix: Matrix::Bt601, full_range: true };
+
+    fn raw(pixels: Pixels, width: u32, height: u32, stride: u32, colors: Colors) -> Raw {
+        Raw { pixels, width, height, stride, colors }
+    }
+
+    fn pixels(image: &RgbImage) -> Vec<[u8; 3]> {
+        image.pixels().map(|pixel| pixel.0).collect()
+    }
+
+    /// Y', Cb, Cr of full colours in BT.601, limited range: the 100 % colour bars.
+    const BARS: [([u8; 3], [u8; 3]); 8] = [
+        ([235, 128, 128], [255, 255, 255]),
+        ([210, 16, 146], [255, 255, 0]),
+        ([170, 166, 16], [0, 255, 255]),
+        ([145, 54, 34], [0, 255, 0]),
+        ([106, 202, 222], [255, 0, 255]),
+        ([81, 90, 240], [255, 0, 0]),
+        ([41, 240, 110], [0, 0, 255]),
+        ([16, 128, 128], [0, 0, 0]),
+    ];
+
+    fn near(one: [u8; 3], other: [u8; 3]) -> bool {
+        // The codes of the bars are rounded themselves, by up to half a step of 255/219.
+        one.iter().zip(other).all(|(a, b)| a.abs_diff(b) <= 2)
+    }
+
+    #[test]
+    fn colour_bars_in_yuyv() {
+        for ([y, cb, cr], rgb) in BARS {
+            let image = raw(Pixels::Yuyv, 2, 1, 4, LIMITED).decode(&[y, cb, y, cr]).unwrap();
+            assert!(pixels(&image).iter().all(|&pixel| near(pixel, rgb)), "{rgb:?}: {image:?}");
+        }
+    }
+
+    #[test]
+    fn exact_values() {
+        let one = |colors, y, cb, cr| {
+            pixels(&raw(Pixels::Yuyv, 2, 1, 4, colors).decode(&[y, cb, 0, cr]).unwrap())[0]
+        };
+        // Limited: 255/219 · (126 − 16) = 128.08
+        assert_eq!(one(LIMITED, 126, 128, 128), [128, 128, 128]);
+        assert_eq!(one(FULL, 126, 128, 128), [126, 126, 126]);
+        // Full: R = 100 + 1.402 · 30 = 142.06; G = 100 − 0.344136 · −20 − 0.714136 · 30 = 85.46;
+        // B = 100 + 1.772 · −20 = 64.56
+        assert_eq!(one(FULL, 100, 108, 158), [142, 85, 65]);
+        // Below black and above white are cut off.
+        assert_eq!(one(LIMITED, 0, 128, 128), [0, 0, 0]);
+        assert_eq!(one(LIMITED, 255, 128, 128), [255, 255, 255]);
+        // BT.709, full: R = 100 + 1.5748 · 30 = 147.24; G = 100 + 0.187324 · 20 − 0.468124 · 30 =
+        // 89.70; B = 100 − 1.8556 · 20 = 62.89
+        let wide = Colors { matrix: Matrix::Bt709, full_range: true };
+        assert_eq!(one(wide, 100, 108, 158), [147, 90, 63]);
+    }
+
+    #[test]
+    fn two_pixels_share_their_colour() {
+        let image = raw(Pixels::Yuyv, 2, 1, 4, FULL).decode(&[50, 128, 200, 128]).unwrap();
+        assert_eq!(pixels(&image), [[50; 3], [200; 3]]);
+    }
+
+    #[test]
+    fn nv12_places_its_colour() {
+        // 4 × 2: the left half red, the right half blue (full range).
+        let bytes = [76, 76, 29, 29, 76, 76, 29, 29, 85, 255, 255, 107];
+        let image = raw(Pixels::Nv12, 4, 2, 4, FULL).decode(&bytes).unwrap();
+        for (x, _, pixel) in image.enumerate_pixels() {
+            assert!(near(pixel.0, if x < 2 { [254, 0, 0] } else { [0, 0, 254] }), "{pixel:?}");
+        }
+    }
+
+    #[test]
+    fn nv12_of_odd_size_and_wide_stride() {
+        let (stride, width, height) = (8, 3, 3);
+        let mut bytes = vec![0xee; 8 * 3];
+        for y in 0..3 {
+            bytes[y * 8..y * 8 + 3].fill(10 * (y as u8 + 1));
+        }
+        bytes.extend([128; 8]);
+        bytes.extend([128; 4]); // the last row need not reach to the end of its stride
+        let raw = raw(Pixels::Nv12, width, height, stride, FULL);
+        let image = raw.decode(&bytes).unwrap();
+        for (_, y, pixel) in image.enumerate_pixels() {
+            assert_eq!(pixel.0, [10 * (y as u8 + 1); 3]);
+        }
+        assert!(raw.decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn stride_is_stepped_over() {
+        let line = |a: u8, b: u8| [a, a, a, b, b, b, 0xee, 0xee];
+        let bytes = [line(1, 2), line(3, 4)].concat();
+        let image = raw(Pixels::Rgb, 2, 2, 8, FULL).decode(&bytes).unwrap();
+        assert_eq!(pixels(&image), [[1; 3], [2; 3], [3; 3], [4; 3]]);
+        let grey = raw(Pixels::Grey, 2, 2, 3, FULL).decode(&[5, 6, 0xee, 7, 8]).unwrap();
+        assert_eq!(pixels(&grey), [[5; 3], [6; 3], [7; 3], [8; 3]]);
+    }
+
+    #[test]
+    fn short_buffer_or_impossible_layout_is_refused() {
+        for pixels in [Pixels::Yuyv, Pixels::Nv12, Pixels::Rgb, Pixels::Grey] {
+            let fits = raw(pixels, 6, 4, 24, LIMITED);
+            let whole = vec![100; 24 * 6];
+            assert!(fits.decode(&whole).is_ok());
+            assert!(fits.decode(&whole[..24 * 3]).is_err());
+            assert!(fits.decode(&[]).is_err());
+            assert!(raw(pixels, 6, 4, 5, LIMITED).decode(&whole).is_err(), "rows would overlap");
+            assert!(raw(pixels, 0, 4, 24, LIMITED).decode(&whole).is_err());
+            let huge = raw(pixels, u32::MAX, u32::MAX, u32::MAX, LIMITED);
+            assert!(matches!(huge.decode(&whole), Err(Skipped::TooLarge(_))));
+        }
+    }
+
+    /// `cargo test --release convert_time -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn convert_time() {
+        for pixels in [Pixels::Yuyv, Pixels::Nv12, Pixels::Rgb, Pixels::Grey] {
+            let raw = raw(pixels, 640, 480, 640 * 3, LIMITED);
+            let bytes = vec![77; 640 * 3 * 720];
+            let start = std::time::Instant::now();
+            for _ in 0..200 {
+                std::hint::black_box(raw.decode(std::hint::black_box(&bytes)).is_ok());
+            }
+            println!("{pixels:?} 640x480: {:?}", start.elapsed() / 200);
+        }
+    }
+}
