@@ -34,7 +34,7 @@ pub fn negotiate(
     let given = device
         .configure(choice.fourcc, choice.width, choice.height, choice.fps)
         .map_err(failed("cannot set its format"))?;
-    let pixels = given.width as usize * given.height as usize;
+    let pixels = (given.width as usize).saturating_mul(given.height as usize);
     if pixels == 0 || pixels > FRAME_PIXELS {
         let reason = format!("it insists on {}x{} pixels", given.width, given.height);
         return Err(CameraError::NotACamera { path: path.to_owned(), reason });
@@ -86,7 +86,7 @@ fn choose(
         for size in sizes {
             let width = nearest(wish.width, size.least.0, size.most.0, size.step.0);
             let height = nearest(wish.height, size.least.1, size.most.1, size.step.1);
-            if width as usize * height as usize > FRAME_PIXELS {
+            if (width as usize).saturating_mul(height as usize) > FRAME_PIXELS {
                 continue;
             }
             let fps = rate(&rates(offer.fourcc, width, height), wish.fps);

@@ -186,12 +186,21 @@ fn second_outage_is_told_again() {
 #[test]
 fn stalled_camera_is_opened_again_without_an_outage() {
     let socket =
-        Socket::new([Plug::Gives(vec![Step::Silence]), Plug::Gives(vec![Step::Frame(jpeg(99))])]);
+        Socket::new([Plug::Gives(vec![Step::Silence]), Plug::Gives(vec![Step::Endless(jpeg(99))])]);
     let feed = try_open(&socket, Settings { stalled: Duration::ZERO, ..settings() }).unwrap();
     assert!(is_near(shade(&frame(&feed).image), 99));
     let counters = feed.counters();
-    assert!(counters.timeouts >= 1 && counters.reopened >= 1, "{counters:?}");
-    assert_eq!(socket.log()[..3], ["opened", "closed", "opened"], "closed before opened again");
+    assert_eq!((counters.timeouts, counters.reopened), (1, 1));
+    assert_eq!(socket.log(), ["opened", "closed", "opened"], "closed before opened again");
+}
+
+#[test]
+fn camera_that_stays_silent_is_lost() {
+    let socket = Socket::new([Plug::Gives(vec![Step::Silence]), Plug::Dead, Plug::Dead]);
+    let feed = try_open(&socket, Settings { stalled: Duration::ZERO, ..settings() }).unwrap();
+    let Next::Lost(reason) = feed.next(LONG) else { panic!() };
+    assert!(reason.contains("no frame"), "{reason}");
+    assert!(matches!(feed.next(Duration::from_millis(20)), Next::Nothing), "told once");
 }
 
 #[test]
