@@ -181,7 +181,7 @@ mod tests {
     use super::super::{Frame, Next};
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -270,6 +270,14 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", folder.path().join("1.jpg")).unwrap();
         let feed = open(folder.path(), 2.0, true, Speed::Max).unwrap();
         assert!(matches!(feed.next(LONG), Next::End));
+    }
+
+    #[test]
+    fn endless_broken_frames_do_not_hold_the_pipeline_up() {
+        let folder = folder(&[("1.jpg", b"no picture".to_vec())]);
+        let feed = open(folder.path(), 2.0, true, Speed::Max).unwrap();
+        assert!(matches!(feed.next(Duration::from_millis(50)), Next::Nothing));
+        assert!(feed.counters().skipped_broken > 0);
     }
 
     #[test]

@@ -201,7 +201,11 @@ mod tests {
         height: u32,
         fps: f64,
     ) {
-        assert_eq!(choice, Some((fourcc.to_owned(), width, height, fps)));
+        let (found, found_width, found_height, found_fps) = choice.unwrap();
+        assert_eq!(
+            (found.as_str(), found_width, found_height, found_fps),
+            (fourcc, width, height, fps)
+        );
     }
 
     /// What a common USB camera offers: uncompressed at full rate only when small.

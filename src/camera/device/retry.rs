@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn waits_are_spread() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let waits: std::collections::HashSet<_> =
             (0..20).map(|_| Backoff::new(hour, hour).next()).collect();
         assert!(waits.len() > 10);

@@ -8,7 +8,7 @@ use super::fake::{Plug, Socket, Step, mjpg};
 use super::retry::Backoff;
 use super::{Given, Wish};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// No waiting, and no frame is a surplus one.
 fn settings() -> Settings {
@@ -262,7 +262,7 @@ fn dropped_feed_closes_the_camera() {
     assert_eq!(there.log(), ["opened", "closed"]);
     // Even while it is away and the next attempt is an hour off.
     let away = Socket::new([Plug::Gives(vec![Step::Fails(libc::ENODEV)])]);
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let slow = Settings { backoff: Backoff::new(hour, hour), ..settings() };
     let feed = try_open(&away, slow).unwrap();
     assert!(matches!(feed.next(LONG), Next::Lost(_)));

@@ -90,8 +90,7 @@ impl Walker {
     /// Takes one marker segment; `Ok(false)` if more bytes are needed, an error at either end.
     fn marker(&mut self, bytes: &[u8]) -> Result<bool, Step> {
         let at = match bytes.get(self.at..) {
-            None | Some([]) => return Ok(false),
-            Some([0xff]) => return Ok(false),
+            None | Some([] | [0xff]) => return Ok(false),
             Some([0xff, 0xff, ..]) => {
                 self.at += 1; // a fill byte
                 return Ok(true);
