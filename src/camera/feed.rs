@@ -73,6 +73,10 @@ impl Feed {
                 }
                 Err(skipped) => skip(&self.slot, captured.number, &skipped),
             }
+            // A source of nothing but broken frames must not hold the pipeline up.
+            if Instant::now() >= deadline {
+                return Next::Nothing;
+            }
         }
     }
 

@@ -80,3 +80,103 @@ impl<R: Read> Splitter<R> {
         Ok(read > 0)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::super::testing::{jpeg, noise};
+    use super::*;
+
+    /// Gives one byte more or less at each read, to move the seams between reads about.
+    struct Dripping<'a>(&'a [u8], usize);
+
+    impl Read for Dripping<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.1 = self.1 % 7 + 1;
+            let length = self.1.min(self.0.len()).min(into.len());
+            into[..length].copy_from_slice(&self.0[..length]);
+            self.0 = &self.0[length..];
+            Ok(length)
+        }
+    }
+
+    fn pieces(stream: &[u8]) -> Vec<Piece> {
+        let all = |mut splitter: Splitter<Box<dyn Read + '_>>| {
+            std::iter::from_fn(|| splitter.next().unwrap()).collect::<Vec<_>>()
+        };
+        let pieces = all(Splitter::new(Box::new(stream)));
+        assert_eq!(pieces, all(Splitter::new(Box::new(Dripping(stream, 0)))));
+        pieces
+    }
+
+    fn whole(pieces: &[Piece]) -> Vec<&[u8]> {
+        pieces
+            .iter()
+            .filter_map(|piece| match piece {
+                Piece::Jpeg(bytes) => Some(bytes.as_slice()),
+                Piece::Broken | Piece::TooLarge => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn frames_come_out_as_they_went_in() {
+        let (a, b) = (jpeg(10), jpeg(200));
+        assert_eq!(whole(&pieces(&[&a[..], &b, &a].concat())), [&a[..], &b, &a]);
+        assert_eq!(pieces(b""), []);
+    }
+
+    #[test]
+    fn mjpeg_file_with_garbage_between_frames() {
+        let (a, b) = (jpeg(10), jpeg(200));
+        // Noise may hold what looks like a start of image; then a broken piece is told too.
+        for seed in 0..50 {
+            let garbage = noise(seed, 700);
+            let stream = [&garbage[..], &a, &garbage, &b, &[0; 300], &a, &garbage].concat();
+            assert_eq!(whole(&pieces(&stream)), [&a[..], &b, &a], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn truncated_frame_costs_only_itself() {
+        let (a, b) = (jpeg(10), jpeg(200));
+        for length in 3..a.len() {
+            let found = pieces(&[&a[..length], &b].concat());
+            assert_eq!(whole(&found), [&b[..]], "cut at {length}");
+            assert!(found.contains(&Piece::Broken), "cut at {length}");
+        }
+        assert_eq!(pieces(&b[..b.len() - 1]), [Piece::Broken]);
+    }
+
+    #[test]
+    fn endless_frame_is_passed_over_in_bounded_memory() {
+        let a = jpeg(10);
+        let scan = a.windows(2).position(|window| window == [0xff, 0xda]).unwrap() + 14;
+        let endless = [&a[..scan], &vec![0x55; JPEG_BYTES + 3 * CHUNK]].concat();
+        let stream = [&endless[..], &a].concat();
+        let mut splitter = Splitter::new(&stream[..]);
+        assert_eq!(splitter.next().unwrap(), Some(Piece::TooLarge));
+        assert!(splitter.buffer.len() <= JPEG_BYTES + 2 * CHUNK);
+        assert_eq!(splitter.next().unwrap(), Some(Piece::Jpeg(a)));
+        assert_eq!(splitter.next().unwrap(), None);
+    }
+
+    #[test]
+    fn mutated_stream_never_panics_and_always_ends() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let stream = [jpeg(10), jpeg(100), jpeg(200)].concat();
+        for _ in 0..3000 {
+            let mut stream = stream.clone();
+            for _ in 0..random.usize(1..10) {
+                let at = random.usize(..stream.len());
+                stream[at] = if random.bool() { random.u8(..) } else { 0xff };
+            }
+            let mut splitter = Splitter::new(&stream[..]);
+            let mut pieces = 0;
+            while splitter.next().unwrap().is_some() {
+                pieces += 1;
+            }
+            assert!(pieces <= stream.len() / 2);
+        }
+    }
+}

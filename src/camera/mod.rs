@@ -52,3 +52,49 @@ pub fn open(camera: &Camera) -> Result<Feed, CameraError> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn device(path: &Path) -> CameraError {
+        let source = CameraSource::Device(path.to_owned());
+        match open(&Camera { source, ..Camera::default() }) {
+            Err(error) => error,
+            Ok(_) => panic!("{} opened", path.display()),
+        }
+    }
+
+    #[test]
+    fn what_is_no_camera_is_refused_with_a_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = device(&folder.path().join("video0"));
+        assert!(matches!(error, CameraError::Open { .. }), "{error}");
+        assert!(error.to_string().contains("plugged in"), "{error}");
+        let error = device(Path::new("/dev/null"));
+        assert!(matches!(error, CameraError::NotACamera { .. }), "{error}");
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"no camera").unwrap();
+        assert!(matches!(device(&file), CameraError::NotACamera { .. }));
+        assert!(matches!(device(folder.path()), CameraError::Open { .. }));
+        // The v4l crate panics on this one.
+        assert!(matches!(device(Path::new("/dev/video\0")), CameraError::Open { .. }));
+    }
+
+    #[test]
+    fn senseless_wishes_are_refused() {
+        for (width, height, fps) in [
+            (0, 480, 15.0),
+            (640, 0, 15.0),
+            (640, 480, 0.0),
+            (640, 480, -1.0),
+            (640, 480, f64::NAN),
+        ] {
+            let camera = Camera { width, height, fps, ..Camera::default() };
+            assert!(matches!(open(&camera), Err(CameraError::Wish { .. })), "{camera:?}");
+        }
+    }
+}

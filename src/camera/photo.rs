@@ -3,7 +3,9 @@
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+
+use super::jpeg::{Step, Walker};
 
 /// Largest photo file that is read, in bytes.
 pub const PHOTO_BYTES: u64 = 32 * 1024 * 1024;
@@ -19,8 +21,10 @@ pub enum PhotoError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{}: not a regular file", .path.display())]
     NotAFile { path: PathBuf },
-    #[error("{}: {width}x{height} pixels or more than {} MiB; the limit is {} megapixels", .path.display(), PHOTO_BYTES >> 20, PHOTO_PIXELS / 1_000_000)]
-    TooLarge { path: PathBuf, width: u32, height: u32 },
+    #[error("{}: larger than {} MiB; give a smaller copy", .path.display(), PHOTO_BYTES >> 20)]
+    TooManyBytes { path: PathBuf },
+    #[error("{}: {width}x{height} is more than {} megapixels; give a smaller copy", .path.display(), PHOTO_PIXELS / 1_000_000)]
+    TooManyPixels { path: PathBuf, width: u32, height: u32 },
     #[error("{}: not a JPEG, PNG or WebP picture", .path.display())]
     UnknownFormat { path: PathBuf },
     #[error("{}: broken picture: {reason}", .path.display())]
@@ -49,7 +53,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PhotoError> {
     let file = std::fs::File::open(path).map_err(io)?;
     file.take(PHOTO_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > PHOTO_BYTES {
-        return Err(PhotoError::TooLarge { path: path.to_owned(), width: 0, height: 0 });
+        return Err(PhotoError::TooManyBytes { path: path.to_owned() });
     }
     Ok(bytes)
 }
@@ -65,10 +69,17 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> {
     if reader.format().is_none_or(|format| !format.reading_enabled()) {
         return Err(PhotoError::UnknownFormat { path: path.to_owned() });
     }
+    // The decoder of JPEG fills up what is missing with grey; the other two refuse.
+    if reader.format() == Some(ImageFormat::Jpeg)
+        && !matches!(Walker::default().advance(bytes), Step::Whole(_))
+    {
+        let reason = "the end of the picture is missing".to_owned();
+        return Err(PhotoError::Broken { path: path.to_owned(), reason });
+    }
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > PHOTO_PIXELS {
-        return Err(PhotoError::TooLarge { path: path.to_owned(), width, height });
+        return Err(PhotoError::TooManyPixels { path: path.to_owned(), width, height });
     }
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(ALLOCATION);
@@ -78,4 +89,104 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> {
     let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::super::testing::{claiming, encode, picture};
+    use super::*;
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    fn coded(format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        picture(40, 30, 90).write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<RgbImage, PhotoError> {
+        decode_photo(file(bytes).path())
+    }
+
+    /// A JPEG with an EXIF segment of one entry: the orientation.
+    fn oriented(orientation: u8) -> Vec<u8> {
+        let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+        let jpeg = encode(&picture(40, 30, 90), 95);
+        let length = (exif.len() as u16 + 2).to_be_bytes();
+        [&jpeg[..2], &[0xff, 0xe1], &length, &exif, &jpeg[2..]].concat()
+    }
+
+    #[test]
+    fn jpeg_png_and_webp_are_told_by_their_content() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let image = decoded(&coded(format)).unwrap();
+            assert_eq!(image.dimensions(), (40, 30), "{format:?}");
+        }
+        assert_eq!(decoded(&coded(ImageFormat::Png)).unwrap(), picture(40, 30, 90));
+    }
+
+    #[test]
+    fn exif_orientation_turns_the_picture_upright() {
+        let plain = decoded(&oriented(1)).unwrap();
+        assert_eq!(plain.dimensions(), (40, 30));
+        // 6: the camera was held so that the picture needs a quarter turn clockwise.
+        assert_eq!(decoded(&oriented(6)).unwrap(), image::imageops::rotate90(&plain));
+        assert_eq!(decoded(&oriented(3)).unwrap(), image::imageops::rotate180(&plain));
+        assert_eq!(decoded(&oriented(2)).unwrap(), image::imageops::flip_horizontal(&plain));
+        assert_eq!(decoded(&oriented(77)).unwrap(), plain);
+    }
+
+    #[test]
+    fn truncated_photo_is_refused_never_half_decoded() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let whole = coded(format);
+            for length in [1, 12, whole.len() / 2, whole.len() * 9 / 10, whole.len() - 13] {
+                assert!(decoded(&whole[..length]).is_err(), "{format:?} cut at {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn enormous_photo_is_refused_before_it_takes_memory() {
+        let bomb = claiming(&encode(&picture(40, 30, 90), 90), 65535, 65535);
+        assert!(matches!(decoded(&bomb), Err(PhotoError::TooManyPixels { .. })));
+        let mut long = coded(ImageFormat::Png);
+        long.resize(PHOTO_BYTES as usize + 1, 0);
+        assert!(matches!(decoded(&long), Err(PhotoError::TooManyBytes { .. })));
+    }
+
+    #[test]
+    fn what_is_no_picture_is_said_so() {
+        assert!(matches!(decoded(b"hello"), Err(PhotoError::UnknownFormat { .. })));
+        assert!(matches!(decoded(b"GIF89a......"), Err(PhotoError::UnknownFormat { .. })));
+        assert!(matches!(decoded(b""), Err(PhotoError::UnknownFormat { .. })));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(decode_photo(folder.path()), Err(PhotoError::NotAFile { .. })));
+        let missing = folder.path().join("missing.jpg");
+        let error = decode_photo(&missing).unwrap_err();
+        assert!(error.to_string().contains("missing.jpg"), "{error}");
+    }
+
+    #[test]
+    fn mutated_photos_never_panic() {
+        let mut random = fastrand::Rng::with_seed(4);
+        let path = file(b"");
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let whole = coded(format);
+            for _ in 0..500 {
+                let mut bytes = whole.clone();
+                for _ in 0..random.usize(1..6) {
+                    let at = random.usize(..bytes.len());
+                    bytes[at] ^= 1 << random.u8(..8);
+                }
+                let _ = decode(path.path(), &bytes);
+            }
+        }
+    }
 }

@@ -63,7 +63,7 @@ pub enum Matrix {
 impl Raw {
     fn decode(&self, bytes: &[u8]) -> Result<RgbImage, Skipped> {
         let (width, height) = (self.width as usize, self.height as usize);
-        if width == 0 || height == 0 || width * height > jpeg::FRAME_PIXELS {
+        if width == 0 || height == 0 || width.saturating_mul(height) > jpeg::FRAME_PIXELS {
             return Err(Skipped::TooLarge(format!("{width}x{height}")));
         }
         let stride = self.stride as usize;
@@ -102,26 +102,31 @@ impl Raw {
 }
 
 fn yuyv_row(converter: &Converter, line: &[u8], out: &mut [u8]) {
-    for (pair, two) in line.chunks_exact(4).zip(out.chunks_mut(6)) {
-        let chroma = converter.chroma(pair[1], pair[3]);
-        for (pixel, y) in two.chunks_exact_mut(3).zip([pair[0], pair[2]]) {
-            pixel.copy_from_slice(&converter.pixel(y, chroma));
-        }
+    let (pairs, _) = line.as_chunks::<4>();
+    let (twos, odd) = out.as_chunks_mut::<6>();
+    for (&[y0, cb, y1, cr], two) in pairs.iter().zip(&mut *twos) {
+        *two = converter.pair([y0, y1], converter.chroma(cb, cr));
+    }
+    if let (Some(&[y, cb, _, cr]), [_, ..]) = (pairs.get(twos.len()), &odd) {
+        odd.copy_from_slice(&converter.pixel(y, converter.chroma(cb, cr)));
     }
 }
 
 fn nv12_row(converter: &Converter, luma: &[u8], chroma: &[u8], out: &mut [u8]) {
-    for ((ys, color), two) in luma.chunks(2).zip(chroma.chunks_exact(2)).zip(out.chunks_mut(6)) {
-        let color = converter.chroma(color[0], color[1]);
-        for (pixel, &y) in two.chunks_exact_mut(3).zip(ys) {
-            pixel.copy_from_slice(&converter.pixel(y, color));
-        }
+    let (colors, _) = chroma.as_chunks::<2>();
+    let (pairs, last) = luma.as_chunks::<2>();
+    let (twos, odd) = out.as_chunks_mut::<6>();
+    for ((&ys, &[cb, cr]), two) in pairs.iter().zip(colors).zip(twos) {
+        *two = converter.pair(ys, converter.chroma(cb, cr));
+    }
+    if let ([y], Some(&[cb, cr])) = (last, colors.last()) {
+        odd.copy_from_slice(&converter.pixel(*y, converter.chroma(cb, cr)));
     }
 }
 
 fn grey_row(converter: &Converter, line: &[u8], out: &mut [u8]) {
-    for (pixel, &y) in out.chunks_exact_mut(3).zip(line) {
-        pixel.copy_from_slice(&converter.pixel(y, [0; 3]));
+    for (pixel, &y) in out.as_chunks_mut::<3>().0.iter_mut().zip(line) {
+        *pixel = converter.pixel(y, [0; 3]);
     }
 }
 
@@ -157,13 +162,166 @@ impl Converter {
     }
 
     /// What Cb and Cr add to red, green and blue.
+    #[inline]
     fn chroma(&self, cb: u8, cr: u8) -> [i32; 3] {
         let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
         [self.red_cr * cr, self.green_cb * cb + self.green_cr * cr, self.blue_cb * cb]
     }
 
+    #[inline]
+    fn pair(&self, ys: [u8; 2], chroma: [i32; 3]) -> [u8; 6] {
+        let ([a, b, c], [d, e, f]) = (self.pixel(ys[0], chroma), self.pixel(ys[1], chroma));
+        [a, b, c, d, e, f]
+    }
+
+    #[inline]
     fn pixel(&self, y: u8, chroma: [i32; 3]) -> [u8; 3] {
         let y = (i32::from(y) - self.offset) * self.scale + (1 << 15); // a half, to round
         chroma.map(|color| ((y + color) >> 16).clamp(0, 255) as u8)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    const LIMITED: Colors = Colors { matrix: Matrix::Bt601, full_range: false };
+    const FULL: Colors = Colors { matrix: Matrix::Bt601, full_range: true };
+
+    fn raw(pixels: Pixels, width: u32, height: u32, stride: u32, colors: Colors) -> Raw {
+        Raw { pixels, width, height, stride, colors }
+    }
+
+    fn pixels(image: &RgbImage) -> Vec<[u8; 3]> {
+        image.pixels().map(|pixel| pixel.0).collect()
+    }
+
+    /// Y', Cb, Cr of full colours in BT.601, limited range: the 100 % colour bars.
+    const BARS: [([u8; 3], [u8; 3]); 8] = [
+        ([235, 128, 128], [255, 255, 255]),
+        ([210, 16, 146], [255, 255, 0]),
+        ([170, 166, 16], [0, 255, 255]),
+        ([145, 54, 34], [0, 255, 0]),
+        ([106, 202, 222], [255, 0, 255]),
+        ([81, 90, 240], [255, 0, 0]),
+        ([41, 240, 110], [0, 0, 255]),
+        ([16, 128, 128], [0, 0, 0]),
+    ];
+
+    fn near(one: [u8; 3], other: [u8; 3]) -> bool {
+        // The codes of the bars are rounded themselves, by up to half a step of 255/219.
+        one.iter().zip(other).all(|(a, b)| a.abs_diff(b) <= 2)
+    }
+
+    #[test]
+    fn colour_bars_in_yuyv() {
+        for ([y, cb, cr], rgb) in BARS {
+            let image = raw(Pixels::Yuyv, 2, 1, 4, LIMITED).decode(&[y, cb, y, cr]).unwrap();
+            assert!(pixels(&image).iter().all(|&pixel| near(pixel, rgb)), "{rgb:?}: {image:?}");
+        }
+    }
+
+    #[test]
+    fn exact_values() {
+        let one = |colors, y, cb, cr| {
+            pixels(&raw(Pixels::Yuyv, 2, 1, 4, colors).decode(&[y, cb, 0, cr]).unwrap())[0]
+        };
+        // Limited: 255/219 · (126 − 16) = 128.08
+        assert_eq!(one(LIMITED, 126, 128, 128), [128, 128, 128]);
+        assert_eq!(one(FULL, 126, 128, 128), [126, 126, 126]);
+        // Full: R = 100 + 1.402 · 30 = 142.06; G = 100 − 0.344136 · −20 − 0.714136 · 30 = 85.46;
+        // B = 100 + 1.772 · −20 = 64.56
+        assert_eq!(one(FULL, 100, 108, 158), [142, 85, 65]);
+        // Below black and above white are cut off.
+        assert_eq!(one(LIMITED, 0, 128, 128), [0, 0, 0]);
+        assert_eq!(one(LIMITED, 255, 128, 128), [255, 255, 255]);
+        // BT.709, full: R = 100 + 1.5748 · 30 = 147.24; G = 100 + 0.187324 · 20 − 0.468124 · 30 =
+        // 89.70; B = 100 − 1.8556 · 20 = 62.89
+        let wide = Colors { matrix: Matrix::Bt709, full_range: true };
+        assert_eq!(one(wide, 100, 108, 158), [147, 90, 63]);
+    }
+
+    #[test]
+    fn two_pixels_share_their_colour() {
+        let image = raw(Pixels::Yuyv, 2, 1, 4, FULL).decode(&[50, 128, 200, 128]).unwrap();
+        assert_eq!(pixels(&image), [[50; 3], [200; 3]]);
+    }
+
+    #[test]
+    fn yuyv_of_odd_width() {
+        let bytes = [50, 128, 200, 128, 70, 128, 9, 128];
+        let image = raw(Pixels::Yuyv, 3, 1, 8, FULL).decode(&bytes).unwrap();
+        assert_eq!(pixels(&image), [[50; 3], [200; 3], [70; 3]]);
+    }
+
+    #[test]
+    fn nv12_places_its_colour() {
+        // 4 × 2: the left half red, the right half blue (full range).
+        let bytes = [76, 76, 29, 29, 76, 76, 29, 29, 85, 255, 255, 107];
+        let image = raw(Pixels::Nv12, 4, 2, 4, FULL).decode(&bytes).unwrap();
+        for (x, _, pixel) in image.enumerate_pixels() {
+            assert!(near(pixel.0, if x < 2 { [254, 0, 0] } else { [0, 0, 254] }), "{pixel:?}");
+        }
+    }
+
+    #[test]
+    fn nv12_of_odd_size_and_wide_stride() {
+        let (stride, width, height) = (8, 3, 3);
+        let mut bytes = vec![0xee; 8 * 3];
+        for y in 0..3 {
+            bytes[y * 8..y * 8 + 3].fill(10 * (y as u8 + 1));
+        }
+        bytes.extend([128; 8]);
+        bytes.extend([128; 4]); // the last row need not reach to the end of its stride
+        let raw = raw(Pixels::Nv12, width, height, stride, FULL);
+        let image = raw.decode(&bytes).unwrap();
+        for (_, y, pixel) in image.enumerate_pixels() {
+            assert_eq!(pixel.0, [10 * (y as u8 + 1); 3]);
+        }
+        assert!(raw.decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn stride_is_stepped_over() {
+        let line = |a: u8, b: u8| [a, a, a, b, b, b, 0xee, 0xee];
+        let bytes = [line(1, 2), line(3, 4)].concat();
+        let image = raw(Pixels::Rgb, 2, 2, 8, FULL).decode(&bytes).unwrap();
+        assert_eq!(pixels(&image), [[1; 3], [2; 3], [3; 3], [4; 3]]);
+        let grey = raw(Pixels::Grey, 2, 2, 3, FULL).decode(&[5, 6, 0xee, 7, 8]).unwrap();
+        assert_eq!(pixels(&grey), [[5; 3], [6; 3], [7; 3], [8; 3]]);
+    }
+
+    #[test]
+    fn short_buffer_or_impossible_layout_is_refused() {
+        for pixels in [Pixels::Yuyv, Pixels::Nv12, Pixels::Rgb, Pixels::Grey] {
+            let fits = raw(pixels, 6, 4, 24, LIMITED);
+            let whole = vec![100; 24 * 6];
+            assert!(fits.decode(&whole).is_ok());
+            assert!(fits.decode(&whole[..24 * 3]).is_err());
+            assert!(fits.decode(&[]).is_err());
+            assert!(raw(pixels, 6, 4, 5, LIMITED).decode(&whole).is_err(), "rows would overlap");
+            assert!(raw(pixels, 0, 4, 24, LIMITED).decode(&whole).is_err());
+            let huge = raw(pixels, u32::MAX, u32::MAX, u32::MAX, LIMITED);
+            assert!(matches!(huge.decode(&whole), Err(Skipped::TooLarge(_))));
+        }
+    }
+
+    /// `cargo test --release convert_time -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn convert_time() {
+        for pixels in [Pixels::Yuyv, Pixels::Nv12, Pixels::Rgb, Pixels::Grey] {
+            let raw = raw(pixels, 640, 480, 640 * 3, LIMITED);
+            let bytes = vec![77; 640 * 3 * 720];
+            let best = (0..200)
+                .map(|_| {
+                    let start = std::time::Instant::now();
+                    std::hint::black_box(raw.decode(std::hint::black_box(&bytes)).is_ok());
+                    start.elapsed()
+                })
+                .min();
+            println!("{pixels:?} 640x480: {best:?} at best");
+        }
     }
 }

@@ -173,3 +173,167 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Skipped> {
     file.take(JPEG_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(broken)?;
     if bytes.len() > JPEG_BYTES { Err(too_large()) } else { Ok(bytes) }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::super::testing::{claiming, is_near, jpeg, shade};
+    use super::super::{Frame, Next};
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    fn rest(feed: &Feed) -> Vec<Frame> {
+        std::iter::from_fn(|| match feed.next(LONG) {
+            Next::Frame(frame) => Some(frame),
+            Next::End => None,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    }
+
+    fn shades(frames: &[Frame], wanted: &[u8]) -> bool {
+        frames.len() == wanted.len()
+            && frames
+                .iter()
+                .zip(wanted)
+                .all(|(frame, &wanted)| is_near(shade(&frame.image), wanted))
+    }
+
+    #[test]
+    fn full_speed_loses_no_frame_and_keeps_byte_order() {
+        let folder = folder(&[
+            ("a10.jpg", jpeg(40)),
+            ("a9.JPG", jpeg(80)),
+            ("B.jpeg", jpeg(0)),
+            ("notes.txt", b"no picture".to_vec()),
+            ("z.jpg", jpeg(160)),
+        ]);
+        let feed = open(folder.path(), 10.0, false, Speed::Max).unwrap();
+        let frames = rest(&feed);
+        assert!(shades(&frames, &[0, 40, 80, 160]), "{frames:?}");
+        let numbers: Vec<_> = frames.iter().map(|frame| frame.number).collect();
+        assert_eq!(numbers, [0, 1, 2, 3]);
+        let media: Vec<_> = frames.iter().map(|frame| frame.media.as_millis()).collect();
+        assert_eq!(media, [0, 100, 200, 300]);
+        let counters = feed.counters();
+        assert_eq!((counters.frames, counters.dropped_stale), (4, 0));
+        assert!(matches!(feed.next(LONG), Next::End), "the end stays the end");
+    }
+
+    #[test]
+    fn broken_frame_leaves_a_gap_in_time() {
+        let whole = jpeg(40);
+        let folder = folder(&[
+            ("1.jpg", jpeg(10)),
+            ("2.jpg", whole[..whole.len() / 2].to_vec()),
+            ("3.jpg", claiming(&whole, 65535, 65535)),
+            ("4.jpg", Vec::new()),
+            ("5.jpg", jpeg(50)),
+        ]);
+        std::fs::create_dir(folder.path().join("6.jpg")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("7.jpg")).unwrap();
+        std::os::unix::fs::symlink("1.jpg", folder.path().join("8.jpg")).unwrap();
+        let feed = open(folder.path(), 1.0, false, Speed::Max).unwrap();
+        let frames = rest(&feed);
+        assert!(shades(&frames, &[10, 50, 10]), "{frames:?}");
+        let media: Vec<_> = frames.iter().map(|frame| frame.media.as_secs()).collect();
+        assert_eq!(media, [0, 4, 7]);
+        let counters = feed.counters();
+        assert_eq!((counters.skipped_broken, counters.skipped_too_large), (4, 1));
+    }
+
+    #[test]
+    fn time_goes_on_when_a_recording_begins_again() {
+        let folder = folder(&[("1.jpg", jpeg(10)), ("2.jpg", jpeg(90)), ("3.jpg", b"x".to_vec())]);
+        let feed = open(folder.path(), 2.0, true, Speed::Max).unwrap();
+        let mut media = Vec::new();
+        for turn in 0..6 {
+            let Next::Frame(frame) = feed.next(LONG) else { panic!() };
+            assert!(is_near(shade(&frame.image), [10, 90][turn % 2]));
+            media.push(frame.media.as_millis());
+        }
+        assert_eq!(media, [0, 500, 1500, 2000, 3000, 3500]);
+    }
+
+    #[test]
+    fn unreadable_recording_that_begins_again_does_end() {
+        let folder = folder(&[]);
+        std::os::unix::fs::symlink("nowhere", folder.path().join("1.jpg")).unwrap();
+        let feed = open(folder.path(), 2.0, true, Speed::Max).unwrap();
+        assert!(matches!(feed.next(LONG), Next::End));
+    }
+
+    #[test]
+    fn endless_broken_frames_do_not_hold_the_pipeline_up() {
+        let folder = folder(&[("1.jpg", b"no picture".to_vec())]);
+        let feed = open(folder.path(), 2.0, true, Speed::Max).unwrap();
+        assert!(matches!(feed.next(Duration::from_millis(50)), Next::Nothing));
+        assert!(feed.counters().skipped_broken > 0);
+    }
+
+    #[test]
+    fn stream_file_plays_like_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scene.mjpeg");
+        let (a, b) = (jpeg(20), jpeg(120));
+        std::fs::write(&path, [&a[..], b"--boundary\r\n\r\n", &b[..b.len() / 2], &b].concat())
+            .unwrap();
+        let feed = open(&path, 1.0, false, Speed::Max).unwrap();
+        let frames = rest(&feed);
+        assert!(shades(&frames, &[20, 120]), "{frames:?}");
+        assert_eq!((frames[1].number, feed.counters().skipped_broken), (2, 1));
+    }
+
+    #[test]
+    fn pace_is_kept_by_leaving_out_what_a_slow_pipeline_misses() {
+        let files: Vec<_> = (0..40).map(|n| (format!("{n:02}.jpg"), jpeg(n * 6))).collect();
+        let files: Vec<_> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        let folder = folder(&files);
+        let feed = open(folder.path(), 200.0, false, Speed::Pace).unwrap();
+        std::thread::sleep(Duration::from_millis(100)); // half of the recording, had it begun
+        let start = Instant::now();
+        assert!(matches!(feed.next(LONG), Next::Frame(_)));
+        // A pipeline that takes no frame until the recording must be over.
+        while feed.counters().dropped_stale < 38 {
+            assert!(start.elapsed() < LONG, "{:?}", feed.counters());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let Next::Frame(last) = feed.next(LONG) else { panic!() };
+        assert_eq!(last.number, 39);
+        assert!(start.elapsed() >= last.media, "never ahead of its pace, from the first wish on");
+        assert!(matches!(feed.next(LONG), Next::End));
+    }
+
+    #[test]
+    fn wrong_recordings_are_told_at_once() {
+        let empty = folder(&[("readme.txt", Vec::new())]);
+        let open = |path: &Path| open(path, 10.0, false, Speed::Max);
+        assert!(matches!(open(empty.path()), Err(CameraError::EmptyReplay { .. })));
+        let missing = empty.path().join("missing");
+        assert!(matches!(open(&missing), Err(CameraError::Replay { .. })));
+        assert!(matches!(open(Path::new("/dev/null")), Err(CameraError::Replay { .. })));
+    }
+
+    #[test]
+    fn dropped_feed_stops_its_thread() {
+        let folder = folder(&[("1.jpg", jpeg(10))]);
+        // One waits for its pace, one for the slot, one for the first wish.
+        for (speed, asked) in [(Speed::Pace, true), (Speed::Max, true), (Speed::Pace, false)] {
+            let feed = open(folder.path(), 0.1, true, speed).unwrap();
+            if asked {
+                assert!(matches!(feed.next(LONG), Next::Frame(_)));
+            }
+            drop(feed); // joins the thread; would hang
+        }
+    }
+}

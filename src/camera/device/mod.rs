@@ -1,8 +1,14 @@
 //! A V4L2 device behind a narrow seam, and the loop that keeps it running.
 
 mod capture;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod fake;
 mod negotiate;
 mod retry;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
 mod v4l2;
 
 use std::io;

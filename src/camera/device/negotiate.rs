@@ -34,7 +34,7 @@ pub fn negotiate(
     let given = device
         .configure(choice.fourcc, choice.width, choice.height, choice.fps)
         .map_err(failed("cannot set its format"))?;
-    let pixels = given.width as usize * given.height as usize;
+    let pixels = (given.width as usize).saturating_mul(given.height as usize);
     if pixels == 0 || pixels > FRAME_PIXELS {
         let reason = format!("it insists on {}x{} pixels", given.width, given.height);
         return Err(CameraError::NotACamera { path: path.to_owned(), reason });
@@ -86,7 +86,7 @@ fn choose(
         for size in sizes {
             let width = nearest(wish.width, size.least.0, size.most.0, size.step.0);
             let height = nearest(wish.height, size.least.1, size.most.1, size.step.1);
-            if width as usize * height as usize > FRAME_PIXELS {
+            if (width as usize).saturating_mul(height as usize) > FRAME_PIXELS {
                 continue;
             }
             let fps = rate(&rates(offer.fourcc, width, height), wish.fps);
@@ -163,4 +163,147 @@ fn encoding(given: &Given) -> Option<Encoding> {
         stride: if given.stride == 0 { row } else { given.stride },
         colors: Colors { matrix: given.matrix, full_range },
     }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::super::fake::size;
+    use super::*;
+
+    fn wish(width: u32, height: u32, fps: f64) -> Wish {
+        Wish { width, height, fps }
+    }
+
+    /// Offers as `(format, width, height, frames a second)`.
+    fn chosen(wish: Wish, offers: &[(&FourCc, u32, u32, f64)]) -> Option<(String, u32, u32, f64)> {
+        let listed: Vec<_> = offers
+            .iter()
+            .map(|&(fourcc, width, height, _)| Offer {
+                fourcc: *fourcc,
+                sizes: vec![size(width, height)],
+            })
+            .collect();
+        let rates = |fourcc, width, height| {
+            let of = |offer: &&(&FourCc, u32, u32, f64)| {
+                (*offer.0, offer.1, offer.2) == (fourcc, width, height)
+            };
+            offers.iter().filter(of).map(|offer| Rates { least: offer.3, most: offer.3 }).collect()
+        };
+        let choice = choose(&listed, wish, rates)?;
+        Some((name_of(choice.fourcc), choice.width, choice.height, choice.fps))
+    }
+
+    fn is(
+        choice: Option<(String, u32, u32, f64)>,
+        fourcc: &str,
+        width: u32,
+        height: u32,
+        fps: f64,
+    ) {
+        let (found, found_width, found_height, found_fps) = choice.unwrap();
+        assert_eq!(
+            (found.as_str(), found_width, found_height, found_fps),
+            (fourcc, width, height, fps)
+        );
+    }
+
+    /// What a common USB camera offers: uncompressed at full rate only when small.
+    const WEBCAM: [(&FourCc, u32, u32, f64); 6] = [
+        (b"MJPG", 640, 480, 30.0),
+        (b"MJPG", 1280, 720, 30.0),
+        (b"MJPG", 1920, 1080, 30.0),
+        (b"YUYV", 640, 480, 30.0),
+        (b"YUYV", 1280, 720, 10.0),
+        (b"YUYV", 1920, 1080, 5.0),
+    ];
+
+    #[test]
+    fn uncompressed_comes_first_where_it_is_fast_enough() {
+        is(chosen(wish(640, 480, 15.0), &WEBCAM), "YUYV", 640, 480, 30.0);
+        is(chosen(wish(1280, 720, 10.0), &WEBCAM), "YUYV", 1280, 720, 10.0);
+        is(chosen(wish(1280, 720, 15.0), &WEBCAM), "MJPG", 1280, 720, 30.0);
+        is(chosen(wish(1920, 1080, 30.0), &WEBCAM), "MJPG", 1920, 1080, 30.0);
+    }
+
+    #[test]
+    fn larger_comes_before_smaller() {
+        is(chosen(wish(800, 600, 15.0), &WEBCAM), "MJPG", 1280, 720, 30.0);
+        is(chosen(wish(320, 240, 15.0), &WEBCAM), "YUYV", 640, 480, 30.0);
+        is(chosen(wish(4096, 2160, 15.0), &WEBCAM), "MJPG", 1920, 1080, 30.0);
+    }
+
+    #[test]
+    fn slowest_rate_that_suffices() {
+        let offers: Vec<_> =
+            [5.0, 7.5, 14.99, 20.0, 30.0].map(|fps| (b"YUYV", 640, 480, fps)).to_vec();
+        is(chosen(wish(640, 480, 15.0), &offers), "YUYV", 640, 480, 14.99);
+        is(chosen(wish(640, 480, 16.0), &offers), "YUYV", 640, 480, 20.0);
+        is(chosen(wish(640, 480, 60.0), &offers), "YUYV", 640, 480, 30.0);
+    }
+
+    #[test]
+    fn colour_comes_before_grey_and_grey_before_nothing() {
+        let infrared = (b"GREY", 640, 480, 30.0);
+        is(chosen(wish(640, 480, 15.0), &[infrared]), "GREY", 640, 480, 30.0);
+        let colour = (b"MJPG", 640, 480, 30.0);
+        is(chosen(wish(640, 480, 15.0), &[infrared, colour]), "MJPG", 640, 480, 30.0);
+        assert_eq!(chosen(wish(640, 480, 15.0), &[(b"pBAA", 640, 480, 30.0)]), None);
+        assert_eq!(chosen(wish(640, 480, 15.0), &[]), None);
+        // Nothing over the limit of pixels, whoever offers it.
+        assert_eq!(chosen(wish(640, 480, 15.0), &[(b"MJPG", 8000, 6000, 30.0)]), None);
+    }
+
+    #[test]
+    fn sizes_on_a_grid_and_sizes_untold() {
+        let grid = Sizes { least: (320, 180), most: (3840, 2160), step: (16, 8) };
+        let offers = [Offer { fourcc: *b"YUYV", sizes: vec![grid] }];
+        let at = |width, height| {
+            choose(&offers, wish(width, height, 15.0), |_, _, _| Vec::new())
+                .map(|choice| (choice.width, choice.height, choice.fps))
+        };
+        assert_eq!(at(640, 480), Some((640, 484, 15.0)));
+        assert_eq!(at(100, 100), Some((320, 180, 15.0)));
+        assert_eq!(at(9000, 9000), Some((3840, 2160, 15.0)));
+        let untold = [Offer { fourcc: *b"NV12", sizes: Vec::new() }];
+        let choice = choose(&untold, wish(640, 480, 15.0), |_, _, _| Vec::new()).unwrap();
+        assert_eq!((choice.width, choice.height, choice.fps), (640, 480, 15.0));
+    }
+
+    #[test]
+    fn nonsense_from_a_driver_does_no_harm() {
+        let backwards = Sizes { least: (640, 480), most: (320, 240), step: (0, 0) };
+        let offers = [Offer { fourcc: *b"YUYV", sizes: vec![backwards] }];
+        for rates in [
+            Rates { least: f64::NAN, most: f64::NAN },
+            Rates { least: f64::INFINITY, most: f64::INFINITY },
+            Rates { least: 30.0, most: 0.0 },
+            Rates { least: 0.0, most: 0.0 },
+        ] {
+            let choice = choose(&offers, wish(640, 480, 15.0), |_, _, _| vec![rates]).unwrap();
+            assert!(choice.fps.is_finite() && choice.fps > 0.0, "{rates:?}: {choice:?}");
+        }
+    }
+
+    #[test]
+    fn range_and_matrix_of_the_driver_are_respected() {
+        let given = Given {
+            fourcc: *b"YUYV",
+            width: 640,
+            height: 480,
+            stride: 0,
+            fps: None,
+            matrix: super::super::super::pixels::Matrix::Bt709,
+            full_range: None,
+        };
+        let raw = |given| match encoding(&given) {
+            Some(Encoding::Raw(raw)) => raw,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((raw(given).stride, raw(given).colors.full_range), (1280, false));
+        assert_eq!(raw(given).colors.matrix, given.matrix);
+        assert!(raw(Given { full_range: Some(true), ..given }).colors.full_range);
+        assert!(raw(Given { fourcc: *b"GREY", ..given }).colors.full_range);
+        assert_eq!(raw(Given { stride: 1344, ..given }).stride, 1344);
+    }
 }

@@ -50,3 +50,58 @@ impl Pacer {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_most_and_begin_again() {
+        let (first, most) = (Duration::from_millis(500), Duration::from_secs(30));
+        let mut backoff = Backoff::new(first, most);
+        for _ in 0..2 {
+            for failure in 0..100_u32 {
+                let whole = first.saturating_mul(1 << failure.min(10)).min(most);
+                let wait = backoff.next();
+                assert!((whole / 2..=whole).contains(&wait), "{failure}: {wait:?}");
+            }
+            backoff.reset();
+        }
+    }
+
+    #[test]
+    fn waits_are_spread() {
+        let hour = Duration::from_hours(1);
+        let waits: std::collections::HashSet<_> =
+            (0..20).map(|_| Backoff::new(hour, hour).next()).collect();
+        assert!(waits.len() > 10);
+    }
+
+    fn passed(wished: f64, given: f64, jitter: f64) -> usize {
+        let mut pacer = Pacer::new(wished);
+        let mut random = fastrand::Rng::with_seed(1);
+        let frames = (0..(given * 60.0) as u32)
+            .map(|n| (f64::from(n) + jitter * random.f64()) / given)
+            .filter(|&at| pacer.admit(Duration::from_secs_f64(at)));
+        frames.count()
+    }
+
+    #[test]
+    fn pacer_gives_the_wished_rate_of_a_faster_camera() {
+        for (wished, given) in [(15.0, 30.0), (10.0, 30.0), (15.0, 60.0), (20.0, 30.0), (7.0, 30.0)]
+        {
+            let wanted = (wished * 60.0) as usize;
+            for jitter in [0.0, 0.2] {
+                let passed = passed(wished, given, jitter);
+                assert!(passed.abs_diff(wanted) <= wanted / 20, "{wished} of {given}: {passed}");
+            }
+        }
+    }
+
+    #[test]
+    fn pacer_leaves_a_camera_of_the_wished_rate_alone() {
+        for given in [15.0, 14.0, 5.0] {
+            assert_eq!(passed(15.0, given, 0.2), (given * 60.0) as usize, "{given}");
+        }
+    }
+}

@@ -65,7 +65,7 @@ impl Camera {
             }
             // A name that is not UTF-8 is no reason to refuse a camera.
             Err(error) if error.raw_os_error().is_none() => {
-                path.display().to_string().clone_into(&mut camera.name)
+                camera.name = path.display().to_string();
             }
             Err(error) => return Err(wrong(error)),
         }

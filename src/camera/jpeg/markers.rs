@@ -5,7 +5,7 @@ const SOI: u8 = 0xd8;
 const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
 const DHT: u8 = 0xc4;
-/// Bytes between start of image and end of image that a frame must have to be looked at at all.
+/// How a JPEG begins: start of image, then another marker.
 pub const START_OF_IMAGE: [u8; 3] = [0xff, SOI, 0xff];
 
 /// What the markers tell.
@@ -90,8 +90,7 @@ impl Walker {
     /// Takes one marker segment; `Ok(false)` if more bytes are needed, an error at either end.
     fn marker(&mut self, bytes: &[u8]) -> Result<bool, Step> {
         let at = match bytes.get(self.at..) {
-            None | Some([]) => return Ok(false),
-            Some([0xff]) => return Ok(false),
+            None | Some([] | [0xff]) => return Ok(false),
             Some([0xff, 0xff, ..]) => {
                 self.at += 1; // a fill byte
                 return Ok(true);
@@ -117,6 +116,14 @@ impl Walker {
             return Err(Step::Broken { resume: 2 });
         }
         let Some(segment) = bytes.get(at + 4..at + 2 + length) else { return Ok(false) };
+        // Tables never hold a start of image, and nothing ends with one: it is that of the next frame,
+        // swallowed by one that was cut short. (Application segments may hold a thumbnail.)
+        let is_table = !matches!(marker, 0xe0..=0xef | 0xfe);
+        let from = if is_table { at + 3 } else { at + length };
+        let swallowed = &bytes[from..at + 2 + length];
+        if let Some(found) = swallowed.windows(2).position(|pair| pair == &START_OF_IMAGE[..2]) {
+            return Err(Step::Broken { resume: from + found });
+        }
         match marker {
             DHT => self.layout.huffman |= self.layout.scan.is_none(),
             SOS => {
@@ -125,6 +132,9 @@ impl Walker {
             }
             // Every start of frame but DHT, JPG and DAC, which share its range.
             0xc0..=0xcf if marker != 0xc8 && marker != 0xcc => {
+                if self.layout.size.is_some() {
+                    return Err(Step::Broken { resume: 2 }); // two frames run into one
+                }
                 if let &[_, h1, h0, w1, w0, ..] = segment {
                     let size = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
                     self.layout.size = Some(size);
