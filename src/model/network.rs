@@ -127,7 +127,7 @@ type Built = (Arc<TypedRunnableModel>, Vec<String>);
 
 /// Frees bytes and parsed file as early as it can: they and the network are never in memory all at once.
 fn build(model: VerifiedModel, input: &Input) -> Result<Built, NetworkError> {
-    let onnx = tract_onnx::onnx();
+    let onnx = onnx();
     let mut proto: ModelProto = onnx
         .proto_model_for_read(&mut model.as_bytes())
         .map_err(|error| NetworkError::Malformed(chain(&error)))?;
