@@ -31,12 +31,8 @@ pub struct Args {
     /// Draw the ROC curve
     #[arg(long, value_name = "FILE.svg", requires = "pairs")]
     plot: Option<PathBuf>,
-    /// Model bundle to measure [default: the configuration's]
-    #[arg(long, value_name = "DIR", requires = "trust")]
-    bundle: Option<PathBuf>,
-    /// Folder of trust anchors (*.pub) for --bundle
-    #[arg(long, value_name = "DIR", requires = "bundle")]
-    trust: Option<PathBuf>,
+    #[command(flatten)]
+    models: engine::Choice,
     /// Try another crop than the bundle's, as in bundle.toml: '{ kind = "box", margin = 0.3 }'
     #[arg(long, value_name = "TOML", value_parser = parse_crop)]
     crop: Option<Crop>,
@@ -105,10 +101,7 @@ fn parse_crop(text: &str) -> Result<Crop, String> {
 }
 
 fn open(global: &Global, args: &Args) -> Result<Engine, Failure> {
-    let opened = match (&args.bundle, &args.trust) {
-        (Some(bundle), Some(trust)) => engine::open_at(bundle, trust)?,
-        _ => engine::open(global)?,
-    };
+    let opened = engine::open_chosen(global, &args.models)?;
     Ok(match &args.crop {
         Some(crop) => opened.with_crop(crop.clone()),
         None => opened,

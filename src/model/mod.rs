@@ -12,6 +12,9 @@ mod public_key;
 mod selftest;
 mod signature;
 mod statement;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing;
 mod weights;
 
 pub use anchors::{AnchorError, TrustAnchors};
