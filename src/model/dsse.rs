@@ -4,6 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::excerpt::excerpt;
+
 /// The payload type of in-toto statements, the only one taken.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 
@@ -54,7 +56,7 @@ impl Envelope {
     /// (padding, no stray bits), so that each has one spelling.
     pub fn open(&self) -> Result<(Vec<u8>, Vec<u8>), EnvelopeError> {
         if self.payload_type != IN_TOTO {
-            return Err(EnvelopeError::PayloadType(self.payload_type.clone()));
+            return Err(EnvelopeError::PayloadType(excerpt(&self.payload_type)));
         }
         let [signature] = self.signatures.as_slice() else {
             return Err(EnvelopeError::Signatures(self.signatures.len()));

@@ -6,10 +6,12 @@ pub mod digest;
 mod directory;
 mod dsse;
 pub mod engine;
+mod excerpt;
 pub mod manifest;
 pub mod network;
 mod public_key;
 mod selftest;
+mod sign;
 mod signature;
 mod statement;
 #[cfg(test)]
@@ -17,10 +19,11 @@ mod statement;
 mod testing;
 mod weights;
 
-pub use anchors::{AnchorError, TrustAnchors};
-pub use bundle::{BundleError, VerifiedBundle, VerifiedModel};
+pub use anchors::{Anchor, AnchorError, TrustAnchors};
+pub use bundle::{BundleError, VerifiedBundle, VerifiedFiles, VerifiedModel};
 pub use engine::{Engine, EngineError};
 pub use network::NetworkError;
+pub use sign::{SignError, SigningKey, sign};
 
 /// Which bundle a decision rests on, as events tell it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::anchors::{Anchor, TrustAnchors};
 use super::digest::Sha256;
 use super::dsse::{Envelope, EnvelopeError, pre_authentication_encoding};
+use super::excerpt::excerpt;
 
 /// Name of the signature file in a bundle.
 pub const SIGNATURE_FILE: &str = "model.sig";
@@ -54,9 +55,9 @@ pub enum SignatureError {
     MediaType(String),
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
-    #[error("no trusted key made its signature ({tried}); it says it is by the key {hint}")]
+    #[error("not signed by a trusted key ({tried}); it says it is by the key {hint:?}")]
     Stranger { tried: String, hint: String },
-    #[error("it says it is by the key {hint}, but is by {signer}")]
+    #[error("it says it is by the key {hint:?}, but it is by {signer}")]
     FalseHint { hint: String, signer: String },
 }
 
@@ -68,9 +69,9 @@ pub fn verify(text: &[u8], anchors: &TrustAnchors) -> Result<VerifiedPayload, Si
         return Err(SignatureError::Malformed("it has carriage returns".to_owned()));
     }
     let bundle: SigstoreBundle = serde_json::from_slice(text)
-        .map_err(|error| SignatureError::Malformed(error.to_string()))?;
+        .map_err(|error| SignatureError::Malformed(excerpt(&error.to_string())))?;
     if bundle.media_type != MEDIA_TYPE {
-        return Err(SignatureError::MediaType(bundle.media_type));
+        return Err(SignatureError::MediaType(excerpt(&bundle.media_type)));
     }
     let hint = bundle.verification_material.public_key.hint;
     let (payload, signature) = bundle.dsse_envelope.open()?;
@@ -79,10 +80,10 @@ pub fn verify(text: &[u8], anchors: &TrustAnchors) -> Result<VerifiedPayload, Si
     match signer {
         None => Err(SignatureError::Stranger {
             tried: anchors.iter().map(Anchor::name).collect::<Vec<_>>().join(", "),
-            hint,
+            hint: excerpt(&hint),
         }),
         Some(anchor) if anchor.key.hint().to_string() != hint => {
-            Err(SignatureError::FalseHint { hint, signer: anchor.name() })
+            Err(SignatureError::FalseHint { hint: excerpt(&hint), signer: anchor.name() })
         }
         Some(anchor) => Ok(VerifiedPayload { bytes: payload, signer: anchor.clone() }),
     }
@@ -111,5 +112,52 @@ impl VerifiedPayload {
 
     pub fn signer(&self) -> &Anchor {
         &self.signer
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use ring::rand::SystemRandom;
+    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use serde_json::Value;
+
+    use super::super::public_key::{Curve, PublicKey};
+    use super::*;
+
+    /// A signature over "{}", and the anchor it is verified with.
+    fn signed() -> (Value, TrustAnchors) {
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap();
+        let key = PublicKey::from_point(Curve::P256, pair.public_key().as_ref()).unwrap();
+        let raw = pair.sign(&random, &pre_authentication_encoding(b"{}")).unwrap();
+        let text = compose(b"{}", raw.as_ref(), key.hint()).unwrap();
+        let anchors = TrustAnchors::new(vec![Anchor { file: "a.pub".into(), key }]).unwrap();
+        (serde_json::from_slice(&text).unwrap(), anchors)
+    }
+
+    /// Whatever its layout, every bit of the file counts.
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let (signature, anchors) = signed();
+        let spread = serde_json::to_string_pretty(&signature).unwrap();
+        for text in [signature.to_string(), spread.replace("  ", "\t"), spread + "\n"] {
+            verify(text.as_bytes(), &anchors).unwrap();
+            for bit in 0..text.len() * 8 {
+                let mut flipped = text.clone().into_bytes();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(verify(&flipped, &anchors).is_err(), "bit {bit} of\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn key_named_twice() {
+        let (signature, anchors) = signed();
+        let text = signature.to_string();
+        let twice = text.replacen("\"hint\":", "\"hint\":\"\",\"hint\":", 1);
+        assert!(matches!(verify(twice.as_bytes(), &anchors), Err(SignatureError::Malformed(_))));
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Sha256;
+use super::excerpt::excerpt;
 use super::signature::{SIGNATURE_FILE, VerifiedPayload};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -110,7 +111,7 @@ impl SignedFiles {
     /// Reads a statement whose signature was verified.
     pub fn parse(payload: &VerifiedPayload, now: Timestamp) -> Result<Self, StatementError> {
         let statement: Statement = serde_json::from_slice(payload.as_bytes())
-            .map_err(|error| StatementError::Malformed(error.to_string()))?;
+            .map_err(|error| StatementError::Malformed(excerpt(&error.to_string())))?;
         expect("type", &statement.kind, STATEMENT_TYPE)?;
         expect("predicate type", &statement.predicate_type, PREDICATE_TYPE)?;
         let [subject] = statement.subject.as_slice() else {
@@ -144,7 +145,7 @@ impl SignedFiles {
         }
         for (name, _) in &files {
             if !is_plain(name) {
-                return Err(StatementError::Name(name.clone()));
+                return Err(StatementError::Name(excerpt(name)));
             }
         }
         // The reference tool sorts by code point, which is the order of the UTF-8 bytes.
@@ -214,7 +215,7 @@ impl Serialization {
             return Err(StatementError::SymbolicLinks);
         }
         match self.ignore_paths.iter().find(|path| !IGNORED.contains(&path.as_str())) {
-            Some(path) => Err(StatementError::IgnoredPath(path.clone())),
+            Some(path) => Err(StatementError::IgnoredPath(excerpt(path))),
             None => Ok(()),
         }
     }
@@ -224,7 +225,7 @@ fn expect(what: &'static str, found: &str, wanted: &'static str) -> Result<(), S
     if found == wanted {
         Ok(())
     } else {
-        Err(StatementError::Unsupported { what, found: found.to_owned(), wanted })
+        Err(StatementError::Unsupported { what, found: excerpt(found), wanted })
     }
 }
 
@@ -233,7 +234,7 @@ fn parse_time(text: &str) -> Result<Timestamp, StatementError> {
     let plain = text.bytes().all(|c| c.is_ascii_digit() || b"-:.TZ+".contains(&c));
     match text.parse() {
         Ok(time) if plain => Ok(time),
-        _ => Err(StatementError::ExpiryFormat(text.to_owned())),
+        _ => Err(StatementError::ExpiryFormat(excerpt(text))),
     }
 }
 

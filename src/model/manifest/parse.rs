@@ -1,5 +1,8 @@
 //! From bytes to a manifest in which every figure makes sense.
 
+use std::path::Path;
+
+use super::super::excerpt::excerpt;
 use super::{Calibration, Crop, Input, Manifest};
 
 /// Longest side of a network's input, in pixels.
@@ -32,7 +35,7 @@ impl Manifest {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             ManifestError::Toml {
                 line: before.matches('\n').count() + 1,
-                message: error.message().to_owned(),
+                message: excerpt(error.message()),
             }
         })?;
         manifest.check()?;
@@ -69,7 +72,8 @@ impl Manifest {
         })?;
         let mut seen = std::collections::BTreeSet::new();
         for file in self.models() {
-            ensure(!file.contains('/') && file.ends_with(".onnx"), "file", || {
+            let onnx = Path::new(file).extension().is_some_and(|extension| extension == "onnx");
+            ensure(onnx && !file.contains('/'), "file", || {
                 format!("{file:?} is not the name of an .onnx file in the bundle")
             })?;
             ensure(seen.insert(file), "file", || format!("{file:?} stands for two networks"))?;
@@ -141,7 +145,8 @@ impl Crop {
             Self::Square { scale } => within("embedder.crop.scale", *scale, 0.1, 10.0),
             Self::FivePoint { template } => {
                 let inside = template.iter().flatten().all(|point| (-1.0..=2.0).contains(point));
-                let spread = template.iter().any(|point| point != &template[0]);
+                let apart = |[x, y]: [f32; 2], [u, v]: [f32; 2]| (x - u).hypot(y - v) > 0.01;
+                let spread = template.iter().any(|point| apart(*point, template[0]));
                 ensure(inside && spread, "embedder.crop.template", || {
                     "does not place five points on the input".to_owned()
                 })
