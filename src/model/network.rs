@@ -130,7 +130,8 @@ type Built = (Arc<TypedRunnableModel>, Vec<String>);
 
 /// Frees bytes and parsed file as early as it can: they and the network are never in memory all at once.
 fn build(model: VerifiedModel, input: &Input) -> Result<Built, NetworkError> {
-    let onnx = onnx();
+    // Shapes that a file notes between its nodes only hinder once the input is fixed.
+    let onnx = onnx().with_ignore_value_info(true);
     let mut proto: ModelProto = onnx
         .proto_model_for_read(&mut model.as_bytes())
         .map_err(|error| NetworkError::Malformed(chain(&error)))?;

@@ -3,4 +3,5 @@
 
 mod bundle;
 mod bundle_signing;
+mod engine;
 mod support;
