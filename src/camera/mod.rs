@@ -24,7 +24,7 @@ use device::Wish;
 pub use error::CameraError;
 pub use feed::{Feed, Next};
 pub use frame::Frame;
-pub use jpeg::{FRAME_PIXELS, JPEG_BYTES};
+pub use jpeg::{FRAME_PIXELS, JPEG_BYTES, Skipped, decode as decode_frame};
 pub use photo::{PHOTO_BYTES, PHOTO_PIXELS, PhotoError, decode_photo};
 pub use slot::Counters;
 

@@ -161,6 +161,12 @@ impl VerifiedModel {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    /// Tests of the inference engine make their own models.
+    #[cfg(test)]
+    pub(crate) fn for_test(bytes: Vec<u8>) -> Self {
+        Self { name: "test.onnx".to_owned(), digest: Sha256::of(&bytes), bytes }
+    }
 }
 
 impl BundleFault {

@@ -13,6 +13,7 @@ use super::network::NetworkError;
 use super::selftest::{DetectorCase, EmbedderCase, LivenessCase, SelfTest, SelfTestError};
 use crate::face::{DetectedFace, Detector, LivenessNetwork};
 use crate::recognition::{Embedder, Embedding, ThresholdError, Thresholds};
+use crate::system::memory;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -55,7 +56,11 @@ pub struct Startup {
 
 impl Engine {
     /// Loads embedder and detector and runs their self-tests. Liveness networks wait until they are needed.
-    pub fn start(mut bundle: VerifiedBundle) -> Result<Self, EngineError> {
+    pub fn start(bundle: VerifiedBundle) -> Result<Self, EngineError> {
+        memory::compactly(|| Self::load(bundle))
+    }
+
+    fn load(mut bundle: VerifiedBundle) -> Result<Self, EngineError> {
         let began = Instant::now();
         let manifest = bundle.manifest().clone();
         let identity = bundle.identity();

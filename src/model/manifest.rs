@@ -122,7 +122,7 @@ pub struct Liveness {
 }
 
 /// Measured similarity of different people: "so often two people look at least that much alike".
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
     /// Pooled looks on each side.
@@ -133,7 +133,7 @@ pub struct Calibration {
     pub points: Vec<CalibrationPoint>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CalibrationPoint {
     pub false_match_rate: f64,

@@ -14,6 +14,9 @@ mod selftest;
 mod sign;
 mod signature;
 mod statement;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing;
 mod weights;
 
 pub use anchors::{Anchor, AnchorError, TrustAnchors};

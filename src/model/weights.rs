@@ -218,3 +218,87 @@ fn small_integers(tensor: &TensorProto) -> Option<Vec<i32>> {
 fn attribute(attributes: &[AttributeProto], name: &str) -> Option<i64> {
     attributes.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.i)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::float_cmp)]
+mod tests {
+    use super::super::testing::{self, OnnxModel};
+    use super::*;
+
+    /// What the engine itself makes of a model: the reference for folding.
+    fn by_engine(model: &OnnxModel, input: &[f32]) -> Vec<f32> {
+        let proto = model.proto();
+        let plan = tract_onnx::onnx()
+            .model_for_proto_model(&proto)
+            .and_then(|model| model.with_input_fact(0, f32::fact([1, 3, 2, 2]).into()))
+            .and_then(InferenceModelExt::into_optimized)
+            .and_then(IntoRunnable::into_runnable)
+            .unwrap();
+        testing::run(&plan, input)
+    }
+
+    fn folded(model: &OnnxModel, input: &[f32]) -> Vec<f32> {
+        let mut proto = model.proto();
+        let weights = take(proto.graph.as_mut().unwrap()).unwrap();
+        assert_eq!(weights.len(), 1, "the node was not taken");
+        let parsed = tract_onnx::onnx().parse(&proto, None).unwrap();
+        let mut graph = parsed.model;
+        put(&mut graph, weights, &parsed.unresolved_inputs).unwrap();
+        let plan = graph
+            .with_input_fact(0, f32::fact([1, 3, 2, 2]).into())
+            .and_then(InferenceModelExt::into_optimized)
+            .and_then(IntoRunnable::into_runnable)
+            .unwrap();
+        testing::run(&plan, input)
+    }
+
+    #[test]
+    fn folding_is_what_the_engine_computes() {
+        let input: Vec<f32> = (0..12).map(|at| at as f32 / 5.0 - 1.0).collect();
+        for model in [
+            OnnxModel::convolution(&[0.5, 0.25], Some(&[3, -7]), 0),
+            OnnxModel::convolution(&[0.125], Some(&[-5]), 0),
+            OnnxModel::convolution(&[0.5, 0.25], None, 0),
+            OnnxModel::convolution(&[0.5, 0.25], Some(&[3, -7]), -4),
+            OnnxModel::convolution(&[0.5, 0.25, 0.75], Some(&[1, 2, 3]), 1),
+        ] {
+            let (expected, found) = (by_engine(&model, &input), folded(&model, &input));
+            assert_eq!(expected.len(), 8);
+            for (a, b) in expected.iter().zip(&found) {
+                assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{expected:?} {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn dequantized_values_are_exact() {
+        let mut proto = OnnxModel::convolution(&[0.5, 0.25], Some(&[3, -7]), 0).proto();
+        let weights = take(proto.graph.as_mut().unwrap()).unwrap();
+        // Weights are -3, -2, … 2 in two rows of three: (w - 3) / 2, then (w + 7) / 4.
+        assert_eq!(weights[0].dequantized(), [-3.0, -2.5, -2.0, 1.75, 2.0, 2.25]);
+        let names: Vec<_> =
+            proto.graph.unwrap().initializer.iter().map(|tensor| tensor.name.clone()).collect();
+        assert!(!names.contains(&"weights".to_owned()), "integers stay in memory: {names:?}");
+    }
+
+    #[test]
+    fn malformed_weights_are_an_error() {
+        for (scale, zero_point, axis) in [
+            (&[0.5_f32, 0.25][..], Some(&[3_i8][..]), 0),
+            (&[0.5, 0.25], Some(&[3, 1]), 1),
+            (&[0.5, 0.25], Some(&[3, 1]), 9),
+            (&[0.5, 0.25], Some(&[3, 1]), -9),
+            (&[f32::NAN], None, 0),
+        ] {
+            let mut proto = OnnxModel::convolution(scale, zero_point, axis).proto();
+            assert!(
+                take(proto.graph.as_mut().unwrap()).is_err(),
+                "{scale:?} {zero_point:?} {axis}"
+            );
+        }
+        let mut proto = OnnxModel::convolution(&[0.5], None, 0).proto();
+        let graph = proto.graph.as_mut().unwrap();
+        graph.initializer[0].raw_data.pop();
+        assert!(take(graph).is_err());
+    }
+}

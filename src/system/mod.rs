@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod log;
+pub mod memory;
 pub mod notify;
 pub mod secret;
 pub mod state;

@@ -4,4 +4,5 @@
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
+mod engine;
 mod support;
