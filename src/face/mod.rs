@@ -2,5 +2,8 @@
 //! they good enough to look at, and the crop a network wants.
 
 mod geometry;
+pub mod motion;
+pub mod quality;
+pub mod track;
 
 pub use geometry::{BoundingBox, DetectedFace, Point};

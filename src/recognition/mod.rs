@@ -1,9 +1,14 @@
 //! Whose face it is: embeddings, the gallery of enrolled people, matching and consensus.
 
+pub mod consensus;
 mod decision;
 mod embedding;
+pub mod matcher;
 mod person;
+pub mod watch;
 
+pub use consensus::Thresholds;
 pub use decision::{Decision, Evidence, LivenessScore, LivenessVerdict, Verdict};
 pub use embedding::Embedding;
 pub use person::{Candidate, PersonId, PersonRef};
+pub use watch::{Eyes, Settings, Watch};
