@@ -23,9 +23,9 @@ const BELONGING: f32 = 0.25;
 
 /// Cosine thresholds by the number of pooled looks: averaging makes strangers more alike, too.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Thresholds(Vec<f32>);
+pub struct LookThresholds(Vec<f32>);
 
-impl Thresholds {
+impl LookThresholds {
     /// `by_looks[0]` is for one look. `None` if there is none or one is not within -1 to 1.
     pub fn new(by_looks: Vec<f32>) -> Option<Self> {
         let sound = by_looks.iter().all(|threshold| (-1.0..=1.0).contains(threshold));
@@ -105,7 +105,7 @@ impl Consensus {
     }
 
     /// Whether a look can be of the face that the others show.
-    pub fn belongs(&self, embedding: &Embedding, thresholds: &Thresholds) -> bool {
+    pub fn belongs(&self, embedding: &Embedding, thresholds: &LookThresholds) -> bool {
         self.pooled().is_none_or(|pooled| same_face(&pooled, embedding, thresholds))
     }
 
@@ -130,7 +130,7 @@ impl Consensus {
     /// A person is named when at least `frames` looks and two thirds of those kept have this
     /// person as their nearest, no look on its own passes as somebody else, and the mean of all
     /// looks kept reaches the threshold and is ahead of the second nearest by [`TIE`].
-    pub fn finding(&self, candidates: &[Candidate], thresholds: &Thresholds) -> Finding {
+    pub fn finding(&self, candidates: &[Candidate], thresholds: &LookThresholds) -> Finding {
         let Some(pooled) = self.pooled() else { return Finding::Undecided };
         if self.looks.len() < self.frames {
             return Finding::Undecided;
@@ -180,6 +180,6 @@ impl Consensus {
 }
 
 /// Whether two looks at one track can be of one face; much laxer than recognising.
-pub fn same_face(a: &Embedding, b: &Embedding, thresholds: &Thresholds) -> bool {
+pub fn same_face(a: &Embedding, b: &Embedding, thresholds: &LookThresholds) -> bool {
     a.similarity(b) >= thresholds.at(1) - BELONGING
 }

@@ -7,7 +7,7 @@ pub mod matcher;
 mod person;
 pub mod watch;
 
-pub use consensus::Thresholds;
+pub use consensus::LookThresholds;
 pub use decision::{Decision, Evidence, LivenessScore, LivenessVerdict, Verdict};
 pub use embedding::Embedding;
 pub use person::{Candidate, PersonId, PersonRef};

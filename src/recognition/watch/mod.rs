@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use image::RgbImage;
 
-use super::consensus::{Finding, Look, Thresholds};
+use super::consensus::{Finding, Look, LookThresholds};
 use super::{Candidate, Decision, Embedding, Evidence, Verdict};
 use crate::camera::Frame;
 use crate::face::DetectedFace;
@@ -48,7 +48,7 @@ pub struct Settings {
     pub frames: usize,
     /// What `thresholds` were picked for; told in the evidence.
     pub false_match_rate: f64,
-    pub thresholds: Thresholds,
+    pub thresholds: LookThresholds,
     /// Also tell of strangers.
     pub unknown: bool,
     /// A person unseen for this long has departed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::recognition::consensus::{Consensus, Finding, Look, Thresholds, same_face};
+use crate::recognition::consensus::{Consensus, Finding, Look, LookThresholds, same_face};
 use crate::recognition::matcher::nearest;
 use crate::recognition::{Candidate, Embedding, PersonId};
 
@@ -119,7 +119,7 @@ impl Subject {
         &mut self,
         look: Look,
         candidates: &[Candidate],
-        thresholds: &Thresholds,
+        thresholds: &LookThresholds,
     ) -> Check {
         self.progress = look.taken;
         let Some(named) = &mut self.named else {
@@ -138,7 +138,7 @@ impl Subject {
         if named.doubts >= DOUBTS { Check::SomeoneElse(look) } else { Check::Doubted }
     }
 
-    pub(super) fn finding(&self, candidates: &[Candidate], thresholds: &Thresholds) -> Finding {
+    pub(super) fn finding(&self, candidates: &[Candidate], thresholds: &LookThresholds) -> Finding {
         self.consensus.finding(candidates, thresholds)
     }
 
@@ -168,7 +168,7 @@ impl Named {
         &self,
         look: &Embedding,
         candidates: &[Candidate],
-        thresholds: &Thresholds,
+        thresholds: &LookThresholds,
     ) -> bool {
         let Some(best) = nearest(look, candidates) else { return false };
         if candidates[best.index].person.id == self.person {
