@@ -2,13 +2,17 @@
 
 pub mod consensus;
 mod decision;
+mod embedder;
 mod embedding;
 pub mod matcher;
 mod person;
+mod threshold;
 pub mod watch;
 
 pub use consensus::LookThresholds;
 pub use decision::{Decision, Evidence, LivenessScore, LivenessVerdict, Verdict};
+pub use embedder::Embedder;
 pub use embedding::Embedding;
 pub use person::{Candidate, PersonId, PersonRef};
+pub use threshold::{ThresholdError, Thresholds};
 pub use watch::{Eyes, Settings, Watch};
