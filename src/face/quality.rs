@@ -118,7 +118,7 @@ impl QualityGate {
             brightness: (40.0, 220.0),
             clipped: 0.25,
             contrast: 14.0,
-            sharpness: 0.015,
+            sharpness: 0.03,
         }
     }
 
@@ -129,6 +129,8 @@ impl QualityGate {
         if below(face.score, self.score) {
             return Err(Refusal::Doubtful { score: face.score, needed: self.score });
         }
+        // Before the size: a face in profile has its eyes close together.
+        self.assess_pose(pose)?;
         if below(eyes, self.eye_distance) {
             return Err(Refusal::Small { pixels: eyes, needed: self.eye_distance });
         }
@@ -136,7 +138,6 @@ impl QualityGate {
         if below(visible, self.visible) {
             return Err(Refusal::Cut { visible, needed: self.visible });
         }
-        self.assess_pose(pose)?;
         let luma = patch(image, face);
         let (brightness, contrast) = mean_and_deviation(&luma);
         self.assess_exposure(&luma, brightness, contrast)?;

@@ -543,7 +543,7 @@ fn failing_eyes_cost_a_frame() {
     scene.actors = vec![actor(100.0, &look(1))];
     let mut decisions = Vec::new();
     for frame in 0..40 {
-        scene.failing = frame % 3 == 0;
+        scene.failing = frame % 2 == 0;
         decisions.extend(scene.step(&mut watch, &people));
     }
     assert_eq!(told(&decisions), ["+a"]);
