@@ -18,8 +18,9 @@ const KEPT: usize = 8;
 const UNKNOWN_LOOKS: usize = 5;
 const UNKNOWN_AFTER: Duration = Duration::from_secs(2);
 /// A look this far below the single-look threshold to the other looks of its track is taken to be
-/// of someone else. (About one in fifty pairs of different people is more alike than that.)
-const BELONGING: f32 = 0.25;
+/// of someone else. (With FaceNet and a threshold of 0.6 about one in two hundred pairs of
+/// different people is more alike than that; looks of one sequence hardly ever are less.)
+const BELONGING: f32 = 0.15;
 
 /// Cosine thresholds by the number of pooled looks: averaging makes strangers more alike, too.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +44,14 @@ impl LookThresholds {
     /// For more looks than there are thresholds, the last one.
     pub fn at(&self, looks: usize) -> f32 {
         self.0[looks.clamp(1, self.0.len()) - 1]
+    }
+
+    /// For means of different numbers of looks: the calibration pools as many on either side, and
+    /// similarity moves with 1 / looks (see [`super::Thresholds::at`]), so their harmonic mean,
+    /// rounded up.
+    pub fn between(&self, probe: usize, template: usize) -> f32 {
+        let (probe, template) = (probe.max(1), template.max(1));
+        self.at((2 * probe * template).div_ceil(probe + template))
     }
 }
 
@@ -146,7 +155,7 @@ impl Consensus {
             contradicted |= own.index != best.index && own.similarity >= thresholds.at(1);
         }
         let candidate = &candidates[best.index];
-        let threshold = thresholds.at(self.looks.len().max(candidate.looks));
+        let threshold = thresholds.between(self.looks.len(), candidate.looks);
         if best.similarity < threshold {
             return self.nobody(best.similarity, threshold);
         }
@@ -264,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_threshold_is_that_of_the_larger_pool() {
+    fn the_threshold_is_for_the_looks_on_both_sides() {
         let threshold = |looks, enrolled| {
             let people = [candidate("a", 0.0, enrolled)];
             match consensus(1, &vec![5.0; looks]).finding(&people, &thresholds()) {

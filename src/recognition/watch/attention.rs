@@ -48,8 +48,10 @@ impl Attention {
             self.unexplained = None;
         }
         let Some(last) = self.last else { return true };
-        let eager = tracker.tracks().iter().any(|track| {
-            track.missed > 0 || subjects.get(&track.id).is_none_or(|s| s.is_eager(media))
+        let eager = tracker.tracks().iter().any(|track| match (track.hits, track.missed) {
+            (_, 0) => subjects.get(&track.id).is_none_or(|subject| subject.is_eager(media)),
+            (1, _) => false, // once found and not again: the detector was mistaken
+            _ => true,
         });
         let bound = self.departed_after / 4;
         let interval = match (tracker.tracks().is_empty(), moving) {
