@@ -6,3 +6,5 @@ mod bundle_signature;
 mod bundle_signing;
 mod engine;
 mod support;
+
+mod webcam;
