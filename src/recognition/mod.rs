@@ -2,8 +2,10 @@
 
 mod decision;
 mod embedding;
+pub mod gallery;
 mod person;
 
 pub use decision::{Decision, Evidence, LivenessScore, LivenessVerdict, Verdict};
 pub use embedding::Embedding;
+pub use gallery::{Gallery, GalleryError};
 pub use person::{Candidate, PersonId, PersonRef};
