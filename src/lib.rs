@@ -9,6 +9,7 @@ pub mod camera;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod evaluate;
 pub mod event;
 pub mod face;
 pub mod model;

@@ -1,10 +1,255 @@
-//! `familiar evaluate`
+//! `familiar evaluate`: accuracy on pictures whose truth is known.
 
-use super::{Failure, Global};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::{Failure, Global, engine};
+use crate::evaluate::{self, PairList, People, PictureName, Score, VerificationReport};
+use crate::model::Engine;
+use crate::model::manifest::{Calibration, Crop};
+use crate::recognition::Embedding;
+
+/// Faces are taken as the daemon takes them: one look, no mirror images. Of several faces on a picture the one
+/// nearest its centre is meant. A pair with a picture on which no face is found counts as told wrong.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Folder of pictures: NAME/NAME_0001.jpg as in Labeled Faces in the Wild
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Pairs to tell apart, in the format of Labeled Faces in the Wild
+    #[arg(long, value_name = "FILE", requires = "images")]
+    pairs: Option<PathBuf>,
+    /// Measure how alike different people of --images look; prints `[[calibration]]` tables for bundle.toml
+    #[arg(long, requires = "images", conflicts_with = "pairs")]
+    calibrate: bool,
+    /// Measure the detector against marked faces: CSV image,x,y,w,h,easy,medium,hard,invalid
+    #[arg(long, value_name = "FILE", requires = "images", conflicts_with_all = ["pairs", "calibrate"])]
+    boxes: Option<PathBuf>,
+    /// Draw the ROC curve
+    #[arg(long, value_name = "FILE.svg", requires = "pairs")]
+    plot: Option<PathBuf>,
+    /// Model bundle to measure [default: the configuration's]
+    #[arg(long, value_name = "DIR", requires = "trust")]
+    bundle: Option<PathBuf>,
+    /// Folder of trust anchors (*.pub) for --bundle
+    #[arg(long, value_name = "DIR", requires = "bundle")]
+    trust: Option<PathBuf>,
+    /// Try another crop than the bundle's, as in bundle.toml: '{ kind = "box", margin = 0.3 }'
+    #[arg(long, value_name = "TOML", value_parser = parse_crop)]
+    crop: Option<Crop>,
+    /// Open set: enrolled people (not in this version)
+    #[arg(long, value_name = "DIR")]
+    people: Option<PathBuf>,
+    /// Open set: strangers (not in this version)
+    #[arg(long, value_name = "DIR")]
+    strangers: Option<PathBuf>,
+    /// Liveness: real faces (not in this version)
+    #[arg(long, value_name = "DIR")]
+    genuine: Option<PathBuf>,
+    /// Liveness: attacks (not in this version)
+    #[arg(long, value_name = "DIR")]
+    attacks: Option<PathBuf>,
+}
 
-pub fn run(_global: &Global, _args: Args) -> Result<(), Failure> {
-    Err(Failure::failed("unfinished"))
+pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let later = [
+        ("--people", &args.people),
+        ("--strangers", &args.strangers),
+        ("--genuine", &args.genuine),
+        ("--attacks", &args.attacks),
+    ];
+    if let Some((option, _)) = later.iter().find(|(_, value)| value.is_some()) {
+        return Err(Failure::Failed(format!("{option}: this measurement is not in this version")));
+    }
+    let Some(images) = &args.images else {
+        return Err(Failure::usage(
+            "evaluate needs --images DIR and one of --pairs, --calibrate, --boxes",
+        ));
+    };
+    // What can fail quickly comes before the models are loaded.
+    match (&args.pairs, &args.boxes, args.calibrate) {
+        (Some(file), _, _) => {
+            let list = PairList::read(file).map_err(Failure::failed)?;
+            let pictures = locate(&list, images)?;
+            verification(global, &args, &list, &pictures)
+        }
+        (_, Some(file), _) => {
+            let marked = evaluate::read_boxes(file).map_err(Failure::failed)?;
+            let engine = open(global, &args)?;
+            let bar = progress(marked.len());
+            let report = evaluate::measure_boxes(&engine, images, &marked, || bar.inc(1))
+                .map_err(Failure::failed)?;
+            bar.finish_and_clear();
+            print_boxes(global, &report)
+        }
+        (_, _, true) => {
+            let people = People::read(images).map_err(Failure::failed)?;
+            let tables = calibration(&open(global, &args)?, &people)?;
+            print_calibration(global, tables)
+        }
+        _ => Err(Failure::usage("--images needs one of --pairs, --calibrate, --boxes")),
+    }
+}
+
+fn parse_crop(text: &str) -> Result<Crop, String> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        crop: Crop,
+    }
+    toml::from_str(&format!("crop = {text}"))
+        .map(|line: Line| line.crop)
+        .map_err(|error| error.message().to_owned())
+}
+
+fn open(global: &Global, args: &Args) -> Result<Engine, Failure> {
+    let opened = match (&args.bundle, &args.trust) {
+        (Some(bundle), Some(trust)) => engine::open_at(bundle, trust)?,
+        _ => engine::open(global)?,
+    };
+    Ok(match &args.crop {
+        Some(crop) => opened.with_crop(crop.clone()),
+        None => opened,
+    })
+}
+
+/// Drawn on a terminal only.
+fn progress(length: usize) -> ProgressBar {
+    ProgressBar::new(length as u64)
+}
+
+type Pictures = BTreeMap<PictureName, PathBuf>;
+
+fn locate(list: &PairList, images: &Path) -> Result<Pictures, Failure> {
+    let mut pictures = Pictures::new();
+    for name in list.pairs.iter().flat_map(|pair| [&pair.left, &pair.right]) {
+        if !pictures.contains_key(name) {
+            pictures.insert(name.clone(), name.find(images).map_err(Failure::failed)?);
+        }
+    }
+    Ok(pictures)
+}
+
+fn verification(
+    global: &Global,
+    args: &Args,
+    list: &PairList,
+    pictures: &Pictures,
+) -> Result<(), Failure> {
+    let engine = open(global, args)?;
+    let paths: Vec<PathBuf> = pictures.values().cloned().collect();
+    let embeddings = embed(&engine, &paths)?;
+    let by_name: BTreeMap<&PictureName, &Option<Embedding>> =
+        pictures.keys().zip(&embeddings).collect();
+    let look = |name| by_name.get(name).and_then(|look| look.as_ref());
+    let scores: Vec<Score> = list
+        .pairs
+        .iter()
+        .map(|pair| Score {
+            similarity: look(&pair.left)
+                .zip(look(&pair.right))
+                .map(|(left, right)| left.similarity(right)),
+            same: pair.same,
+            fold: pair.fold,
+        })
+        .collect();
+    let undetected = embeddings.iter().filter(|look| look.is_none()).count();
+    let report = evaluate::verify(&scores, list.folds, undetected);
+    if let Some(path) = &args.plot {
+        let different = scores.iter().filter(|score| !score.same).count();
+        std::fs::write(path, evaluate::roc_svg(&report.roc, different))
+            .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    }
+    if list.folds == 1 {
+        eprintln!("familiar: one fold: the threshold was chosen on the pairs it is judged by");
+    }
+    if global.json { print_json(&report) } else { print_verification(&report, pictures.len()) }
+}
+
+fn embed(engine: &Engine, paths: &[PathBuf]) -> Result<Vec<Option<Embedding>>, Failure> {
+    let bar = progress(paths.len());
+    let embeddings = evaluate::embed_all(engine, paths, || bar.inc(1)).map_err(Failure::failed)?;
+    bar.finish_and_clear();
+    Ok(embeddings)
+}
+
+fn calibration(engine: &Engine, people: &People) -> Result<Vec<Calibration>, Failure> {
+    let paths: Vec<PathBuf> = people.0.values().flatten().cloned().collect();
+    let mut embeddings = embed(engine, &paths)?.into_iter();
+    let looks: Vec<Vec<Embedding>> = people
+        .0
+        .values()
+        .map(|pictures| embeddings.by_ref().take(pictures.len()).flatten().collect())
+        .collect();
+    evaluate::calibrate(&looks, &evaluate::LOOKS, || ()).map_err(Failure::failed)
+}
+
+fn print_json(data: &impl Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(data).map_err(Failure::failed)?);
+    Ok(())
+}
+
+fn print_verification(report: &VerificationReport, pictures: usize) -> Result<(), Failure> {
+    let accuracy = &report.accuracy;
+    println!("pairs       {}", report.pairs);
+    println!("undetected  {} of {pictures} pictures", report.undetected);
+    println!(
+        "accuracy    {:.2} % (standard deviation over folds {:.2}; 95 % interval {:.2} to {:.2})",
+        accuracy.mean * 100.0,
+        accuracy.sd * 100.0,
+        accuracy.interval[0] * 100.0,
+        accuracy.interval[1] * 100.0
+    );
+    println!("equal error {:.2} %", report.eer * 100.0);
+    for rate in [1e-1, 1e-2, 1e-3] {
+        let strict = report.roc.iter().rfind(|point| point.far <= rate);
+        if let Some(point) = strict {
+            println!(
+                "FAR {rate:<7} TAR {:.2} % at a threshold of {:.3}",
+                point.tar * 100.0,
+                point.threshold
+            );
+        }
+    }
+    Ok(())
+}
+
+fn print_boxes(global: &Global, report: &evaluate::BoxReport) -> Result<(), Failure> {
+    if global.json {
+        return print_json(report);
+    }
+    println!(
+        "{} of {} easy faces found (recall {:.3}), {:.3} false detections a picture, {} pictures, \
+         score threshold {}",
+        report.found,
+        report.faces,
+        report.recall,
+        report.false_per_picture,
+        report.pictures,
+        report.score_threshold
+    );
+    Ok(())
+}
+
+fn print_calibration(global: &Global, tables: Vec<Calibration>) -> Result<(), Failure> {
+    if global.json {
+        return print_json(&tables);
+    }
+    for (at, table) in tables.iter().enumerate() {
+        let gap = if at == 0 { "" } else { "\n" };
+        println!(
+            "{gap}[[calibration]]\nlooks = {}\npairs = {}\npoints = [",
+            table.looks, table.pairs
+        );
+        for point in &table.points {
+            println!(
+                "  {{ false_match_rate = {:e}, similarity = {:.4} }},",
+                point.false_match_rate, point.similarity
+            );
+        }
+        println!("]");
+    }
+    Ok(())
 }

@@ -1,6 +1,23 @@
 //! The models: trust (who signed them, are these the signed bytes) and running them in tract.
 
+pub mod anchors;
+pub mod bundle;
+pub mod digest;
+mod directory;
+mod dsse;
+pub mod engine;
 pub mod manifest;
+pub mod network;
+mod public_key;
+mod selftest;
+mod signature;
+mod statement;
+mod weights;
+
+pub use anchors::{AnchorError, TrustAnchors};
+pub use bundle::{BundleError, VerifiedBundle, VerifiedModel};
+pub use engine::{Engine, EngineError};
+pub use network::NetworkError;
 
 /// Which bundle a decision rests on, as events tell it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

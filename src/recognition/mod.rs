@@ -1,11 +1,15 @@
 //! Whose face it is: embeddings, the gallery of enrolled people, matching and consensus.
 
 mod decision;
+mod embedder;
 mod embedding;
 pub mod gallery;
 mod person;
+mod threshold;
 
 pub use decision::{Decision, Evidence, LivenessScore, LivenessVerdict, Verdict};
+pub use embedder::Embedder;
 pub use embedding::Embedding;
 pub use gallery::{Gallery, GalleryError};
 pub use person::{Candidate, PersonId, PersonRef};
+pub use threshold::{ThresholdError, Thresholds};

@@ -1,0 +1,115 @@
+//! `model.sig`: OpenSSF Model Signing v1.0, a Sigstore bundle v0.3 around a DSSE envelope.
+//!
+//! What is read before the signature is verified is as little as can be: the outer JSON, into types
+//! that take what PyPI's `model-signing` writes and nothing else. Every part of it that the
+//! signature does not cover must have the one value it should have, so that no bit is free.
+
+use serde::{Deserialize, Serialize};
+
+use super::anchors::{Anchor, TrustAnchors};
+use super::digest::Sha256;
+use super::dsse::{Envelope, EnvelopeError, pre_authentication_encoding};
+
+/// Name of the signature file in a bundle.
+pub const SIGNATURE_FILE: &str = "model.sig";
+
+const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SigstoreBundle {
+    media_type: String,
+    verification_material: VerificationMaterial,
+    dsse_envelope: Envelope,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct VerificationMaterial {
+    public_key: PublicKeyIdentifier,
+    /// A signature by a key has no transparency log.
+    #[serde(default)]
+    tlog_entries: [(); 0],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublicKeyIdentifier {
+    hint: String,
+}
+
+/// The bytes of a statement that one of the trust anchors has signed.
+#[derive(Debug)]
+pub struct VerifiedPayload {
+    bytes: Vec<u8>,
+    signer: Anchor,
+}
+
+/// Why a signature is not one to rely on.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    #[error("it is not a Sigstore bundle with a DSSE envelope signed by a key: {0}")]
+    Malformed(String),
+    #[error("its media type is {0:?}, not {MEDIA_TYPE:?}")]
+    MediaType(String),
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    #[error("no trusted key made its signature ({tried}); it says it is by the key {hint}")]
+    Stranger { tried: String, hint: String },
+    #[error("it says it is by the key {hint}, but is by {signer}")]
+    FalseHint { hint: String, signer: String },
+}
+
+/// Verifies the text of a `model.sig` against the anchors. The hint never chooses whom to trust:
+/// every anchor is tried, and then the hint has to name the one that fits.
+pub fn verify(text: &[u8], anchors: &TrustAnchors) -> Result<VerifiedPayload, SignatureError> {
+    // A tab and a carriage return are one bit apart and mean the same to JSON.
+    if text.contains(&b'\r') {
+        return Err(SignatureError::Malformed("it has carriage returns".to_owned()));
+    }
+    let bundle: SigstoreBundle = serde_json::from_slice(text)
+        .map_err(|error| SignatureError::Malformed(error.to_string()))?;
+    if bundle.media_type != MEDIA_TYPE {
+        return Err(SignatureError::MediaType(bundle.media_type));
+    }
+    let hint = bundle.verification_material.public_key.hint;
+    let (payload, signature) = bundle.dsse_envelope.open()?;
+    let message = pre_authentication_encoding(&payload);
+    let signer = anchors.iter().find(|anchor| anchor.key.verifies(&message, &signature));
+    match signer {
+        None => Err(SignatureError::Stranger {
+            tried: anchors.iter().map(Anchor::name).collect::<Vec<_>>().join(", "),
+            hint,
+        }),
+        Some(anchor) if anchor.key.hint().to_string() != hint => {
+            Err(SignatureError::FalseHint { hint, signer: anchor.name() })
+        }
+        Some(anchor) => Ok(VerifiedPayload { bytes: payload, signer: anchor.clone() }),
+    }
+}
+
+/// The text of a `model.sig`.
+pub(super) fn compose(
+    payload: &[u8],
+    signature: &[u8],
+    hint: Sha256,
+) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&SigstoreBundle {
+        media_type: MEDIA_TYPE.to_owned(),
+        verification_material: VerificationMaterial {
+            public_key: PublicKeyIdentifier { hint: hint.to_string() },
+            tlog_entries: [],
+        },
+        dsse_envelope: Envelope::new(payload, signature),
+    })
+}
+
+impl VerifiedPayload {
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn signer(&self) -> &Anchor {
+        &self.signer
+    }
+}
