@@ -5,7 +5,10 @@ mod crop;
 mod detector;
 mod geometry;
 mod liveness;
+pub mod motion;
+pub mod quality;
 mod resize;
+pub mod track;
 
 pub use crop::crop;
 pub use detector::{Detector, MAXIMUM_FACES};

@@ -1,15 +1,20 @@
 //! Whose face it is: embeddings, the gallery of enrolled people, matching and consensus.
 
+pub mod consensus;
 mod decision;
 mod embedder;
 mod embedding;
 pub mod gallery;
+pub mod matcher;
 mod person;
 mod threshold;
+pub mod watch;
 
+pub use consensus::LookThresholds;
 pub use decision::{Decision, Evidence, LivenessScore, LivenessVerdict, Verdict};
 pub use embedder::Embedder;
 pub use embedding::Embedding;
 pub use gallery::{Gallery, GalleryError};
 pub use person::{Candidate, PersonId, PersonRef};
 pub use threshold::{ThresholdError, Thresholds};
+pub use watch::{Eyes, Settings, Watch};

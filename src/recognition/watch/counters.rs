@@ -1,0 +1,64 @@
+//! What a watch has done, for the health report.
+
+use serde::Serialize;
+
+use crate::face::quality::Refusal;
+
+/// Counts since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    pub frames: u64,
+    /// Frames with motion.
+    pub moving: u64,
+    pub detections: u64,
+    /// Faces detected.
+    pub faces: u64,
+    /// Tracks started, broken because people crossed, split because another face was on them.
+    pub tracks: u64,
+    pub broken_tracks: u64,
+    pub split_tracks: u64,
+    /// Faces without room among the tracks.
+    pub crowded_out: u64,
+    pub refusals: Refusals,
+    pub embeddings: u64,
+    /// Detections or embeddings that failed.
+    pub failures: u64,
+    /// People recognized and strangers told of.
+    pub named: u64,
+    pub unknown: u64,
+}
+
+/// Faces not looked at, by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Refusals {
+    pub doubtful: u64,
+    pub small: u64,
+    pub cut: u64,
+    pub turned: u64,
+    pub nodding: u64,
+    pub tilted: u64,
+    pub dark: u64,
+    pub bright: u64,
+    pub clipped: u64,
+    pub flat: u64,
+    pub blurred: u64,
+}
+
+impl Refusals {
+    pub fn count(&mut self, refusal: &Refusal) {
+        let counter = match refusal {
+            Refusal::Doubtful { .. } => &mut self.doubtful,
+            Refusal::Small { .. } => &mut self.small,
+            Refusal::Cut { .. } => &mut self.cut,
+            Refusal::Turned { .. } => &mut self.turned,
+            Refusal::Nodding { .. } => &mut self.nodding,
+            Refusal::Tilted { .. } => &mut self.tilted,
+            Refusal::Dark { .. } => &mut self.dark,
+            Refusal::Bright { .. } => &mut self.bright,
+            Refusal::Clipped { .. } => &mut self.clipped,
+            Refusal::Flat { .. } => &mut self.flat,
+            Refusal::Blurred { .. } => &mut self.blurred,
+        };
+        *counter += 1;
+    }
+}

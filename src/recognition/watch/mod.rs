@@ -1,0 +1,299 @@
+//! From frames to decisions: motion, detection, tracks, looks, names, presence.
+//!
+//! All intervals are on media time, so that a jump of the clock or the speed of a replay changes
+//! nothing. Each frame costs the motion gate; a detection and at most one embedding come on top
+//! when there is something to learn (see [`attention`]).
+
+mod attention;
+mod counters;
+mod presence;
+mod subject;
+#[cfg(test)]
+mod tests;
+
+pub use counters::{Counters, Refusals};
+pub use presence::Present;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use image::RgbImage;
+
+use super::consensus::{Finding, Look, LookThresholds};
+use super::{Candidate, Decision, Embedding, Evidence, Verdict};
+use crate::camera::Frame;
+use crate::face::DetectedFace;
+use crate::face::motion::MotionGate;
+use crate::face::quality::QualityGate;
+use crate::face::track::{TrackId, Tracker};
+use attention::Attention;
+use presence::{Claim, Presences};
+use subject::{Check, Subject};
+
+/// The networks, as the watch needs them.
+pub trait Eyes {
+    type Error: std::fmt::Display;
+
+    /// The faces in a frame, in its pixels.
+    fn detect(&self, image: &RgbImage) -> Result<Vec<DetectedFace>, Self::Error>;
+
+    /// The embedding of one of them.
+    fn embed(&self, image: &RgbImage, face: &DetectedFace) -> Result<Embedding, Self::Error>;
+}
+
+/// How to decide.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Looks that must agree before a person is named, at least 1.
+    pub frames: usize,
+    /// What `thresholds` were picked for; told in the evidence.
+    pub false_match_rate: f64,
+    pub thresholds: LookThresholds,
+    /// Also tell of strangers.
+    pub unknown: bool,
+    /// A person unseen for this long has departed.
+    pub departed_after: Duration,
+    pub quality: QualityGate,
+}
+
+/// Watches one camera.
+#[derive(Debug)]
+pub struct Watch {
+    settings: Settings,
+    motion: MotionGate,
+    attention: Attention,
+    tracker: Tracker,
+    subjects: BTreeMap<TrackId, Subject>,
+    presences: Presences,
+    counters: Counters,
+    /// The last detection or embedding failed; say it once, not ten times a second.
+    failing: bool,
+}
+
+impl Watch {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            motion: MotionGate::new(),
+            attention: Attention::new(settings.departed_after),
+            tracker: Tracker::new(),
+            subjects: BTreeMap::new(),
+            presences: Presences::new(settings.departed_after),
+            counters: Counters::default(),
+            failing: false,
+            settings,
+        }
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Who is held to be present.
+    pub fn present(&self) -> impl Iterator<Item = Present<'_>> {
+        self.presences.iter()
+    }
+
+    /// Takes the next frame. A failure of the eyes is counted and costs this frame only.
+    pub fn observe<E: Eyes>(
+        &mut self,
+        frame: &Frame,
+        eyes: &E,
+        candidates: &[Candidate],
+    ) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        self.counters.frames += 1;
+        self.presences.keep_only(candidates);
+        let moving = self.motion.observe(&frame.image, frame.media);
+        self.counters.moving += u64::from(moving);
+        if self.attention.due(moving, &self.subjects, &self.tracker, frame.media) {
+            match self.look_at(frame, eyes, candidates, &mut decisions) {
+                Ok(()) => self.failing = false,
+                Err(error) => {
+                    self.counters.failures += 1;
+                    if !std::mem::replace(&mut self.failing, true) {
+                        log::warn!("frame {} skipped: {error}", frame.number);
+                    }
+                }
+            }
+        }
+        decisions.extend(self.presences.departures(frame.media, frame.time));
+        decisions
+    }
+
+    /// No frame came: time passes all the same. `media` continues the frames' time line.
+    pub fn quiet(
+        &mut self,
+        media: Duration,
+        time: jiff::Timestamp,
+        candidates: &[Candidate],
+    ) -> Vec<Decision> {
+        self.presences.keep_only(candidates);
+        let ended = self.tracker.expire(media);
+        self.end(&ended);
+        self.presences.departures(media, time)
+    }
+
+    fn look_at<E: Eyes>(
+        &mut self,
+        frame: &Frame,
+        eyes: &E,
+        candidates: &[Candidate],
+        decisions: &mut Vec<Decision>,
+    ) -> Result<(), E::Error> {
+        self.attention.looked(frame.media);
+        self.counters.detections += 1;
+        let faces = eyes.detect(&frame.image)?;
+        self.attention.found(!faces.is_empty(), frame.media);
+        self.counters.faces += faces.len() as u64;
+        let update = self.tracker.update(&faces, frame.media);
+        self.counters.tracks += update.started as u64;
+        self.counters.broken_tracks += update.broken as u64;
+        self.counters.crowded_out += update.crowded_out as u64;
+        self.end(&update.ended);
+        for &id in &update.seen {
+            self.subjects
+                .entry(id)
+                .or_insert_with(|| Subject::new(self.settings.frames, frame.media));
+            self.presences.seen(id, frame.media, frame.time);
+        }
+        self.forget_the_forgotten(candidates);
+        // One embedding a frame: the neediest track that can be looked at well.
+        let mut wanting: Vec<(u32, TrackId)> = update
+            .seen
+            .iter()
+            .filter_map(|id| {
+                let hits = self.tracker.get(*id)?.hits;
+                Some((self.subjects.get(id)?.need(hits, frame.media)?, *id))
+            })
+            .collect();
+        wanting.sort_by_key(|(need, _)| std::cmp::Reverse(*need)); // stable: the largest face first
+        for (_, id) in wanting {
+            let (Some(track), Some(subject)) = (self.tracker.get(id), self.subjects.get(&id))
+            else {
+                continue;
+            };
+            let face = track.face;
+            let quality = match self.settings.quality.assess(&frame.image, &face) {
+                Ok(quality) => quality,
+                Err(refusal) => {
+                    self.counters.refusals.count(&refusal);
+                    continue;
+                }
+            };
+            if !subject.improved_by(quality.score, frame.media) {
+                continue;
+            }
+            self.counters.embeddings += 1;
+            let embedding = eyes.embed(&frame.image, &face)?;
+            let look = Look { embedding, quality: quality.score, taken: frame.media };
+            self.take(id, look, frame, candidates, decisions);
+            break;
+        }
+        Ok(())
+    }
+
+    /// A look at a track, and what follows from it.
+    fn take(
+        &mut self,
+        id: TrackId,
+        look: Look,
+        frame: &Frame,
+        candidates: &[Candidate],
+        decisions: &mut Vec<Decision>,
+    ) {
+        let Some(subject) = self.subjects.get_mut(&id) else { return };
+        match subject.take(look, candidates, &self.settings.thresholds) {
+            Check::Confirmed => self.presences.confirmed(id, frame.media, frame.time),
+            Check::Doubted => {}
+            Check::Added => self.conclude(id, frame, candidates, decisions),
+            Check::SomeoneElse(look) => {
+                self.counters.split_tracks += 1;
+                self.presences.disprove(id);
+                self.subjects.remove(&id);
+                if let Some(renewed) = self.tracker.renew(id) {
+                    let mut subject = Subject::new(self.settings.frames, frame.media);
+                    subject.begin_with(look);
+                    self.subjects.insert(renewed, subject);
+                }
+            }
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        id: TrackId,
+        frame: &Frame,
+        candidates: &[Candidate],
+        decisions: &mut Vec<Decision>,
+    ) {
+        let Some(subject) = self.subjects.get_mut(&id) else { return };
+        let decide =
+            |verdict, track: TrackId| Decision { time: frame.time, track: track.get(), verdict };
+        let evidence = |similarity, threshold, frames| Evidence {
+            similarity,
+            threshold,
+            false_match_rate: self.settings.false_match_rate,
+            frames,
+            liveness: None,
+        };
+        match subject.finding(candidates, &self.settings.thresholds) {
+            Finding::Person { index, similarity, threshold, frames } => {
+                let person = &candidates[index].person;
+                match self.presences.claim(person, id, similarity, frame.media, frame.time) {
+                    Claim::Refused => return subject.step_back(frame.media),
+                    Claim::Arrived => {
+                        self.counters.named += 1;
+                        let evidence = evidence(similarity, threshold, frames);
+                        let verdict = Verdict::Recognized { person: person.clone(), evidence };
+                        decisions.push(decide(verdict, id));
+                    }
+                    Claim::Continued { instead_of } => {
+                        if let Some(loser) = instead_of.and_then(|id| self.subjects.get_mut(&id)) {
+                            loser.step_back(frame.media);
+                        }
+                    }
+                }
+                if let Some(subject) = self.subjects.get_mut(&id) {
+                    subject.name(person.id.clone(), frame.media);
+                }
+            }
+            Finding::Nobody { similarity, threshold, frames } => {
+                if self.settings.unknown && subject.first_time_unknown() {
+                    self.counters.unknown += 1;
+                    let evidence = evidence(similarity, threshold, frames);
+                    decisions.push(decide(Verdict::Unknown { evidence }, id));
+                }
+            }
+            Finding::Undecided => {}
+        }
+    }
+
+    /// Tracks named after people who are no longer enrolled begin anew.
+    fn forget_the_forgotten(&mut self, candidates: &[Candidate]) {
+        let forgotten: Vec<TrackId> = self
+            .subjects
+            .iter()
+            .filter(|(_, subject)| {
+                subject.person().is_some_and(|id| candidates.iter().all(|c| c.person.id != *id))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in forgotten {
+            self.subjects.remove(&id);
+            if let Some((renewed, seen)) = self
+                .tracker
+                .renew(id)
+                .and_then(|id| self.tracker.get(id).map(|track| (id, track.seen)))
+            {
+                self.subjects.insert(renewed, Subject::new(self.settings.frames, seen));
+            }
+        }
+    }
+
+    fn end(&mut self, tracks: &[TrackId]) {
+        for id in tracks {
+            self.subjects.remove(id);
+            self.presences.detach(*id);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What is known of the face on one track. It ends with the track, and its embeddings with it.
+
+use std::time::Duration;
+
+use crate::recognition::consensus::{Consensus, Finding, Look, LookThresholds, same_face};
+use crate::recognition::matcher::nearest;
+use crate::recognition::{Candidate, Embedding, PersonId};
+
+/// Between looks until there are enough to name a person: looks at neighbouring frames are copies.
+const FIRST_LOOKS: Duration = Duration::from_millis(150);
+/// Between looks until the track's looks are full.
+const MORE_LOOKS: Duration = Duration::from_millis(400);
+/// A full track takes a better look at any time (not more often than [`MORE_LOOKS`]), and any good
+/// look after a while that grows with its age, within these bounds.
+const REFRESH: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+const CLEARLY_BETTER: f32 = 0.1;
+/// A named person is looked at again this often, to notice if someone else took the place.
+const VERIFY: Duration = Duration::from_secs(5);
+/// Looks in a row that must show someone else before a named track is split.
+const DOUBTS: u32 = 2;
+/// A track that lost its claim to a person waits this long before the next.
+const STEP_BACK: Duration = Duration::from_secs(5);
+/// A face that gave no good look for this long is no longer followed eagerly.
+const EAGERNESS: Duration = Duration::from_secs(5);
+/// A track must have been found in this many detections before it is looked at.
+const HITS: u32 = 2;
+
+/// What a look at a track meant.
+#[derive(Debug)]
+pub(super) enum Check {
+    /// The track is not named yet; the look counts.
+    Added,
+    /// The named person, still.
+    Confirmed,
+    /// Not like the named person; one more such look and it is someone else.
+    Doubted,
+    /// The track shows someone else than before.
+    SomeoneElse(Look),
+}
+
+#[derive(Debug)]
+pub(super) struct Subject {
+    consensus: Consensus,
+    frames: usize,
+    begun: Duration,
+    /// The last look or the last change: what eagerness counts from.
+    progress: Duration,
+    not_before: Duration,
+    named: Option<Named>,
+    unknown: bool,
+}
+
+#[derive(Debug)]
+struct Named {
+    person: PersonId,
+    /// The pooled looks that the name rests on.
+    anchor: Embedding,
+    verified: Duration,
+    doubts: u32,
+}
+
+impl Subject {
+    pub(super) fn new(frames: usize, media: Duration) -> Self {
+        Self {
+            consensus: Consensus::new(frames),
+            frames,
+            begun: media,
+            progress: media,
+            not_before: Duration::ZERO,
+            named: None,
+            unknown: false,
+        }
+    }
+
+    pub(super) fn begin_with(&mut self, look: Look) {
+        self.consensus.add(look);
+    }
+
+    pub(super) fn person(&self) -> Option<&PersonId> {
+        self.named.as_ref().map(|named| &named.person)
+    }
+
+    /// Whether each frame should be looked at for this face's sake.
+    pub(super) fn is_eager(&self, media: Duration) -> bool {
+        let hungry = match &self.named {
+            Some(named) => named.doubts > 0,
+            None => !self.consensus.is_full(),
+        };
+        hungry && media >= self.not_before && media.saturating_sub(self.progress) < EAGERNESS
+    }
+
+    /// How much a look at this face is needed now, more is more; `None`: not at all.
+    pub(super) fn need(&self, hits: u32, media: Duration) -> Option<u32> {
+        if media < self.not_before || hits < HITS {
+            return None;
+        }
+        let since = self.consensus.latest().map(|latest| media.saturating_sub(latest));
+        if let Some(named) = &self.named {
+            let wait = if named.doubts > 0 { FIRST_LOOKS } else { VERIFY };
+            return (media.saturating_sub(named.verified) >= wait).then_some(named.doubts);
+        }
+        let looks = self.consensus.looks().len();
+        let wait = if looks < self.frames { FIRST_LOOKS } else { MORE_LOOKS };
+        since.is_none_or(|since| since >= wait).then_some(100_u32.saturating_sub(looks as u32))
+    }
+
+    /// Whether a look of this quality tells anything new.
+    pub(super) fn improved_by(&self, quality: f32, media: Duration) -> bool {
+        if self.named.is_some() || !self.consensus.is_full() {
+            return true;
+        }
+        let age = media.saturating_sub(self.begun);
+        let latest = self.consensus.latest().unwrap_or_default();
+        media.saturating_sub(latest) >= (age / 4).clamp(REFRESH.0, REFRESH.1)
+            || quality > self.consensus.worst_quality() + CLEARLY_BETTER
+    }
+
+    pub(super) fn take(
+        &mut self,
+        look: Look,
+        candidates: &[Candidate],
+        thresholds: &LookThresholds,
+    ) -> Check {
+        self.progress = look.taken;
+        let Some(named) = &mut self.named else {
+            if !self.consensus.belongs(&look.embedding, thresholds) {
+                return Check::SomeoneElse(look);
+            }
+            self.consensus.add(look);
+            return Check::Added;
+        };
+        named.verified = look.taken;
+        if named.is_shown_by(&look.embedding, candidates, thresholds) {
+            named.doubts = 0;
+            return Check::Confirmed;
+        }
+        named.doubts += 1;
+        if named.doubts >= DOUBTS { Check::SomeoneElse(look) } else { Check::Doubted }
+    }
+
+    pub(super) fn finding(&self, candidates: &[Candidate], thresholds: &LookThresholds) -> Finding {
+        self.consensus.finding(candidates, thresholds)
+    }
+
+    /// The looks have done their work: only their mean is kept.
+    pub(super) fn name(&mut self, person: PersonId, media: Duration) {
+        if let Some(anchor) = self.consensus.pooled() {
+            self.named = Some(Named { person, anchor, verified: media, doubts: 0 });
+            self.consensus.clear();
+        }
+    }
+
+    /// Another track shows this person better.
+    pub(super) fn step_back(&mut self, media: Duration) {
+        self.named = None;
+        self.consensus.clear();
+        self.not_before = media + STEP_BACK;
+    }
+
+    /// True once.
+    pub(super) fn first_time_unknown(&mut self) -> bool {
+        !std::mem::replace(&mut self.unknown, true)
+    }
+}
+
+impl Named {
+    fn is_shown_by(
+        &self,
+        look: &Embedding,
+        candidates: &[Candidate],
+        thresholds: &LookThresholds,
+    ) -> bool {
+        let Some(best) = nearest(look, candidates) else { return false };
+        if candidates[best.index].person.id == self.person {
+            return same_face(look, &self.anchor, thresholds)
+                || best.similarity >= thresholds.at(1);
+        }
+        best.similarity < thresholds.at(1) && look.similarity(&self.anchor) >= thresholds.at(1)
+    }
+}
