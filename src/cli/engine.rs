@@ -11,6 +11,14 @@ pub fn open(global: &Global) -> Result<Engine, Failure> {
     open_at(&located.config.models.bundle, &located.directory().join("trust.d"))
 }
 
+/// The configured bundle, verified and not loaded.
+pub fn verify(global: &Global) -> Result<VerifiedBundle, Failure> {
+    let located = global.located()?;
+    let trust = located.directory().join("trust.d");
+    let anchors = TrustAnchors::load(&trust).map_err(Failure::refused)?;
+    VerifiedBundle::open(&located.config.models.bundle, &anchors).map_err(Failure::refused)
+}
+
 /// Opens a bundle that one of the anchors in `trust` has signed. What does not hold is exit 3.
 pub fn open_at(bundle: &Path, trust: &Path) -> Result<Engine, Failure> {
     let anchors = TrustAnchors::load(trust).map_err(Failure::refused)?;

@@ -16,7 +16,7 @@ mod weights;
 
 pub use anchors::{AnchorError, TrustAnchors};
 pub use bundle::{BundleError, VerifiedBundle, VerifiedModel};
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, embedder_digest};
 pub use network::NetworkError;
 
 /// Which bundle a decision rests on, as events tell it.

@@ -11,6 +11,7 @@
 mod admission;
 mod erase;
 mod error;
+mod look;
 mod name;
 mod record;
 mod seal;
@@ -19,6 +20,7 @@ mod store;
 pub use admission::{Admission, Admitted, Limits, Refusal};
 pub use erase::Erasure;
 pub use error::GalleryError;
+pub use look::{LookRefusal, SECOND_FACE, sole_look};
 pub use name::PersonName;
 
 use std::collections::BTreeMap;
