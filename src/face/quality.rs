@@ -118,7 +118,7 @@ impl QualityGate {
             brightness: (40.0, 220.0),
             clipped: 0.25,
             contrast: 14.0,
-            sharpness: 0.015,
+            sharpness: 0.03,
         }
     }
 
@@ -129,6 +129,8 @@ impl QualityGate {
         if below(face.score, self.score) {
             return Err(Refusal::Doubtful { score: face.score, needed: self.score });
         }
+        // Before the size: a face in profile has its eyes close together.
+        self.assess_pose(pose)?;
         if below(eyes, self.eye_distance) {
             return Err(Refusal::Small { pixels: eyes, needed: self.eye_distance });
         }
@@ -136,7 +138,6 @@ impl QualityGate {
         if below(visible, self.visible) {
             return Err(Refusal::Cut { visible, needed: self.visible });
         }
-        self.assess_pose(pose)?;
         let luma = patch(image, face);
         let (brightness, contrast) = mean_and_deviation(&luma);
         self.assess_exposure(&luma, brightness, contrast)?;
@@ -291,4 +292,141 @@ fn laplacian_variance(luma: &[f32]) -> f32 {
     }
     let (_, deviation) = mean_and_deviation(&values);
     deviation * deviation
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::face::BoundingBox;
+    use image::Rgb;
+
+    /// A head of `side` pixels turned by some degrees, its landmarks projected from the
+    /// proportions named above.
+    fn head(x: f32, y: f32, side: f32, yaw: f32, pitch: f32, roll: f32) -> DetectedFace {
+        let (yaw, pitch, roll) = (yaw.to_radians(), pitch.to_radians(), roll.to_radians());
+        let eyes = 0.4 * side;
+        let height = 0.44 * side;
+        // Across, down, towards the camera; from the middle between the eyes.
+        let nose_down = NOSE_FRONTAL * height;
+        let points = [
+            (-eyes / 2.0, 0.0, 0.0),
+            (eyes / 2.0, 0.0, 0.0),
+            (0.0, nose_down, NOSE_BY_EYES * eyes),
+            (-eyes * 0.4, height, 0.0),
+            (eyes * 0.4, height, 0.0),
+        ];
+        let place = |(across, down, out): (f32, f32, f32)| {
+            let across = across * yaw.cos() + out * yaw.sin();
+            let down = down * pitch.cos() - out * pitch.sin();
+            Point {
+                x: x + side / 2.0 + across * roll.cos() - down * roll.sin(),
+                y: y + 0.35 * side + across * roll.sin() + down * roll.cos(),
+            }
+        };
+        DetectedFace {
+            bounds: BoundingBox { x, y, width: side, height: side },
+            score: 0.9,
+            landmarks: points.map(place),
+        }
+    }
+
+    fn picture(of: impl Fn(u32, u32) -> u8) -> RgbImage {
+        RgbImage::from_fn(320, 240, |x, y| Rgb([of(x, y); 3]))
+    }
+
+    fn checked(dark: u8, light: u8) -> RgbImage {
+        picture(|x, y| if (x / 8 + y / 8) % 2 == 0 { dark } else { light })
+    }
+
+    fn refusal(image: &RgbImage, face: DetectedFace) -> String {
+        QualityGate::recognition().assess(image, &face).unwrap_err().to_string()
+    }
+
+    const STRAIGHT: (f32, f32, f32) = (0.0, 0.0, 0.0);
+
+    fn straight(x: f32, side: f32) -> DetectedFace {
+        let (yaw, pitch, roll) = STRAIGHT;
+        head(x, 60.0, side, yaw, pitch, roll)
+    }
+
+    #[test]
+    fn angles_are_about_right() {
+        for degrees in [-45.0_f32, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0] {
+            let close = |found: f32, at: &str| {
+                assert!((found - degrees).abs() < 10.0, "{at} {degrees}: {found}");
+            };
+            close(Pose::of(&head(0.0, 0.0, 100.0, degrees, 0.0, 0.0)).yaw, "yaw");
+            close(Pose::of(&head(0.0, 0.0, 100.0, 0.0, degrees, 0.0)).pitch, "pitch");
+            close(Pose::of(&head(0.0, 0.0, 100.0, 0.0, 0.0, degrees)).roll, "roll");
+            // A tilted head is not a turned one.
+            let tilted = Pose::of(&head(0.0, 0.0, 100.0, 0.0, 0.0, degrees));
+            assert!(tilted.yaw.abs() < 3.0 && tilted.pitch.abs() < 3.0, "{tilted:?}");
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_reason() {
+        let good = checked(100, 180);
+        let gate = QualityGate::recognition();
+        let passed = gate.assess(&good, &straight(100.0, 100.0)).unwrap();
+        assert!((passed.eye_distance - 40.0).abs() < 0.1 && passed.score > 0.2, "{passed:?}");
+        assert!((passed.brightness - 140.0).abs() < 5.0);
+
+        let small = refusal(&good, straight(100.0, 50.0));
+        assert_eq!(small, "too small: 20 pixels between the eyes, 24 needed");
+        assert!(refusal(&good, straight(-40.0, 100.0)).starts_with("cut off"));
+        let turned = refusal(&good, head(100.0, 60.0, 100.0, 60.0, 0.0, 0.0));
+        assert!(turned.starts_with("turned away"), "{turned}");
+        let nodding = refusal(&good, head(100.0, 60.0, 100.0, 0.0, -60.0, 0.0));
+        assert!(nodding.starts_with("looking up or down"), "{nodding}");
+        let tilted = refusal(&good, head(100.0, 60.0, 100.0, 0.0, 0.0, 50.0));
+        assert!(tilted.starts_with("tilted"), "{tilted}");
+        assert!(refusal(&checked(5, 15), straight(100.0, 100.0)).starts_with("too dark"));
+        assert!(refusal(&checked(240, 250), straight(100.0, 100.0)).starts_with("too bright"));
+        assert!(refusal(&checked(0, 255), straight(100.0, 100.0)).starts_with("badly exposed"));
+        assert!(
+            refusal(&checked(120, 122), straight(100.0, 100.0)).starts_with("without contrast")
+        );
+        let smooth = picture(|x, _| (x * 255 / 320) as u8);
+        assert!(refusal(&smooth, straight(60.0, 160.0)).starts_with("blurred"));
+        let doubtful = DetectedFace { score: 0.4, ..straight(100.0, 100.0) };
+        assert!(refusal(&good, doubtful).starts_with("not clearly a face"));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_refused() {
+        let good = checked(100, 180);
+        let nan = f32::NAN;
+        let score = DetectedFace { score: nan, ..straight(100.0, 100.0) };
+        refusal(&good, score);
+        let mut landmarks = straight(100.0, 100.0);
+        landmarks.landmarks[2] = Point { x: nan, y: nan };
+        refusal(&good, landmarks);
+        let mut bounds = straight(100.0, 100.0);
+        bounds.bounds.x = nan;
+        refusal(&good, bounds);
+        bounds.bounds = BoundingBox { x: f32::INFINITY, y: -1e30, width: 1e30, height: nan };
+        refusal(&good, bounds);
+    }
+
+    #[test]
+    fn enrolment_is_stricter() {
+        let (live, enrolment) = (QualityGate::recognition(), QualityGate::enrolment());
+        let good = checked(100, 180);
+        for face in [straight(100.0, 70.0), head(100.0, 60.0, 120.0, 30.0, 0.0, 0.0)] {
+            assert!(live.assess(&good, &face).is_ok());
+            assert!(enrolment.assess(&good, &face).is_err());
+        }
+    }
+
+    #[test]
+    fn a_better_look_scores_higher() {
+        let good = checked(100, 180);
+        let gate = QualityGate::recognition();
+        let score = |face| gate.assess(&good, &face).unwrap().score;
+        let best = score(straight(60.0, 160.0));
+        assert!(best > score(head(60.0, 60.0, 160.0, 25.0, 0.0, 0.0)));
+        assert!(best > score(straight(60.0, 80.0)));
+    }
 }

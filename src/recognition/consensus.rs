@@ -183,3 +183,132 @@ impl Consensus {
 pub fn same_face(a: &Embedding, b: &Embedding, thresholds: &LookThresholds) -> bool {
     a.similarity(b) >= thresholds.at(1) - BELONGING
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::recognition::PersonRef;
+
+    /// On the unit circle, at some degrees.
+    fn at(degrees: f32) -> Embedding {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        Embedding::normalized(vec![cos, sin]).unwrap()
+    }
+
+    fn candidate(id: &str, degrees: f32, looks: usize) -> Candidate {
+        let person = PersonRef { id: id.parse().unwrap(), name: id.to_owned() };
+        Candidate { person, template: at(degrees), looks }
+    }
+
+    fn thresholds() -> LookThresholds {
+        LookThresholds::new(vec![0.8, 0.85, 0.9, 0.92]).unwrap()
+    }
+
+    fn consensus(frames: usize, degrees: &[f32]) -> Consensus {
+        let mut consensus = Consensus::new(frames);
+        for (second, degrees) in degrees.iter().enumerate() {
+            consensus.add(look(*degrees, 0.5, second as u64));
+        }
+        consensus
+    }
+
+    fn look(degrees: f32, quality: f32, second: u64) -> Look {
+        Look { embedding: at(degrees), quality, taken: Duration::from_secs(second) }
+    }
+
+    fn named(finding: &Finding) -> Option<usize> {
+        if let Finding::Person { index, .. } = finding { Some(*index) } else { None }
+    }
+
+    #[test]
+    fn as_many_looks_as_asked_for() {
+        let people = [candidate("a", 0.0, 1), candidate("b", 90.0, 1)];
+        for frames in 1..=5 {
+            for looks in 1..=6 {
+                let found = consensus(frames, &vec![5.0; looks]).finding(&people, &thresholds());
+                assert_eq!(named(&found), (looks >= frames).then_some(0), "{looks} of {frames}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_confident_look_at_another_is_a_veto() {
+        let people = [candidate("a", 0.0, 1), candidate("b", 75.0, 1)];
+        let thresholds = thresholds();
+        let clear = consensus(3, &[0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(named(&clear.finding(&people, &thresholds)), Some(0));
+        let vetoed = consensus(3, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 45.0]);
+        assert_eq!(vetoed.finding(&people, &thresholds), Finding::Undecided);
+        // The mean alone would have passed.
+        assert!(vetoed.pooled().unwrap().similarity(&at(0.0)) > thresholds.at(7));
+    }
+
+    #[test]
+    fn a_bare_majority_is_no_agreement() {
+        // Weak looks at `b` are no veto, but three of five are not two thirds.
+        let people = [candidate("a", 0.0, 1), candidate("b", 80.0, 1)];
+        let thresholds = LookThresholds::new(vec![0.9]).unwrap();
+        let looks = consensus(3, &[0.0, 0.0, 0.0, 41.0, 41.0]);
+        assert!(looks.pooled().unwrap().similarity(&at(0.0)) > 0.9);
+        assert_eq!(looks.finding(&people, &thresholds), Finding::Undecided);
+    }
+
+    #[test]
+    fn a_tie_is_no_name() {
+        let looks = consensus(3, &[10.0, 10.0, 10.0]);
+        let alone = [candidate("a", 0.0, 1)];
+        assert_eq!(named(&looks.finding(&alone, &thresholds())), Some(0));
+        let near = [candidate("a", 0.0, 1), candidate("b", 22.0, 1)];
+        assert_eq!(looks.finding(&near, &thresholds()), Finding::Undecided);
+    }
+
+    #[test]
+    fn the_threshold_is_that_of_the_larger_pool() {
+        let threshold = |looks, enrolled| {
+            let people = [candidate("a", 0.0, enrolled)];
+            match consensus(1, &vec![5.0; looks]).finding(&people, &thresholds()) {
+                Finding::Person { threshold, .. } => threshold,
+                other => panic!("{other:?}"),
+            }
+        };
+        let pairs =
+            [(1, 1, 0.8), (2, 1, 0.85), (1, 3, 0.9), (3, 3, 0.9), (4, 3, 0.92), (2, 16, 0.92)];
+        for (looks, enrolled, expected) in pairs {
+            let found = threshold(looks, enrolled);
+            assert!((found - expected).abs() < 1e-6, "{looks} against {enrolled}: {found}");
+        }
+    }
+
+    #[test]
+    fn nobody_only_when_clearly_so() {
+        let people = [candidate("a", 0.0, 1)];
+        let nobody = |degrees, looks| {
+            let found = consensus(3, &vec![degrees; looks]).finding(&people, &thresholds());
+            matches!(found, Finding::Nobody { .. })
+        };
+        assert!(nobody(60.0, 5));
+        assert!(!nobody(60.0, 4), "too few looks");
+        assert!(!nobody(30.0, 8), "0.87 is not clearly below 0.92");
+    }
+
+    #[test]
+    fn the_best_looks_are_kept() {
+        let mut consensus = Consensus::new(3);
+        for second in 0..20 {
+            consensus.add(look(0.0, 1.0 / (1 + second) as f32, second));
+        }
+        assert_eq!(consensus.looks().len(), KEPT);
+        let mut kept: Vec<u64> = consensus.looks().iter().map(|l| l.taken.as_secs()).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [0, 1, 2, 3, 4, 5, 6, 19]);
+        assert_eq!(consensus.latest(), Some(Duration::from_secs(19)));
+    }
+
+    #[test]
+    fn another_face_does_not_belong() {
+        let looks = consensus(3, &[0.0, 10.0]);
+        assert!(looks.belongs(&at(40.0), &thresholds()));
+        assert!(!looks.belongs(&at(80.0), &thresholds()));
+    }
+}

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | a face that needs looks, or one that was just missed | every 90 ms | every 90 ms |
 //! | faces that are named, or known to be nobody's | every 300 ms | every 2 s |
-//! | no face | every 90 ms, after 3 s without finding one every 300 ms | every 10 s |
+//! | no face | every 90 ms, after 3 s without finding one every 300 ms | every 10 s (after a failure 300 ms) |
 //!
 //! 90 ms: each frame of a camera at 10 frames a second, every second one at 15. The longer ones
 //! shrink to a quarter of `departed_after`, so that nobody departs for want of looking.
@@ -28,11 +28,13 @@ pub(super) struct Attention {
     last: Option<Duration>,
     /// When motion began that no face explains.
     unexplained: Option<Duration>,
+    /// The last detection failed: whatever moved in its frame has not been looked at.
+    failed: bool,
 }
 
 impl Attention {
     pub(super) fn new(departed_after: Duration) -> Self {
-        Self { departed_after, last: None, unexplained: None }
+        Self { departed_after, last: None, unexplained: None, failed: false }
     }
 
     pub(super) fn due(
@@ -58,17 +60,20 @@ impl Attention {
                 let since = *self.unexplained.get_or_insert(media);
                 if media.saturating_sub(since) < PATIENCE { EAGER } else { RELAXED }
             }
+            (true, false) if self.failed => RELAXED,
             (true, false) => EMPTY,
         };
         media.saturating_sub(last) >= interval.max(EAGER)
     }
 
-    /// A detection was made.
+    /// A detection is being made; until [`Self::found`] it counts as failed.
     pub(super) fn looked(&mut self, media: Duration) {
         self.last = Some(media);
+        self.failed = true;
     }
 
     pub(super) fn found(&mut self, face: bool, media: Duration) {
+        self.failed = false;
         self.unexplained = if face { None } else { self.unexplained.or(Some(media)) };
     }
 }

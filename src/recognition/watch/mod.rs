@@ -26,6 +26,8 @@ use crate::face::DetectedFace;
 use crate::face::motion::MotionGate;
 use crate::face::quality::QualityGate;
 use crate::face::track::{TrackId, Tracker};
+use crate::model::engine::Engine;
+use crate::model::network::NetworkError;
 use attention::Attention;
 use presence::{Claim, Presences};
 use subject::{Check, Subject};
@@ -39,6 +41,18 @@ pub trait Eyes {
 
     /// The embedding of one of them.
     fn embed(&self, image: &RgbImage, face: &DetectedFace) -> Result<Embedding, Self::Error>;
+}
+
+impl Eyes for Engine {
+    type Error = NetworkError;
+
+    fn detect(&self, image: &RgbImage) -> Result<Vec<DetectedFace>, NetworkError> {
+        Self::detect(self, image)
+    }
+
+    fn embed(&self, image: &RgbImage, face: &DetectedFace) -> Result<Embedding, NetworkError> {
+        Self::embed(self, image, face)
+    }
 }
 
 /// How to decide.

@@ -157,6 +157,11 @@ impl Subject {
         self.not_before = media + STEP_BACK;
     }
 
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.consensus.looks().len()
+    }
+
     /// True once.
     pub(super) fn first_time_unknown(&mut self) -> bool {
         !std::mem::replace(&mut self.unknown, true)

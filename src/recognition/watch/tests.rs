@@ -1,1 +1,551 @@
+//! A scripted world before the camera: faces are blobs at chosen places, their embeddings chosen
+//! vectors with seeded noise.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::cell::{Cell, RefCell};
+
+use image::Rgb;
+
+use super::*;
+use crate::face::{BoundingBox, Point};
+use crate::recognition::PersonRef;
+
+const DIMENSIONS: usize = 64;
+const SINGLE: f32 = 0.6;
+const POOLED: f32 = 0.7;
+
+/// One face in the scene.
+#[derive(Clone)]
+struct Actor {
+    x: f32,
+    y: f32,
+    side: f32,
+    look: Vec<f32>,
+    /// -1 to 1, where the nose goes.
+    turn: f32,
+}
+
+/// Draws a frame, and is the eyes that see what was drawn.
+struct Scene {
+    number: u64,
+    media: Duration,
+    time: jiff::Timestamp,
+    actors: Vec<Actor>,
+    noise: RefCell<fastrand::Rng>,
+    blur: f32,
+    detections: Cell<usize>,
+    embeddings: Cell<usize>,
+    failing: bool,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            number: 0,
+            media: Duration::ZERO,
+            time: "2026-11-22T12:00:00Z".parse().unwrap(),
+            actors: Vec::new(),
+            noise: RefCell::new(fastrand::Rng::with_seed(7)),
+            blur: 0.06,
+            detections: Cell::new(0),
+            embeddings: Cell::new(0),
+            failing: false,
+        }
+    }
+
+    /// Plays for some frames at 10 a second.
+    fn play(&mut self, watch: &mut Watch, people: &[Candidate], frames: u64) -> Vec<Decision> {
+        (0..frames).flat_map(|_| self.step(watch, people)).collect()
+    }
+
+    fn step(&mut self, watch: &mut Watch, people: &[Candidate]) -> Vec<Decision> {
+        let frame =
+            Frame { number: self.number, image: self.draw(), time: self.time, media: self.media };
+        let decisions = watch.observe(&frame, self, people);
+        self.number += 1;
+        self.media += Duration::from_millis(100);
+        self.time += Duration::from_millis(100);
+        decisions
+    }
+
+    fn draw(&self) -> RgbImage {
+        let mut image = RgbImage::from_pixel(640, 480, Rgb([90, 90, 90]));
+        for actor in &self.actors {
+            let (left, top, side) = (actor.x as u32, actor.y as u32, actor.side as u32);
+            for y in top..(top + side).min(480) {
+                for x in left..(left + side).min(640) {
+                    let checked =
+                        ((x - left) * 12 / side + (y - top) * 12 / side).is_multiple_of(2);
+                    image.put_pixel(x, y, Rgb([if checked { 200 } else { 140 }; 3]));
+                }
+            }
+        }
+        image
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.detections.get(), self.embeddings.get())
+    }
+}
+
+impl Eyes for Scene {
+    type Error = &'static str;
+
+    fn detect(&self, _: &RgbImage) -> Result<Vec<DetectedFace>, Self::Error> {
+        self.detections.set(self.detections.get() + 1);
+        if self.failing {
+            return Err("the network is out of sorts");
+        }
+        Ok(self.actors.iter().map(Actor::face).collect())
+    }
+
+    fn embed(&self, _: &RgbImage, face: &DetectedFace) -> Result<Embedding, Self::Error> {
+        self.embeddings.set(self.embeddings.get() + 1);
+        let actor = self.actors.iter().find(|actor| actor.face() == *face).unwrap();
+        let mut rng = self.noise.borrow_mut();
+        let noisy = actor.look.iter().map(|v| v + self.blur * (rng.f32() * 2.0 - 1.0)).collect();
+        Ok(Embedding::normalized(noisy).unwrap())
+    }
+}
+
+impl Actor {
+    fn face(&self) -> DetectedFace {
+        let at = |x: f32, y: f32| Point { x: self.x + x * self.side, y: self.y + y * self.side };
+        DetectedFace {
+            bounds: BoundingBox { x: self.x, y: self.y, width: self.side, height: self.side },
+            score: 0.9,
+            landmarks: [
+                at(0.3, 0.35),
+                at(0.7, 0.35),
+                at(0.5 + 0.3 * self.turn, 0.575),
+                at(0.35, 0.75),
+                at(0.65, 0.75),
+            ],
+        }
+    }
+}
+
+fn actor(x: f32, look: &[f32]) -> Actor {
+    Actor { x, y: 150.0, side: 120.0, look: look.to_vec(), turn: 0.0 }
+}
+
+/// A random unit vector: two of them are about as much alike as two strangers.
+fn look(seed: u64) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let normal = |rng: &mut fastrand::Rng| (0..6).map(|_| rng.f32() - 0.5).sum::<f32>();
+    let values = (0..DIMENSIONS).map(|_| normal(&mut rng)).collect();
+    Embedding::normalized(values).unwrap().values().to_vec()
+}
+
+/// Between two looks.
+fn between(a: &[f32], b: &[f32]) -> Vec<f32> {
+    let mixed = a.iter().zip(b).map(|(a, b)| a + b).collect();
+    Embedding::normalized(mixed).unwrap().values().to_vec()
+}
+
+fn person(id: &str, look: &[f32]) -> Candidate {
+    Candidate {
+        person: PersonRef { id: id.parse().unwrap(), name: id.to_uppercase() },
+        template: Embedding::normalized(look.to_vec()).unwrap(),
+        looks: 3,
+    }
+}
+
+fn watch() -> Watch {
+    Watch::new(Settings {
+        frames: 3,
+        false_match_rate: 1e-4,
+        thresholds: LookThresholds::new(vec![SINGLE, 0.66, POOLED]).unwrap(),
+        unknown: true,
+        departed_after: Duration::from_secs(30),
+        quality: QualityGate::recognition(),
+    })
+}
+
+/// Decisions in short: `+a` recognized, `-a` departed, `?` unknown.
+fn told(decisions: &[Decision]) -> Vec<String> {
+    let tell = |decision: &Decision| match &decision.verdict {
+        Verdict::Recognized { person, .. } => format!("+{}", person.id),
+        Verdict::Departed { person } => format!("-{}", person.id),
+        Verdict::Unknown { .. } => "?".to_owned(),
+        Verdict::Spoof { .. } => "!".to_owned(),
+    };
+    decisions.iter().map(tell).collect()
+}
+
+#[test]
+fn a_person_is_named_within_a_second() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1)), person("b", &look(2))];
+    scene.play(&mut watch, &people, 20);
+    scene.actors = vec![actor(100.0, &look(1))];
+    let decisions = scene.play(&mut watch, &people, 10);
+    assert_eq!(told(&decisions), ["+a"]);
+    let Verdict::Recognized { person, evidence } = &decisions[0].verdict else { panic!() };
+    assert_eq!(person.name, "A");
+    assert_eq!(evidence.frames, 3);
+    assert!(evidence.similarity >= evidence.threshold && evidence.threshold >= POOLED);
+    assert_eq!(watch.present().count(), 1);
+}
+
+#[test]
+fn stranger_is_nobody() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people: Vec<_> = (1..20).map(|n| person(&format!("p{n}"), &look(n))).collect();
+    scene.actors = vec![actor(100.0, &look(100))];
+    let decisions = scene.play(&mut watch, &people, 600);
+    assert_eq!(told(&decisions), ["?"], "told of once, named never");
+    assert_eq!(watch.present().count(), 0);
+}
+
+#[test]
+fn strangers_are_not_told_of_unless_asked() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    watch.settings.unknown = false;
+    scene.actors = vec![actor(100.0, &look(100))];
+    assert!(scene.play(&mut watch, &[person("a", &look(1))], 100).is_empty());
+}
+
+#[test]
+fn an_empty_gallery_knows_nobody() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    scene.actors = vec![actor(100.0, &look(100))];
+    assert_eq!(told(&scene.play(&mut watch, &[], 100)), ["?"]);
+}
+
+#[test]
+fn nothing_of_a_stranger_is_kept() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    scene.actors = vec![actor(100.0, &look(100))];
+    scene.play(&mut watch, &[person("a", &look(1))], 50);
+    assert!(watch.subjects.values().any(|subject| subject.looks() > 0));
+    scene.actors.clear();
+    scene.play(&mut watch, &[person("a", &look(1))], 20);
+    assert!(watch.subjects.is_empty());
+    // The same when the camera is lost instead.
+    scene.actors = vec![actor(100.0, &look(100))];
+    scene.play(&mut watch, &[], 50);
+    let later = scene.media + Duration::from_secs(5);
+    watch.quiet(later, scene.time, &[]);
+    assert!(watch.subjects.is_empty());
+}
+
+#[test]
+fn two_looks_are_not_three() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    while scene.embeddings.get() < 2 {
+        assert!(scene.step(&mut watch, &people).is_empty());
+    }
+    scene.actors.clear();
+    assert!(scene.play(&mut watch, &people, 50).is_empty());
+    // Two more looks in another appearance do not add up with them.
+    scene.actors = vec![actor(400.0, &look(1))];
+    while scene.embeddings.get() < 4 {
+        assert!(scene.step(&mut watch, &people).is_empty());
+    }
+    while scene.embeddings.get() < 5 {
+        let decisions = scene.step(&mut watch, &people);
+        assert_eq!(decisions.len(), usize::from(scene.embeddings.get() == 5));
+    }
+}
+
+#[test]
+fn a_tie_names_nobody() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let (one, other) = (look(1), look(2));
+    let both = between(&one, &other);
+    // Two people who are nearly the same to the network.
+    let people = [person("a", &between(&both, &one)), person("b", &between(&both, &other))];
+    scene.actors = vec![actor(100.0, &both)];
+    scene.blur = 0.01;
+    assert!(scene.play(&mut watch, &people, 300).is_empty());
+    // With one of them alone there is no tie: the look is good enough.
+    let (mut scene, mut watch) = (Scene::new(), self::watch());
+    scene.actors = vec![actor(100.0, &both)];
+    scene.blur = 0.01;
+    assert_eq!(told(&scene.play(&mut watch, &people[..1], 30)), ["+a"]);
+}
+
+#[test]
+fn looks_that_disagree_name_nobody() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1)), person("b", &look(2))];
+    for turn in 0..300 {
+        let shown = if scene.embeddings.get().is_multiple_of(2) { look(1) } else { look(2) };
+        scene.actors = vec![actor(100.0, &shown)];
+        assert!(scene.step(&mut watch, &people).is_empty(), "frame {turn}");
+    }
+    assert!(watch.counters().split_tracks > 10);
+}
+
+#[test]
+fn named_once_per_appearance() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    let first = scene.play(&mut watch, &people, 50);
+    assert_eq!(told(&first), ["+a"]);
+    for _ in 0..3 {
+        // Out of view for less than `departed_after`, back on another track.
+        scene.actors.clear();
+        assert!(scene.play(&mut watch, &people, 200).is_empty());
+        scene.actors = vec![actor(400.0, &look(1))];
+        assert!(scene.play(&mut watch, &people, 50).is_empty());
+    }
+    assert!(watch.counters().tracks >= 4);
+    scene.actors.clear();
+    let last = scene.play(&mut watch, &people, 400);
+    assert_eq!(told(&last), ["-a"]);
+    assert_eq!(last[0].track, first[0].track, "one appearance, one number");
+}
+
+#[test]
+fn departed_after_absence() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    let came = scene.play(&mut watch, &people, 30);
+    scene.actors.clear();
+    let left = scene.media;
+    assert!(scene.play(&mut watch, &people, 290).is_empty());
+    let decisions = scene.play(&mut watch, &people, 30);
+    assert_eq!(told(&decisions), ["-a"]);
+    assert!(scene.media - left >= Duration::from_secs(30));
+    // Coming again is another appearance.
+    scene.actors = vec![actor(100.0, &look(1))];
+    let again = scene.play(&mut watch, &people, 30);
+    assert_eq!(told(&again), ["+a"]);
+    assert!(again[0].track > came[0].track);
+    // And without any frame they depart all the same.
+    let later = scene.media + Duration::from_secs(31);
+    assert_eq!(told(&watch.quiet(later, scene.time, &people)), ["-a"]);
+}
+
+#[test]
+fn a_still_person_stays_present() {
+    for departed_after in [1, 5, 30] {
+        let (mut scene, mut watch) = (Scene::new(), watch());
+        watch = Watch::new(Settings {
+            departed_after: Duration::from_secs(departed_after),
+            ..watch.settings
+        });
+        let people = [person("a", &look(1))];
+        scene.actors = vec![actor(100.0, &look(1))];
+        assert_eq!(told(&scene.play(&mut watch, &people, 1200)), ["+a"]);
+    }
+}
+
+#[test]
+fn crossing_people_do_not_swap() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1)), person("b", &look(2))];
+    let mut decisions = Vec::new();
+    for turn in 0..4 {
+        for step in 0..40 {
+            let along = 12.0 * step as f32;
+            let x = if turn % 2 == 0 { along } else { 468.0 - along };
+            let (a, b) = (actor(x, &look(1)), actor(468.0 - x, &look(2)));
+            // `a` walks before `b` and hides them where they overlap by half.
+            let hidden = (a.x - b.x).abs() < 60.0;
+            scene.actors = if hidden { vec![a] } else { vec![a, b] };
+            decisions.extend(scene.step(&mut watch, &people));
+            for (id, subject) in &watch.subjects {
+                let (Some(named), Some(track)) = (subject.person(), watch.tracker.get(*id)) else {
+                    continue;
+                };
+                let shows = scene.actors.iter().find(|actor| actor.face() == track.face);
+                if let Some(shows) = shows.filter(|_| track.missed == 0) {
+                    let expected = if shows.look == look(1) { "a" } else { "b" };
+                    assert_eq!(named.as_str(), expected, "turn {turn} step {step}");
+                }
+            }
+        }
+    }
+    let mut told = told(&decisions);
+    told.sort();
+    assert_eq!(told, ["+a", "+b"]);
+    assert!(watch.counters().broken_tracks >= 8);
+}
+
+#[test]
+fn swapped_person_on_one_track() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1)), person("b", &look(2))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    let first = scene.play(&mut watch, &people, 30);
+    assert_eq!(told(&first), ["+a"]);
+    // From one frame to the next another face is in the very same place.
+    scene.actors = vec![actor(100.0, &look(2))];
+    let second = scene.play(&mut watch, &people, 100);
+    assert_eq!(told(&second), ["+b"]);
+    assert_ne!(second[0].track, first[0].track);
+    // `a` departs although the track has lived on.
+    let third = scene.play(&mut watch, &people, 300);
+    assert_eq!(told(&third), ["-a"]);
+    // A stranger in the same place is not `b`.
+    scene.actors = vec![actor(100.0, &look(100))];
+    let fourth = scene.play(&mut watch, &people, 450);
+    assert_eq!(told(&fourth), ["?", "-b"]);
+}
+
+#[test]
+fn two_tracks_of_one_person() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    // A picture of `a`, and `a`.
+    let picture = between(&between(&look(1), &look(50)), &look(1));
+    scene.actors = vec![actor(50.0, &picture)];
+    assert_eq!(told(&scene.play(&mut watch, &people, 20)), ["+a"]);
+    scene.actors.push(actor(400.0, &look(1)));
+    assert!(scene.play(&mut watch, &people, 30).is_empty());
+    let named: Vec<f32> = watch
+        .subjects
+        .iter()
+        .filter(|(_, subject)| subject.person().is_some())
+        .map(|(id, _)| watch.tracker.get(*id).unwrap().face.bounds.x)
+        .collect();
+    assert_eq!(named, [400.0], "the better one keeps the name");
+    assert!(scene.play(&mut watch, &people, 300).is_empty());
+    assert!(scene.embeddings.get() < 100, "{}", scene.embeddings.get());
+}
+
+#[test]
+fn still_scene_costs_no_detection() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    scene.play(&mut watch, &[], 600);
+    let (detections, embeddings) = scene.counts();
+    assert!((2..=7).contains(&detections), "{detections} detections in a minute of nothing");
+    assert_eq!(embeddings, 0);
+    assert_eq!(watch.counters().moving, 1);
+}
+
+#[test]
+fn a_face_in_a_still_scene_is_found() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    // The eyes are blind at first, and nothing ever moves.
+    scene.failing = true;
+    scene.play(&mut watch, &people, 20);
+    assert!(watch.counters().failures > 0);
+    scene.failing = false;
+    assert_eq!(told(&scene.play(&mut watch, &people, 150)), ["+a"]);
+}
+
+#[test]
+fn named_person_costs_almost_nothing() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    scene.play(&mut watch, &people, 30);
+    let before = scene.counts();
+    assert_eq!(before.1, 3, "as many embeddings as looks needed");
+    scene.play(&mut watch, &people, 600);
+    let (detections, embeddings) = scene.counts();
+    assert!(detections - before.0 <= 31, "{} detections in a still minute", detections - before.0);
+    assert!((10..=12).contains(&(embeddings - before.1)), "{} embeddings", embeddings - before.1);
+    // Moving about: more detections, no more embeddings.
+    let before = scene.counts();
+    for step in 0..600 {
+        scene.actors[0].x = 100.0 + 2.0 * (step % 200 - 100_i32).abs() as f32;
+        scene.step(&mut watch, &people);
+    }
+    let (detections, embeddings) = scene.counts();
+    assert!(detections - before.0 <= 205, "{} detections in a minute", detections - before.0);
+    assert!(embeddings - before.1 <= 15, "{} embeddings in a minute", embeddings - before.1);
+}
+
+#[test]
+fn a_stranger_who_stays_costs_less_and_less() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    scene.actors = vec![actor(100.0, &look(100))];
+    let people = [person("a", &look(1))];
+    scene.play(&mut watch, &people, 600);
+    let before = scene.counts();
+    scene.play(&mut watch, &people, 1200);
+    let (detections, embeddings) = scene.counts();
+    assert!(detections - before.0 <= 62, "{}", detections - before.0);
+    assert!(embeddings - before.1 <= 9, "{}", embeddings - before.1);
+}
+
+#[test]
+fn crowd_is_bounded() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people: Vec<_> = (0..60).map(|n| person(&format!("p{n}"), &look(n))).collect();
+    for n in 0..60_u16 {
+        let (x, y) = (f32::from(n % 10) * 63.0, f32::from(n / 10) * 78.0);
+        scene.actors.push(Actor { x, y, side: 60.0, look: look(u64::from(n)), turn: 0.0 });
+    }
+    let mut decisions = Vec::new();
+    for frame in 0..200 {
+        let before = scene.counts();
+        decisions.extend(scene.step(&mut watch, &people));
+        let after = scene.counts();
+        assert!(after.0 - before.0 <= 1 && after.1 - before.1 <= 1, "frame {frame}");
+    }
+    assert!(watch.subjects.len() <= crate::face::track::CAPACITY);
+    assert_eq!(decisions.len(), crate::face::track::CAPACITY, "{:?}", told(&decisions));
+    assert!(watch.counters().crowded_out > 0);
+}
+
+#[test]
+fn profile_is_refused() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    scene.actors = vec![Actor { turn: 0.9, ..actor(100.0, &look(1)) }];
+    assert!(scene.play(&mut watch, &people, 100).is_empty());
+    assert_eq!(scene.embeddings.get(), 0);
+    assert!(watch.counters().refusals.turned > 10);
+    // Turning to the camera mends it.
+    scene.actors[0].turn = 0.1;
+    assert_eq!(told(&scene.play(&mut watch, &people, 40)), ["+a"]);
+}
+
+#[test]
+fn forgotten_while_present() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1)), person("b", &look(2))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    let came = scene.play(&mut watch, &people, 30);
+    assert_eq!(told(&came), ["+a"]);
+    let rest = &people[1..];
+    let after = scene.play(&mut watch, rest, 600);
+    assert_eq!(told(&after), ["?"], "no departure; a stranger from now on");
+    assert_ne!(after[0].track, came[0].track);
+    assert_eq!(watch.present().count(), 0);
+    // Forgotten while the camera is away.
+    scene.actors = vec![actor(300.0, &look(2))];
+    assert_eq!(told(&scene.play(&mut watch, rest, 30)), ["+b"]);
+    assert!(watch.quiet(scene.media + Duration::from_secs(60), scene.time, &[]).is_empty());
+}
+
+#[test]
+fn clock_jump() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    let mut decisions = scene.play(&mut watch, &people, 30);
+    scene.time += Duration::from_secs(3600 * 24 * 365);
+    decisions.extend(scene.play(&mut watch, &people, 100));
+    scene.time -= Duration::from_secs(3600 * 24 * 365 * 20);
+    decisions.extend(scene.play(&mut watch, &people, 100));
+    assert_eq!(told(&decisions), ["+a"]);
+    scene.actors.clear();
+    assert_eq!(told(&scene.play(&mut watch, &people, 320)), ["-a"]);
+}
+
+#[test]
+fn failing_eyes_cost_a_frame() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    let mut decisions = Vec::new();
+    for frame in 0..40 {
+        scene.failing = frame % 2 == 0;
+        decisions.extend(scene.step(&mut watch, &people));
+    }
+    assert_eq!(told(&decisions), ["+a"]);
+    assert!(watch.counters().failures > 0);
+}
