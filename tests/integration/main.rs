@@ -1,3 +1,4 @@
 //! Behaviour through what the outside sees: the binary, its files and its messages.
 
+mod gallery;
 mod webcam;

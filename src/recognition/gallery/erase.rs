@@ -1,7 +1,7 @@
 //! Forgetting a person, so that a crash at any point leaves either the person or a debt that is paid.
 //!
 //! 1. [`Gallery::begin_erasure`]: one transaction deletes every template and the name and leaves a
-//!    tombstone with the id; the log is emptied, so that no byte of them is left in the files.
+//!    tombstone with the id; the file is written anew and its log emptied, so that no byte of them is left.
 //! 2. The caller records the signed `erased` event (and clears what the broker retains).
 //! 3. [`Gallery::finish_erasure`]: the tombstone goes.
 //!
@@ -40,7 +40,7 @@ impl Gallery {
             tables.replace_person(row, &PersonRecord::Erasing { id: id.clone() })?;
             Ok(row)
         })?;
-        self.store.empty_log()?;
+        self.store.wipe()?;
         Ok(Erasure { row, person: id.clone() })
     }
 
@@ -57,7 +57,7 @@ impl Gallery {
                 .collect())
         })?;
         if !unfinished.is_empty() {
-            self.store.empty_log()?; // it may have been cut short before that
+            self.store.wipe()?; // it may have been cut short before that
         }
         Ok(unfinished)
     }
@@ -72,7 +72,7 @@ impl Gallery {
             }
             Ok(())
         })?;
-        self.store.empty_log()
+        self.store.wipe()
     }
 
     /// Finishes every begun erasure, telling each through `tell` before its last trace goes; stops at the

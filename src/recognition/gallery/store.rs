@@ -116,9 +116,11 @@ impl Store {
         Ok(result)
     }
 
-    /// Brings everything from the write-ahead log into the file and empties the log, so that what was
-    /// deleted is in neither. Waits for readers.
-    pub(super) fn empty_log(&self) -> Result<(), GalleryError> {
+    /// Wipes what was deleted from the files. `secure_delete` alone is not enough: SQLite leaves copies of
+    /// cells in the free space of pages that it rebalances. So the file is written anew from the rows there
+    /// are, and the write-ahead log is emptied. Waits for readers.
+    pub(super) fn wipe(&self) -> Result<(), GalleryError> {
+        self.connection.execute_batch("VACUUM")?;
         let busy: i64 =
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if busy == 0 { Ok(()) } else { Err(GalleryError::Busy { store: self.path.clone() }) }
@@ -133,9 +135,9 @@ impl Store {
 
 /// The tables within a transaction.
 pub(super) struct Tables<'a> {
-    connection: &'a Connection,
-    key: &'a SealingKey,
-    path: &'a Path,
+    pub connection: &'a Connection,
+    pub key: &'a SealingKey,
+    pub path: &'a Path,
 }
 
 impl Tables<'_> {
