@@ -53,7 +53,8 @@ pub fn refused(directory: &Path, error: &EngineError) -> Failure {
     Failure::refused(format!("model bundle {}: {error}", directory.display()))
 }
 
-fn configured(global: &Global) -> Result<(PathBuf, PathBuf), Failure> {
+/// Folders of the configured bundle and of the anchors beside the configuration.
+pub fn configured(global: &Global) -> Result<(PathBuf, PathBuf), Failure> {
     let located = global.located()?;
     Ok((located.config.models.bundle.clone(), located.directory().join("trust.d")))
 }

@@ -1,10 +1,133 @@
-//! `familiar identify`
+//! `familiar identify`: who is on these stills.
 
-use super::{Failure, Global};
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
+use super::people::{open, print_json};
+use super::{Failure, Global, engine};
+use crate::camera::decode_photo;
+use crate::face::DetectedFace;
+use crate::model::Engine;
+use crate::recognition::consensus::TIE;
+use crate::recognition::matcher::nearest;
+use crate::recognition::{Candidate, PersonRef};
+
+/// A face is named when its similarity (cosine) to a person's template reaches the threshold of the configured
+/// false match rate for one look, and nobody else is about as near. `similarity` is that to the nearest person,
+/// whether named or not; null in JSON when nobody is enrolled. A picture without a face has an empty list.
+///
+/// Ends with 1 when a picture could not be read (the others are told all the same), and with 6 when none had a face.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// JPEG, PNG or WebP pictures
+    #[arg(required = true, value_name = "PHOTO")]
+    photos: Vec<PathBuf>,
+}
 
-pub fn run(_global: &Global, _args: Args) -> Result<(), Failure> {
-    Err(Failure::failed("unfinished"))
+#[derive(Debug, Serialize)]
+struct Photo<'a> {
+    photo: std::borrow::Cow<'a, str>,
+    faces: Vec<Face>,
+}
+
+#[derive(Debug, Serialize)]
+struct Face {
+    /// x, y, width, height in pixels of the upright picture.
+    #[serde(rename = "box")]
+    bounds: [f64; 4],
+    person: Option<PersonRef>,
+    similarity: Option<f64>,
+    threshold: f64,
+}
+
+pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let rate = global.located()?.config.recognition.false_match_rate;
+    let engine = engine::open(global)?;
+    let gallery = open()?;
+    let threshold = engine.threshold(rate, 1).map_err(Failure::usage)?;
+    let candidates = gallery.candidates(engine.embedder_digest())?;
+    for person in gallery.people()? {
+        if person.looks_by(engine.embedder_digest()) == 0 {
+            eprintln!("familiar: {} has templates of another model only; enrol anew", person.id);
+        }
+    }
+
+    let mut photos = Vec::new();
+    let mut failed = 0;
+    for path in &args.photos {
+        match identify(&engine, &candidates, threshold, path) {
+            Ok(faces) => photos.push(Photo { photo: path.to_string_lossy(), faces }),
+            Err(reason) => {
+                failed += 1;
+                eprintln!("familiar: {reason}");
+            }
+        }
+    }
+    if global.json {
+        print_json(&photos)?;
+    } else {
+        photos.iter().for_each(print);
+    }
+    if failed > 0 {
+        let all = args.photos.len();
+        return Err(Failure::failed(format!("{failed} of {all} pictures could not be read")));
+    }
+    if photos.iter().all(|photo| photo.faces.is_empty()) {
+        return Err(Failure::NoUsableFace("no face on any picture".to_owned()));
+    }
+    Ok(())
+}
+
+/// The faces of a picture, from left to right.
+fn identify(
+    engine: &Engine,
+    candidates: &[Candidate],
+    threshold: f32,
+    path: &Path,
+) -> Result<Vec<Face>, String> {
+    let image = decode_photo(path).map_err(|error| error.to_string())?;
+    let failed = |error| format!("{}: {error}", path.display());
+    let mut detected = engine.detect(&image).map_err(failed)?;
+    detected.sort_by(|a, b| a.bounds.x.total_cmp(&b.bounds.x));
+    let mut faces = Vec::new();
+    for face in detected {
+        let look = engine.embed(&image, &face).map_err(failed)?;
+        let best = nearest(&look, candidates);
+        let named = best.filter(|best| best.similarity >= threshold && best.margin() >= TIE);
+        faces.push(Face {
+            bounds: bounds(&face),
+            person: named.map(|best| candidates[best.index].person.clone()),
+            similarity: best.map(|best| rounded(best.similarity, 1e4)),
+            threshold: rounded(threshold, 1e4),
+        });
+    }
+    Ok(faces)
+}
+
+fn bounds(face: &DetectedFace) -> [f64; 4] {
+    let bounds = face.bounds;
+    [bounds.x, bounds.y, bounds.width, bounds.height].map(|value| rounded(value, 10.0))
+}
+
+fn rounded(value: f32, parts: f64) -> f64 {
+    (f64::from(value) * parts).round() / parts
+}
+
+fn print(photo: &Photo<'_>) {
+    if photo.faces.is_empty() {
+        println!("{}: no face", photo.photo);
+    }
+    for face in &photo.faces {
+        let [x, y, width, height] = face.bounds;
+        let who = match &face.person {
+            Some(person) => format!("{} ({})", person.name, person.id),
+            None => "nobody enrolled".to_owned(),
+        };
+        let similarity = face.similarity.map_or("-".to_owned(), |value| format!("{value:.3}"));
+        println!(
+            "{}: {who}, similarity {similarity}, threshold {:.3}, face {width:.0}x{height:.0} at {x:.0},{y:.0}",
+            photo.photo, face.threshold,
+        );
+    }
 }

@@ -1,10 +1,175 @@
-//! `familiar people`
+//! `familiar people`: list, show, rename.
 
-use super::{Failure, Global};
+use jiff::Timestamp;
+use serde::Serialize;
 
+use super::{Failure, Global, engine};
+use crate::model;
+use crate::recognition::PersonId;
+use crate::recognition::gallery::{Gallery, GalleryError, Person, PersonName};
+use crate::system::state::StateDirectory;
+
+/// With --json: `people` prints an array and `show` one object of {"id","name","looks","usable_looks",
+/// "enrolled","expires","consent","expired"}; `usable_looks`, those that the configured model made, is null
+/// where that model cannot be read.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
 
-pub fn run(_global: &Global, _args: Args) -> Result<(), Failure> {
-    Err(Failure::failed("unfinished"))
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show one person
+    Show { id: PersonId },
+    /// Give a person another name; the id stays
+    Rename { id: PersonId, name: PersonName },
+    /// Not in this version
+    Export { id: PersonId },
+    /// Not in this version
+    Backup { file: std::path::PathBuf },
+    /// Not in this version
+    Restore { file: std::path::PathBuf },
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: PersonId,
+    name: String,
+    looks: usize,
+    usable_looks: Option<usize>,
+    enrolled: Timestamp,
+    expires: Option<Timestamp>,
+    consent: Option<String>,
+    expired: bool,
+}
+
+impl Row {
+    fn of(person: Person, embedder: Option<&str>) -> Self {
+        Self {
+            looks: person.total_looks(),
+            usable_looks: embedder.map(|digest| person.looks_by(digest)),
+            expired: person.expired(Timestamp::now()),
+            id: person.id,
+            name: person.name,
+            enrolled: person.enrolled,
+            expires: person.expires,
+            consent: person.consent,
+        }
+    }
+
+    /// What an operator should know: why the person may not be recognised.
+    fn flags(&self) -> Vec<String> {
+        let mut flags = Vec::new();
+        if self.expired {
+            flags.push("expired".to_owned());
+        }
+        match self.usable_looks {
+            Some(0) => flags.push("templates of another model: enrol anew".to_owned()),
+            Some(usable) if usable < self.looks => {
+                flags.push(format!("{} of another model", self.looks - usable));
+            }
+            _ => {}
+        }
+        flags
+    }
+}
+
+pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    match args.action {
+        None => list(global),
+        Some(Action::Show { id }) => show(global, &id),
+        Some(Action::Rename { id, name }) => {
+            let person = open()?.rename(&id, name)?;
+            if global.json {
+                return print_json(&person);
+            }
+            println!("{}: {}", person.id, person.name);
+            Ok(())
+        }
+        Some(Action::Export { .. } | Action::Backup { .. } | Action::Restore { .. }) => {
+            Err(Failure::failed("not in this version: people export, backup and restore"))
+        }
+    }
+}
+
+fn list(global: &Global) -> Result<(), Failure> {
+    let embedder = embedder_digest(global);
+    let rows: Vec<Row> =
+        open()?.people()?.into_iter().map(|p| Row::of(p, embedder.as_deref())).collect();
+    if global.json {
+        return print_json(&rows);
+    }
+    if rows.is_empty() {
+        eprintln!("familiar: nobody is enrolled; `familiar enroll NAME PHOTO…` adds a person");
+        return Ok(());
+    }
+    let width = |of: fn(&Row) -> &str, title: &str| {
+        rows.iter().map(of).chain([title]).map(|text| text.chars().count()).max().unwrap_or(0)
+    };
+    let (ids, names) = (width(|r| r.id.as_str(), "ID"), width(|r| r.name.as_str(), "NAME"));
+    println!("{:ids$}  {:names$}  LOOKS  ENROLLED    EXPIRES     CONSENT", "ID", "NAME");
+    for row in &rows {
+        let expires = row.expires.map_or("never".to_owned(), day);
+        let mut notes = row.consent.clone().unwrap_or_default();
+        for flag in row.flags() {
+            notes.push_str(&format!(" [{flag}]"));
+        }
+        let line = format!(
+            "{:ids$}  {:names$}  {:5}  {}  {expires:10}  {notes}",
+            row.id.as_str(),
+            row.name,
+            row.looks,
+            day(row.enrolled),
+        );
+        println!("{}", line.trim_end());
+    }
+    Ok(())
+}
+
+fn show(global: &Global, id: &PersonId) -> Result<(), Failure> {
+    let row = Row::of(open()?.person(id)?, embedder_digest(global).as_deref());
+    if global.json {
+        return print_json(&row);
+    }
+    println!("id        {}", row.id);
+    println!("name      {}", row.name);
+    println!("looks     {}", row.looks);
+    println!("enrolled  {}", row.enrolled);
+    println!("expires   {}", row.expires.map_or("never".to_owned(), |time| time.to_string()));
+    println!("consent   {}", row.consent.as_deref().unwrap_or("-"));
+    for flag in row.flags() {
+        println!("note      {flag}");
+    }
+    Ok(())
+}
+
+/// The gallery of this device.
+pub(super) fn open() -> Result<Gallery, Failure> {
+    Ok(Gallery::open(&StateDirectory::open()?)?)
+}
+
+pub(super) fn print_json(data: &impl Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(data).map_err(Failure::failed)?);
+    Ok(())
+}
+
+impl From<GalleryError> for Failure {
+    fn from(error: GalleryError) -> Self {
+        if error.is_refusal() { Self::refused(error) } else { Self::failed(error) }
+    }
+}
+
+/// Of the configured model; people can be listed without one.
+fn embedder_digest(global: &Global) -> Option<String> {
+    let (bundle, trust) = engine::configured(global).ok()?;
+    let bundle = engine::verify(&bundle, &trust).inspect_err(|error| {
+        eprintln!("familiar: not told which templates fit the model: {error}");
+    });
+    model::embedder_digest(bundle.ok()?).ok()
+}
+
+/// A UTC date.
+fn day(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
 }

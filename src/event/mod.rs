@@ -1,1 +1,22 @@
-//! See docs/architecture.md.
+//! Facts become signed events, durable before anybody hears of them (contract §3, §5).
+//!
+//! [`Ledger::record`] gives a fact its place in the device's chain, signs it and stores it in one
+//! transaction; [`crate::mqtt`] takes it from the [`Outbox`] and removes it on the broker's
+//! acknowledgement. [`verify`](jws::Envelope::verify) is the other end, for consumers.
+
+pub mod chain;
+pub mod identity;
+pub mod jwk;
+pub mod jws;
+mod key;
+mod ledger;
+mod outbox;
+pub mod payload;
+mod store;
+
+pub use jwk::{KeyRing, PublicKey};
+pub use jws::{SignedMessage, Typ};
+pub use key::{DeviceKey, KeyError};
+pub use ledger::{Ledger, LedgerError};
+pub use outbox::{Entry, Outbox};
+pub use payload::{Context, Fact};

@@ -256,6 +256,13 @@ fn start_detector(
     Ok((detector, (loaded, began.elapsed().saturating_sub(loaded))))
 }
 
+/// What [`Engine::embedder_digest`] would be, without loading a network.
+pub fn embedder_digest(mut bundle: VerifiedBundle) -> Result<String, EngineError> {
+    let entry = bundle.manifest().embedder.clone();
+    let model = take(&mut bundle, &entry.file)?;
+    Ok(digest(&model, &entry))
+}
+
 fn digest(model: &VerifiedModel, manifest: &manifest::Embedder) -> String {
     let entry = serde_json::json!({
         "input": manifest.input,

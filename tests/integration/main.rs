@@ -7,4 +7,5 @@ mod bundle_signing;
 mod engine;
 mod support;
 
+mod gallery;
 mod webcam;

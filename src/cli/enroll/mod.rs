@@ -1,0 +1,181 @@
+//! `familiar enroll`: add a person, or looks to one enrolled before.
+
+mod live;
+mod photos;
+mod report;
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::people::open;
+use super::{Failure, Global, engine};
+use crate::config::Span;
+use crate::model::Engine;
+use crate::recognition::gallery::{
+    Admission, Admitted, Gallery, Limits, MAXIMUM_LOOKS, NewPerson, Person, PersonName,
+};
+use crate::recognition::{Embedding, PersonId, PersonRef};
+use report::{Outcome, Picture, Report};
+
+/// A picture of a person belongs with the others when its similarity to their mean is reached by this share of
+/// pairs of different people at most. Looser than the rate for naming: it only has to find pictures of
+/// somebody else, and must not turn away a person's more different ones.
+const SAME_PERSON_RATE: f64 = 1e-2;
+
+/// Longest `--consent`, in characters.
+const CONSENT_LIMIT: usize = 500;
+
+/// Refused is a picture that cannot be read, shows no face, a poor one or several (a second face counts from a
+/// quarter of the largest one's area on), looks like somebody else already enrolled, does not fit the
+/// person's other pictures, or was enrolled before. Only embeddings are kept, never a picture.
+///
+/// With --json: {"person":{"id","name"}|null,"looks","pictures":[{"photo","accepted","reason","detail"}]};
+/// `looks` counts all the person has, `photo` is null with --live, `reason` one of unreadable, no-face,
+/// several-faces, poor-face, somebody-else, does-not-fit, repeated, enough, failed, or null.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("from").required(true))]
+pub struct Args {
+    /// What the person is called, 1 to 64 characters
+    name: PersonName,
+    /// JPEG, PNG or WebP pictures of the person
+    #[arg(value_name = "PHOTO", group = "from")]
+    photos: Vec<PathBuf>,
+    /// Take the looks from the configured camera
+    #[arg(long, group = "from")]
+    live: bool,
+    /// Id in messages and topics, a-z 0-9 _ - [default: made from the name]
+    #[arg(long)]
+    id: Option<PersonId>,
+    /// What the person agreed to, kept with the templates
+    #[arg(long, value_name = "TEXT", value_parser = consent)]
+    consent: Option<String>,
+    /// Not recognised any more after this time, such as 90d or 8h
+    #[arg(long, value_name = "DURATION")]
+    expires: Option<Span>,
+}
+
+pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let config = global.located()?.config;
+    let expires = args.expires.map(expiry).transpose()?;
+    let mut gallery = open()?;
+    let enrolled = enrolled_before(&gallery, &args)?;
+    let engine = engine::open(global)?;
+    let limits = limits(&engine, config.recognition.false_match_rate)?;
+
+    let mut pictures = if args.live {
+        live::take(&config.camera, &engine)?
+    } else {
+        photos::take(&args.photos, &engine)
+    };
+    judge(&mut pictures, &gallery, enrolled.as_ref(), &engine, limits)?;
+
+    let looks: Vec<Embedding> = pictures.iter().filter_map(Picture::look).cloned().collect();
+    let digest = engine.embedder_digest();
+    let person = match (&enrolled, looks.is_empty()) {
+        (_, true) => None,
+        (Some(person), _) => {
+            Some(gallery.add_looks(&person.id, &looks, digest, args.consent, expires)?)
+        }
+        (None, _) => {
+            let name = args.name.clone();
+            let new = NewPerson { name, id: args.id, consent: args.consent, expires };
+            Some(gallery.add(new, &looks, digest)?)
+        }
+    };
+    let total = match &person {
+        Some(PersonRef { id, .. }) => gallery.person(id)?.total_looks(),
+        None => enrolled.as_ref().map_or(0, Person::total_looks),
+    };
+    Report { person, looks: total, pictures }.print(global.json)?;
+    if looks.is_empty() {
+        return Err(Failure::NoUsableFace(format!("nothing of {} was accepted", args.name)));
+    }
+    Ok(())
+}
+
+/// Whom to add the looks to: the person of this id, else the only one of this name.
+fn enrolled_before(gallery: &Gallery, args: &Args) -> Result<Option<Person>, Failure> {
+    let people = gallery.people()?;
+    let named = |person: &&Person| person.name == args.name.as_str();
+    if let Some(id) = &args.id {
+        let found = people.into_iter().find(|person| &person.id == id);
+        return match found {
+            Some(person) if !named(&&person) => Err(Failure::failed(format!(
+                "{id} is enrolled as {}, not as {}; `familiar people rename` gives another name",
+                person.name, args.name
+            ))),
+            found => Ok(found),
+        };
+    }
+    let mut found = people.iter().filter(named);
+    match (found.next(), found.next()) {
+        (first, None) => Ok(first.cloned()),
+        (_, Some(_)) => Err(Failure::usage(format!(
+            "several people are called {}; say which with --id (`familiar people` lists them)",
+            args.name
+        ))),
+    }
+}
+
+fn limits(engine: &Engine, false_match_rate: f64) -> Result<Limits, Failure> {
+    let another = engine.threshold(false_match_rate, 1).map_err(Failure::usage)?;
+    let same = engine.threshold(SAME_PERSON_RATE, 1).map_err(Failure::usage)?;
+    Ok(Limits { another, same: same.min(another) })
+}
+
+/// Refuses, of the pictures that gave a look, those that may not be enrolled.
+fn judge(
+    pictures: &mut [Picture],
+    gallery: &Gallery,
+    person: Option<&Person>,
+    engine: &Engine,
+    limits: Limits,
+) -> Result<(), Failure> {
+    let digest = engine.embedder_digest();
+    let mut others = gallery.candidates(digest)?;
+    let mut enrolled = Vec::new();
+    let mut room = MAXIMUM_LOOKS;
+    if let Some(person) = person {
+        others.retain(|other| other.person.id != person.id);
+        enrolled = gallery.looks(&person.id, digest)?;
+        room -= person.total_looks().min(room);
+    }
+    let mut offered: Vec<(&mut Picture, Embedding)> = pictures
+        .iter_mut()
+        .filter_map(|picture| picture.look().cloned().map(|look| (picture, look)))
+        .collect();
+    let looks: Vec<Embedding> = offered.iter().map(|(_, look)| look.clone()).collect();
+    let sources: Vec<Option<String>> =
+        offered.iter().map(|(picture, _)| picture.photo.clone()).collect();
+    let outcomes = Admission { limits, others: &others, enrolled: &enrolled }.judge(&looks);
+    for ((picture, _), admitted) in offered.iter_mut().zip(outcomes) {
+        match admitted {
+            Admitted::No(refusal) => {
+                picture.outcome = Outcome::refused_admission(&refusal, limits, &sources);
+            }
+            Admitted::Yes if room == 0 => {
+                picture.outcome = Outcome::refused(
+                    "enough",
+                    format!("{MAXIMUM_LOOKS} looks are kept of a person at most"),
+                );
+            }
+            Admitted::Yes => room -= 1,
+        }
+    }
+    Ok(())
+}
+
+fn expiry(after: Span) -> Result<Timestamp, Failure> {
+    let span = jiff::SignedDuration::try_from(after.get()).map_err(Failure::usage)?;
+    Timestamp::now()
+        .checked_add(span)
+        .map_err(|_| Failure::usage("--expires is too far in the future; leave it out for never"))
+}
+
+fn consent(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) || text.chars().count() > CONSENT_LIMIT {
+        return Err(format!("at most {CONSENT_LIMIT} characters and no control characters"));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,119 @@
+//! What became of each picture.
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::Failure;
+use crate::cli::people::print_json;
+use crate::recognition::gallery::{Limits, LookRefusal, Refusal};
+use crate::recognition::{Embedding, PersonRef};
+
+pub struct Picture {
+    /// As it was given; `None` for a look from the camera.
+    pub photo: Option<String>,
+    pub outcome: Outcome,
+}
+
+impl Picture {
+    pub fn look(&self) -> Option<&Embedding> {
+        match &self.outcome {
+            Outcome::Look(look) => Some(look),
+            Outcome::Refused { .. } => None,
+        }
+    }
+}
+
+pub enum Outcome {
+    Look(Embedding),
+    Refused { reason: &'static str, detail: String },
+}
+
+impl Outcome {
+    pub fn refused(reason: &'static str, detail: String) -> Self {
+        Self::Refused { reason, detail }
+    }
+
+    pub fn refused_look(refusal: &LookRefusal) -> Self {
+        let reason = match refusal {
+            LookRefusal::NoFace => "no-face",
+            LookRefusal::SeveralFaces(_) => "several-faces",
+            LookRefusal::Poor(_) => "poor-face",
+            LookRefusal::Network(_) => "failed",
+        };
+        Self::refused(reason, refusal.to_string())
+    }
+
+    /// `sources` are the pictures of the looks that were judged.
+    pub fn refused_admission(
+        refusal: &Refusal,
+        limits: Limits,
+        sources: &[Option<String>],
+    ) -> Self {
+        let Limits { another, same } = limits;
+        match refusal {
+            Refusal::Repeats(None) => {
+                Self::refused("repeated", "this look is enrolled already".to_owned())
+            }
+            Refusal::Repeats(Some(first)) => {
+                let first =
+                    sources.get(*first).and_then(Option::as_deref).unwrap_or("another look");
+                Self::refused("repeated", format!("the same look as {first}"))
+            }
+            Refusal::LooksLike { person: PersonRef { id, name }, similarity } => Self::refused(
+                "somebody-else",
+                format!(
+                    "looks like {name} ({id}), who is enrolled: similarity {similarity:.3}, limit {another:.3}"
+                ),
+            ),
+            Refusal::Outlier { similarity } => Self::refused(
+                "does-not-fit",
+                format!(
+                    "does not fit the person's other looks: similarity {similarity:.3}, {same:.3} needed; is it somebody else?"
+                ),
+            ),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    photo: Option<&'a str>,
+    accepted: bool,
+    reason: Option<&'static str>,
+    detail: Option<&'a str>,
+}
+
+pub struct Report {
+    pub person: Option<PersonRef>,
+    pub looks: usize,
+    pub pictures: Vec<Picture>,
+}
+
+impl Report {
+    pub fn print(&self, as_json: bool) -> Result<(), Failure> {
+        let lines = self.pictures.iter().map(|picture| {
+            let (reason, detail) = match &picture.outcome {
+                Outcome::Look(_) => (None, None),
+                Outcome::Refused { reason, detail } => (Some(*reason), Some(detail.as_str())),
+            };
+            Line { photo: picture.photo.as_deref(), accepted: reason.is_none(), reason, detail }
+        });
+        if as_json {
+            let pictures: Vec<Line<'_>> = lines.collect();
+            return print_json(
+                &json!({ "person": self.person, "looks": self.looks, "pictures": pictures }),
+            );
+        }
+        for (number, line) in lines.enumerate() {
+            let source = line.photo.map_or(format!("look {}", number + 1), str::to_owned);
+            match line.detail {
+                None => println!("{source}: accepted"),
+                Some(detail) => println!("{source}: refused: {detail}"),
+            }
+        }
+        if let Some(PersonRef { id, name }) = &self.person {
+            println!("{name} ({id}): {} looks", self.looks);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! The database `outbox.db`: head of each key's chain, and the events not yet acknowledged.
+
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
+
+use crate::system::state::StateDirectory;
+
+pub const NAME: &str = "outbox.db";
+
+/// "fmlr"; marks the file as ours.
+const APPLICATION: i32 = 0x666d_6c72;
+const FORMAT: i32 = 1;
+/// How long one process waits for another's transaction.
+const BUSY: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "
+    -- One chain for each device key. It outlives the events: the next one is linked to it even when
+    -- the outbox is empty.
+    CREATE TABLE chain (
+        kid TEXT PRIMARY KEY NOT NULL,
+        public BLOB NOT NULL CHECK (length(public) = 32),
+        seq INTEGER NOT NULL CHECK (seq >= 0),
+        link TEXT
+    ) STRICT;
+    -- AUTOINCREMENT: a position is never used twice, so a position that was acknowledged late can
+    -- never name another event.
+    CREATE TABLE outbox (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        kid TEXT NOT NULL REFERENCES chain (kid),
+        seq INTEGER NOT NULL,
+        -- What an overflow event tells of; absent for the others.
+        lost_from INTEGER,
+        message TEXT NOT NULL,
+        UNIQUE (kid, seq)
+    ) STRICT;
+";
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("outbox {}: {source}", .path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("outbox {}: {source}", .path.display())]
+    Database { path: PathBuf, source: rusqlite::Error },
+    #[error("outbox {}: the disk is full; nothing stored was lost, this event was not taken", .path.display())]
+    Full { path: PathBuf },
+    #[error("outbox {}: {what}; move it away together with `device-key` (a new key begins a new chain) or restore both", .path.display())]
+    Damaged { path: PathBuf, what: String },
+}
+
+impl StoreError {
+    pub(super) fn of(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged { path, what: source.to_string() }
+            }
+            _ => Self::Database { path, source },
+        }
+    }
+}
+
+/// When a transaction is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// At its end: what was recorded survives a power cut.
+    Full,
+    /// Soon: a lost removal only means that an event is sent twice.
+    Relaxed,
+}
+
+/// Opens the database, made with mode 0600 where it is missing.
+pub(super) fn open(
+    state: &StateDirectory,
+    durability: Durability,
+) -> Result<(Connection, PathBuf), StoreError> {
+    let path = state.file(NAME);
+    private(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+    let connection =
+        connect(&path, durability).map_err(|source| StoreError::of(&path, source))??;
+    Ok((connection, path))
+}
+
+fn connect(
+    path: &Path,
+    durability: Durability,
+) -> rusqlite::Result<Result<Connection, StoreError>> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    let synchronous = if durability == Durability::Full { "full" } else { "normal" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // What was delivered or dropped does not linger in the file.
+    connection.pragma_update(None, "secure_delete", true)?;
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let number = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let damaged = |what: String| Ok(Err(StoreError::Damaged { path: path.to_owned(), what }));
+    match (number("application_id")?, number("user_version")?) {
+        (0, 0) => {
+            let tables: i64 =
+                transaction
+                    .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+            if tables != 0 {
+                return damaged("is somebody else's database".to_owned());
+            }
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+        }
+        (APPLICATION, FORMAT) => {
+            let mut check = transaction.prepare("PRAGMA quick_check(1)")?;
+            let verdict: Option<String> = check.query_row([], |row| row.get(0)).optional()?;
+            if verdict.as_deref() != Some("ok") {
+                return damaged(verdict.unwrap_or_default());
+            }
+        }
+        (APPLICATION, version) => {
+            return damaged(format!("has format {version}, this program knows {FORMAT}"));
+        }
+        _ => return damaged("is somebody else's database".to_owned()),
+    }
+    transaction.commit()?;
+    Ok(Ok(connection))
+}
+
+/// The database with mode 0600 before SQLite opens it; its journal files take the same mode.
+fn private(path: &Path) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let message = format!("mode {mode:04o} lets others at it; chmod 0600");
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
+    }
+    Ok(())
+}

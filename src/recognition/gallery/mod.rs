@@ -1,0 +1,311 @@
+//! The gallery: who is enrolled, with their templates, encrypted at rest.
+//!
+//! `gallery.db` in the state directory is an SQLite file whose rows hold sealed records only
+//! (AES-256-GCM, see [`seal`]); the key is the secret `gallery-key`. Somebody who has the file but not
+//! the key learns how many people and looks it holds and roughly how long a record is, nothing else;
+//! somebody who writes to it can make it refuse to open, but not change, swap, add or take away a
+//! record. What is not defended: putting back an older copy of the whole file.
+//!
+//! Several processes may have it open at once: the daemon reads while `enroll` and `forget` write.
+
+mod admission;
+mod erase;
+mod error;
+mod look;
+mod name;
+mod record;
+mod seal;
+mod store;
+
+pub use admission::{Admission, Admitted, Limits, Refusal};
+pub use erase::Erasure;
+pub use error::GalleryError;
+pub use look::{LookRefusal, SECOND_FACE, sole_look};
+pub use name::PersonName;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{Candidate, Embedding, PersonId, PersonRef};
+use crate::system::state::StateDirectory;
+use record::{LookRecord, PersonRecord, Profile};
+use store::{Store, Tables};
+
+/// The most people a gallery holds. With [`MAXIMUM_LOOKS`] it keeps the number of records under one
+/// key at about 2^20, far from the 2^32 that random 96-bit nonces allow (NIST SP 800-38D, 8.3).
+pub const MAXIMUM_PEOPLE: usize = 16_384;
+
+/// The most looks kept of one person.
+pub const MAXIMUM_LOOKS: usize = 64;
+
+/// The enrolled people of this device.
+#[derive(Debug)]
+pub struct Gallery {
+    store: Store,
+}
+
+/// Somebody to enrol.
+#[derive(Debug, Clone)]
+pub struct NewPerson {
+    pub name: PersonName,
+    /// `None`: made from the name, with `-2`, `-3`, … if it is taken.
+    pub id: Option<PersonId>,
+    /// What was agreed to, in the operator's words.
+    pub consent: Option<String>,
+    /// From then on the person is not recognised any more.
+    pub expires: Option<Timestamp>,
+}
+
+/// An enrolled person, without templates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Person {
+    pub id: PersonId,
+    pub name: String,
+    pub consent: Option<String>,
+    pub enrolled: Timestamp,
+    pub expires: Option<Timestamp>,
+    /// Number of looks by the digest of the embedder that made them.
+    pub looks: BTreeMap<String, usize>,
+}
+
+impl Person {
+    pub fn reference(&self) -> PersonRef {
+        PersonRef { id: self.id.clone(), name: self.name.clone() }
+    }
+
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|end| end <= now)
+    }
+
+    /// Looks that the embedder with this digest made; only these can be matched.
+    pub fn looks_by(&self, embedder: &str) -> usize {
+        self.looks.get(embedder).copied().unwrap_or(0)
+    }
+
+    pub fn total_looks(&self) -> usize {
+        self.looks.values().sum()
+    }
+}
+
+/// A mark of the gallery's state; two that differ mean that something may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation {
+    others: i64,
+    own: u64,
+}
+
+impl Gallery {
+    /// Opens the gallery, or makes an empty one with a new key where there is neither.
+    ///
+    /// An existing store is never opened without its key, and never in plain.
+    pub fn open(state: &StateDirectory) -> Result<Self, GalleryError> {
+        Ok(Self { store: Store::open(state)? })
+    }
+
+    /// Enrols a person with at least one look made by the embedder with this digest.
+    pub fn add(
+        &mut self,
+        person: NewPerson,
+        looks: &[Embedding],
+        embedder: &str,
+    ) -> Result<PersonRef, GalleryError> {
+        let now = Timestamp::now();
+        self.store.write(|tables| {
+            let known = tables.people()?;
+            if known.len() >= MAXIMUM_PEOPLE {
+                return Err(GalleryError::Full);
+            }
+            let taken = |id: &PersonId| known.iter().any(|(_, record)| record.id() == id);
+            let id = match person.id {
+                Some(id) if taken(&id) => return Err(GalleryError::IdTaken(id)),
+                Some(id) => id,
+                None => person.name.free_id(taken),
+            };
+            let reference = PersonRef { id: id.clone(), name: person.name.to_string() };
+            let row = tables.insert_person(&PersonRecord::Enrolled(Profile {
+                id,
+                name: person.name.into(),
+                consent: person.consent,
+                enrolled: now,
+                expires: person.expires,
+            }))?;
+            insert_looks(tables, row, looks, embedder, now)?;
+            Ok(reference)
+        })
+    }
+
+    /// Adds looks to somebody enrolled; `consent` and `expires` replace the old ones where given.
+    pub fn add_looks(
+        &mut self,
+        id: &PersonId,
+        looks: &[Embedding],
+        embedder: &str,
+        consent: Option<String>,
+        expires: Option<Timestamp>,
+    ) -> Result<PersonRef, GalleryError> {
+        let now = Timestamp::now();
+        self.store.write(|tables| {
+            let (row, mut profile) = find(tables, id)?;
+            insert_looks(tables, row, looks, embedder, now)?;
+            let reference = PersonRef { id: profile.id.clone(), name: profile.name.clone() };
+            if consent.is_some() || expires.is_some() {
+                profile.consent = consent.or(profile.consent);
+                profile.expires = expires.or(profile.expires);
+                tables.replace_person(row, &PersonRecord::Enrolled(profile))?;
+            }
+            Ok(reference)
+        })
+    }
+
+    pub fn rename(&mut self, id: &PersonId, name: PersonName) -> Result<PersonRef, GalleryError> {
+        self.store.write(|tables| {
+            let (row, mut profile) = find(tables, id)?;
+            profile.name = name.into();
+            let reference = PersonRef { id: profile.id.clone(), name: profile.name.clone() };
+            tables.replace_person(row, &PersonRecord::Enrolled(profile))?;
+            Ok(reference)
+        })
+    }
+
+    /// Everybody enrolled, in the order of enrolment; those being erased are left out.
+    pub fn people(&self) -> Result<Vec<Person>, GalleryError> {
+        let mut people = self.store.read(|tables| {
+            let mut people = Vec::new();
+            for (row, profile) in enrolled(tables)? {
+                let mut looks = BTreeMap::new();
+                for look in tables.looks(row)? {
+                    *looks.entry(look.embedder.clone()).or_insert(0) += 1;
+                }
+                people.push(Person {
+                    id: profile.id,
+                    name: profile.name,
+                    consent: profile.consent,
+                    enrolled: profile.enrolled,
+                    expires: profile.expires,
+                    looks,
+                });
+            }
+            Ok(people)
+        })?;
+        people.sort_by(|a, b| (a.enrolled, &a.id).cmp(&(b.enrolled, &b.id)));
+        Ok(people)
+    }
+
+    /// One person; an unknown id is an error that names the nearest one.
+    pub fn person(&self, id: &PersonId) -> Result<Person, GalleryError> {
+        let people = self.people()?;
+        let ids: Vec<PersonId> = people.iter().map(|person| person.id.clone()).collect();
+        people
+            .into_iter()
+            .find(|person| &person.id == id)
+            .ok_or_else(|| GalleryError::unknown(id, &ids))
+    }
+
+    /// The people to match against, now: those not expired and not being erased, who have looks made by
+    /// the embedder with this digest. Templates of another embedder are left out; [`Gallery::people`]
+    /// tells of them.
+    pub fn candidates(&self, embedder: &str) -> Result<Vec<Candidate>, GalleryError> {
+        self.candidates_at(embedder, Timestamp::now())
+    }
+
+    /// The same for a given time.
+    pub fn candidates_at(
+        &self,
+        embedder: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Candidate>, GalleryError> {
+        let mut candidates = self.store.read(|tables| {
+            let mut candidates = Vec::new();
+            for (row, profile) in enrolled(tables)? {
+                if profile.expires.is_some_and(|end| end <= now) {
+                    continue;
+                }
+                let looks = embeddings(tables, row, embedder)?;
+                if let Some(template) = Embedding::pooled(&looks) {
+                    let person = PersonRef { id: profile.id, name: profile.name };
+                    candidates.push(Candidate { person, template, looks: looks.len() });
+                }
+            }
+            Ok(candidates)
+        })?;
+        candidates.sort_by(|a, b| a.person.id.cmp(&b.person.id));
+        Ok(candidates)
+    }
+
+    /// The looks of one person that this embedder made, oldest first; empty for an unknown id.
+    pub fn looks(&self, id: &PersonId, embedder: &str) -> Result<Vec<Embedding>, GalleryError> {
+        self.store.read(|tables| match enrolled(tables)?.into_iter().find(|(_, p)| &p.id == id) {
+            Some((row, _)) => embeddings(tables, row, embedder),
+            None => Ok(Vec::new()),
+        })
+    }
+
+    /// When the next person stops being a candidate, if ever.
+    pub fn next_expiry(&self, now: Timestamp) -> Result<Option<Timestamp>, GalleryError> {
+        let people = self.people()?;
+        Ok(people.iter().filter_map(|person| person.expires).filter(|end| *end > now).min())
+    }
+
+    /// Cheap to ask every few frames: differs after any process has changed the gallery.
+    pub fn generation(&self) -> Result<Generation, GalleryError> {
+        let (others, own) = self.store.generation()?;
+        Ok(Generation { others, own })
+    }
+}
+
+fn enrolled(tables: &Tables<'_>) -> Result<Vec<(i64, Profile)>, GalleryError> {
+    let people = tables.people()?;
+    Ok(people
+        .into_iter()
+        .filter_map(|(row, record)| match record {
+            PersonRecord::Enrolled(profile) => Some((row, profile)),
+            PersonRecord::Erasing { .. } => None,
+        })
+        .collect())
+}
+
+fn find(tables: &Tables<'_>, id: &PersonId) -> Result<(i64, Profile), GalleryError> {
+    let people = enrolled(tables)?;
+    let ids: Vec<PersonId> = people.iter().map(|(_, profile)| profile.id.clone()).collect();
+    people
+        .into_iter()
+        .find(|(_, profile)| &profile.id == id)
+        .ok_or_else(|| GalleryError::unknown(id, &ids))
+}
+
+fn embeddings(
+    tables: &Tables<'_>,
+    person: i64,
+    embedder: &str,
+) -> Result<Vec<Embedding>, GalleryError> {
+    let looks = tables.looks(person)?;
+    Ok(looks
+        .into_iter()
+        .filter(|look| look.embedder == embedder)
+        .map(|look| look.embedding)
+        .collect())
+}
+
+fn insert_looks(
+    tables: &Tables<'_>,
+    person: i64,
+    looks: &[Embedding],
+    embedder: &str,
+    added: Timestamp,
+) -> Result<(), GalleryError> {
+    if looks.is_empty() {
+        return Err(GalleryError::NoLooks);
+    }
+    if tables.looks(person)?.len() + looks.len() > MAXIMUM_LOOKS {
+        return Err(GalleryError::TooManyLooks);
+    }
+    for look in looks {
+        let embedder = embedder.to_owned();
+        tables.insert_look(person, &LookRecord { embedder, added, embedding: look.clone() })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! What the records hold before they are sealed.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::recognition::{Embedding, PersonId};
+
+/// A person's record: JSON, padded with spaces to a multiple of this, so that its length says little.
+const PADDING: usize = 256;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub(super) enum PersonRecord {
+    Enrolled(Profile),
+    /// Templates and name are gone; the id stays until the `erased` event is durable.
+    Erasing {
+        id: PersonId,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Profile {
+    pub id: PersonId,
+    pub name: String,
+    pub consent: Option<String>,
+    pub enrolled: Timestamp,
+    pub expires: Option<Timestamp>,
+}
+
+impl PersonRecord {
+    pub(super) fn id(&self) -> &PersonId {
+        match self {
+            Self::Enrolled(profile) => &profile.id,
+            Self::Erasing { id } => id,
+        }
+    }
+
+    pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+        let mut bytes = Zeroizing::new(serde_json::to_vec(self)?);
+        let length = bytes.len().next_multiple_of(PADDING);
+        bytes.resize(length, b' ');
+        Ok(bytes)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+/// One enrolled look.
+///
+/// Encoded as: time of enrolment (i64, milliseconds since 1970), length of the digest (u16), the digest,
+/// the embedding (f32 each), all little-endian.
+#[derive(Debug)]
+pub(super) struct LookRecord {
+    /// Digest of the embedder that made it.
+    pub embedder: String,
+    pub added: Timestamp,
+    pub embedding: Embedding,
+}
+
+impl LookRecord {
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let values = self.embedding.values();
+        let mut bytes =
+            Zeroizing::new(Vec::with_capacity(10 + self.embedder.len() + 4 * values.len()));
+        bytes.extend(self.added.as_millisecond().to_le_bytes());
+        bytes.extend((self.embedder.len() as u16).to_le_bytes());
+        bytes.extend(self.embedder.as_bytes());
+        for value in values {
+            bytes.extend(value.to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (added, rest) = bytes.split_first_chunk::<8>()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (embedder, values) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+        let (values, []) = values.as_chunks::<4>() else { return None };
+        Some(Self {
+            embedder: String::from_utf8(embedder.to_vec()).ok()?,
+            added: Timestamp::from_millisecond(i64::from_le_bytes(*added)).ok()?,
+            embedding: Embedding::normalized(
+                values.iter().map(|value| f32::from_le_bytes(*value)).collect(),
+            )?,
+        })
+    }
+}

@@ -1,0 +1,392 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const MODEL: &str = "sha256:aa";
+
+struct Home {
+    folder: tempfile::TempDir,
+    state: StateDirectory,
+}
+
+impl Home {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDirectory::at(folder.path().to_owned()).unwrap();
+        Self { folder, state }
+    }
+
+    fn open(&self) -> Gallery {
+        Gallery::open(&self.state).unwrap()
+    }
+
+    /// Every byte of the store: file, log and index.
+    fn raw(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with(store::FILE) {
+                bytes.extend(std::fs::read(path).unwrap());
+            }
+        }
+        bytes
+    }
+
+    fn sql(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.state.file(store::FILE)).unwrap()
+    }
+}
+
+fn look(seed: u64) -> Embedding {
+    let mut random = fastrand::Rng::with_seed(seed);
+    Embedding::normalized((0..512).map(|_| random.f32() - 0.5).collect()).unwrap()
+}
+
+fn named(name: &str) -> NewPerson {
+    NewPerson { name: name.parse().unwrap(), id: None, consent: None, expires: None }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[test]
+fn people_come_back() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let zoe = gallery.add(named("Zoë Müller"), &[look(1), look(2)], MODEL).unwrap();
+    let other = gallery.add(named("Zoe Muller"), &[look(3)], MODEL).unwrap();
+    assert_eq!((zoe.id.as_str(), other.id.as_str()), ("zoe-muller", "zoe-muller-2"));
+    let taken = NewPerson { id: Some(zoe.id.clone()), ..named("Z") };
+    assert!(matches!(gallery.add(taken, &[look(4)], MODEL), Err(GalleryError::IdTaken(_))));
+    gallery.add_looks(&zoe.id, &[look(5)], MODEL, Some("in writing".to_owned()), None).unwrap();
+    gallery.rename(&other.id, "Zora".parse().unwrap()).unwrap();
+    drop(gallery);
+
+    let gallery = home.open();
+    let people = gallery.people().unwrap();
+    assert_eq!(people.len(), 2);
+    let zoe = gallery.person(&zoe.id).unwrap();
+    assert_eq!((zoe.name.as_str(), zoe.total_looks()), ("Zoë Müller", 3));
+    assert_eq!(zoe.consent.as_deref(), Some("in writing"));
+    let candidates = gallery.candidates(MODEL).unwrap();
+    assert_eq!(candidates[0].looks, 3);
+    let expected = Embedding::pooled(&[look(1), look(2), look(5)]).unwrap();
+    assert!(candidates[0].template.similarity(&expected) > 0.99999);
+    assert_eq!(candidates[1].person.name, "Zora");
+    assert!(candidates[1].template.similarity(&look(3)) > 0.99999);
+}
+
+#[test]
+fn unknown_id_suggests_the_nearest() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    for name in ["Ann", "Berta"] {
+        gallery.add(named(name), &[look(1)], MODEL).unwrap();
+    }
+    let error = gallery.person(&"brta".parse().unwrap()).unwrap_err().to_string();
+    assert!(error.ends_with("did you mean berta?"), "{error}");
+    let error = gallery.begin_erasure(&"qqq".parse().unwrap()).unwrap_err().to_string();
+    assert_eq!(error, "nobody is enrolled as qqq");
+    assert_eq!(gallery.people().unwrap().len(), 2);
+}
+
+#[test]
+fn templates_of_another_model_are_not_matched() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let ann = gallery.add(named("Ann"), &[look(1), look(2)], MODEL).unwrap();
+    assert!(gallery.candidates("sha256:bb").unwrap().is_empty());
+    assert_eq!(gallery.person(&ann.id).unwrap().looks_by("sha256:bb"), 0);
+    gallery.add_looks(&ann.id, &[look(7)], "sha256:bb", None, None).unwrap();
+    let candidates = gallery.candidates("sha256:bb").unwrap();
+    assert_eq!(candidates[0].looks, 1);
+    assert!(candidates[0].template.similarity(&look(7)) > 0.99999);
+}
+
+#[test]
+fn expired_person_is_not_matched() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let now = Timestamp::now();
+    let end = now + jiff::SignedDuration::from_hours(1);
+    gallery.add(NewPerson { expires: Some(end), ..named("Ann") }, &[look(1)], MODEL).unwrap();
+    gallery.add(named("Bob"), &[look(2)], MODEL).unwrap();
+    assert_eq!(gallery.candidates_at(MODEL, now).unwrap().len(), 2);
+    assert_eq!(gallery.next_expiry(now).unwrap(), Some(end));
+    let left = gallery.candidates_at(MODEL, end).unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].person.name, "Bob");
+    assert_eq!(gallery.next_expiry(end).unwrap(), None);
+}
+
+#[test]
+fn missing_key_refuses() {
+    let home = Home::new();
+    home.open().add(named("Ann"), &[look(1)], MODEL).unwrap();
+    std::fs::remove_file(home.state.file(store::KEY)).unwrap();
+    let error = Gallery::open(&home.state).unwrap_err();
+    assert!(matches!(error, GalleryError::KeyMissing { .. }) && error.is_refusal(), "{error}");
+    assert!(!home.state.file(store::KEY).exists(), "a new key was made");
+}
+
+#[test]
+fn wrong_key_refuses() {
+    let home = Home::new();
+    home.open().add(named("Ann"), &[look(1)], MODEL).unwrap();
+    let key = home.state.file(store::KEY);
+    let right = std::fs::read(&key).unwrap();
+    std::fs::write(&key, seal::SealingKey::generate().unwrap().as_bytes()).unwrap();
+    let error = Gallery::open(&home.state).unwrap_err();
+    assert!(matches!(error, GalleryError::WrongKey { .. }) && error.is_refusal(), "{error}");
+    std::fs::write(&key, right).unwrap();
+    assert_eq!(home.open().people().unwrap().len(), 1);
+}
+
+#[test]
+fn wide_mode_key_refused() {
+    let home = Home::new();
+    home.open();
+    let key = home.state.file(store::KEY);
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let error = Gallery::open(&home.state).unwrap_err();
+    assert!(matches!(error, GalleryError::Secret(_)) && error.is_refusal(), "{error}");
+}
+
+#[test]
+fn files_are_the_owners_only() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    gallery.add(named("Ann"), &[look(1)], MODEL).unwrap();
+    let mode =
+        |name: &str| std::fs::metadata(home.state.file(name)).unwrap().permissions().mode() & 0o777;
+    for name in ["gallery.db", "gallery.db-wal", "gallery.db-shm"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    drop(gallery);
+    let file = home.state.file("gallery.db");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    home.open();
+    assert_eq!(mode("gallery.db"), 0o600);
+}
+
+#[test]
+fn raw_store_holds_no_template_bytes() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let consent = "written consent of 3 May".to_owned();
+    let person = NewPerson { consent: Some(consent.clone()), ..named("Annabella Quux") };
+    gallery.add(person, &[look(1), look(2)], MODEL).unwrap();
+    let raw = home.raw(); // while the log is still there
+    assert!(raw.len() > 8 * 512 * 2, "the records are in there");
+    for seed in [1, 2] {
+        let look = look(seed);
+        let bytes: Vec<u8> = look.values().iter().flat_map(|v| v.to_le_bytes()).collect();
+        for four_values in bytes.chunks_exact(16) {
+            assert!(!contains(&raw, four_values));
+        }
+    }
+    for text in ["Annabella", "annabella", "Quux", &consent, MODEL] {
+        assert!(!contains(&raw, text.as_bytes()), "{text}");
+    }
+}
+
+#[test]
+fn forgotten_leaves_no_bytes() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let mut people = Vec::new();
+    for seed in 0..40 {
+        let looks: Vec<Embedding> = (0..1 + seed % 5).map(|n| look(seed * 10 + n)).collect();
+        let consent = Some("c".repeat(12 * seed as usize));
+        let person = NewPerson { consent, ..named(&format!("P {seed}")) };
+        people.push(gallery.add(person, &looks, MODEL).unwrap().id);
+    }
+    // What the file holds is sealed: the sealed bytes are what must go.
+    let sealed = |sql: &rusqlite::Connection, table: &str| -> Vec<Vec<u8>> {
+        let mut rows = sql.prepare(&format!("SELECT sealed FROM {table}")).unwrap();
+        rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    let sql = home.sql();
+    let before = [sealed(&sql, "person"), sealed(&sql, "look")].concat();
+    for id in people.iter().step_by(2) {
+        let erasure = gallery.begin_erasure(id).unwrap();
+        gallery.finish_erasure(erasure).unwrap();
+    }
+    let after = [sealed(&sql, "person"), sealed(&sql, "look")].concat();
+    let raw = home.raw();
+    let gone: Vec<_> = before.iter().filter(|record| !after.contains(record)).collect();
+    assert_eq!(gone.len(), 20 + 60);
+    for record in gone {
+        for piece in record.chunks_exact(16) {
+            assert!(!contains(&raw, piece), "a piece of a forgotten record is left");
+        }
+    }
+    assert_eq!(gallery.people().unwrap().len(), 20);
+    assert_eq!(gallery.candidates(MODEL).unwrap().len(), 20);
+}
+
+#[test]
+fn erasure_cut_short_is_finished() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let ann = gallery.add(named("Ann"), &[look(1)], MODEL).unwrap().id;
+    gallery.add(named("Bob"), &[look(2)], MODEL).unwrap();
+    drop(gallery.begin_erasure(&ann).unwrap());
+    drop(gallery); // crash before the event
+
+    let mut gallery = home.open();
+    assert_eq!(gallery.candidates(MODEL).unwrap().len(), 1);
+    assert_eq!(gallery.people().unwrap().len(), 1);
+    // The id is not given to anybody else before its erasure was told.
+    assert_eq!(gallery.add(named("Ann"), &[look(3)], MODEL).unwrap().id.as_str(), "ann-2");
+    let mut told = Vec::new();
+    let failed = gallery.settle_erasures(|id| {
+        told.push(id.clone());
+        Err(GalleryError::Random)
+    });
+    assert!(failed.is_err());
+    drop(gallery); // the event could not be recorded
+
+    let mut gallery = home.open();
+    let again = gallery.begin_erasure(&ann).unwrap();
+    assert_eq!(again.person(), &ann);
+    let settled = gallery
+        .settle_erasures(|id| {
+            told.push(id.clone());
+            Ok::<_, GalleryError>(())
+        })
+        .unwrap();
+    assert_eq!((settled, told), (vec![ann.clone()], vec![ann.clone(), ann.clone()]));
+    gallery.finish_erasure(again).unwrap(); // twice is no error
+    assert!(gallery.unfinished_erasures().unwrap().is_empty());
+    assert!(matches!(gallery.begin_erasure(&ann), Err(GalleryError::Unknown { .. })));
+}
+
+/// Runs `change` on a copy of the raw tables and tells whether the gallery still opens and reads.
+fn altered(home: &Home, change: &str) -> Result<(), GalleryError> {
+    let copy = Home::new();
+    home.sql().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    for name in [store::FILE, store::KEY] {
+        std::fs::copy(home.state.file(name), copy.state.file(name)).unwrap();
+    }
+    copy.sql().execute_batch(change).unwrap();
+    let gallery = Gallery::open(&copy.state)?;
+    gallery.candidates(MODEL).map(drop)
+}
+
+#[test]
+fn swapped_rows() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    gallery.add(named("Ann"), &[look(1)], MODEL).unwrap();
+    gallery.add(named("Bob"), &[look(2)], MODEL).unwrap();
+    altered(&home, "").unwrap();
+    for change in [
+        // templates of one under the other's row, and the other way round
+        "UPDATE look SET person = (SELECT sum(row) FROM person) - person",
+        "UPDATE look SET sealed = (SELECT o.sealed FROM look o WHERE o.row <> look.row)",
+        "UPDATE person SET sealed = (SELECT o.sealed FROM person o WHERE o.row <> person.row)",
+        "UPDATE person SET row = row + 1",
+        "UPDATE look SET sealed = (SELECT sealed FROM person LIMIT 1)",
+        // rows added and taken away
+        "INSERT INTO look SELECT row + 1, person, sealed FROM look",
+        "DELETE FROM look WHERE row = (SELECT max(row) FROM look)",
+        "DELETE FROM person WHERE row = (SELECT max(row) FROM person); \
+         DELETE FROM look WHERE person NOT IN (SELECT row FROM person)",
+        "UPDATE person SET sealed = x''",
+    ] {
+        let error = altered(&home, change).unwrap_err();
+        assert!(error.is_refusal(), "{change}: {error}");
+    }
+    let error = altered(&home, "PRAGMA user_version = 2").unwrap_err();
+    assert!(matches!(error, GalleryError::Format { found: 2, .. }), "{error}");
+}
+
+/// The census alone would show a swap; the records refuse it by themselves, too.
+#[test]
+fn swapped_rows_do_not_open() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    gallery.add(named("Ann"), &[look(1)], MODEL).unwrap();
+    gallery.add(named("Bob"), &[look(2)], MODEL).unwrap();
+    let sql = home.sql();
+    for change in [
+        "UPDATE look SET person = (SELECT sum(row) FROM person) - person",
+        "UPDATE look SET sealed = (SELECT o.sealed FROM look o WHERE o.row <> look.row)",
+        "UPDATE person SET sealed = (SELECT o.sealed FROM person o WHERE o.row <> person.row)",
+    ] {
+        sql.execute_batch(&format!("BEGIN; {change};")).unwrap();
+        let key = crate::system::secret::read(&home.state, store::KEY).unwrap().unwrap();
+        let key = seal::SealingKey::parse(&key).unwrap();
+        let path = home.state.file(store::FILE);
+        let tables = Tables { connection: &sql, key: &key, path: &path };
+        let outcome = enrolled(&tables).and_then(|people| {
+            people.iter().try_for_each(|(row, _)| embeddings(&tables, *row, MODEL).map(drop))
+        });
+        assert!(matches!(outcome, Err(GalleryError::Damaged { .. })), "{change}");
+        sql.execute_batch("ROLLBACK").unwrap();
+    }
+    gallery.candidates(MODEL).unwrap();
+}
+
+#[test]
+fn flipped_bits_refused() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    for seed in 0..3 {
+        gallery.add(named(&format!("P {seed}")), &[look(seed), look(seed + 9)], MODEL).unwrap();
+    }
+    let people = gallery.people().unwrap();
+    drop(gallery);
+    let file = home.state.file(store::FILE);
+    let sound = std::fs::read(&file).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut refused = 0;
+    for _ in 0..400 {
+        let mut bytes = sound.clone();
+        let at = random.usize(..bytes.len());
+        bytes[at] ^= 1 << random.u8(..8);
+        std::fs::write(&file, &bytes).unwrap();
+        let outcome = Gallery::open(&home.state).and_then(|gallery| {
+            gallery.candidates(MODEL)?;
+            gallery.people()
+        });
+        match outcome {
+            Ok(read) => assert_eq!(read, people, "byte {at}"), // where nothing is stored
+            Err(_) => refused += 1,
+        }
+        for log in ["gallery.db-wal", "gallery.db-shm"] {
+            let _ = std::fs::remove_file(home.state.file(log));
+        }
+    }
+    assert!(refused > 50, "{refused} of 400"); // most of a small file is free space
+    std::fs::write(&file, &sound).unwrap();
+    assert_eq!(home.open().people().unwrap(), people);
+}
+
+#[test]
+fn changes_of_another_process_are_noticed() {
+    let home = Home::new();
+    let (mut one, two) = (home.open(), home.open());
+    let (before_one, before_two) = (one.generation().unwrap(), two.generation().unwrap());
+    assert_eq!(two.generation().unwrap(), before_two);
+    one.add(named("Ann"), &[look(1)], MODEL).unwrap();
+    assert_ne!(one.generation().unwrap(), before_one);
+    assert_ne!(two.generation().unwrap(), before_two);
+    assert_eq!(two.candidates(MODEL).unwrap().len(), 1);
+}
+
+#[test]
+fn failed_enrolment_leaves_nothing() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let many = vec![look(1); MAXIMUM_LOOKS + 1];
+    assert!(matches!(gallery.add(named("A"), &many, MODEL), Err(GalleryError::TooManyLooks)));
+    assert!(matches!(gallery.add(named("A"), &[], MODEL), Err(GalleryError::NoLooks)));
+    assert!(gallery.people().unwrap().is_empty());
+    gallery.add(named("A"), &many[1..], MODEL).unwrap();
+}

@@ -1,0 +1,310 @@
+//! The verbs about people, as a person types them.
+//!
+//! What needs networks runs where `FAMILIAR_TEST_BUNDLE` (a signed bundle), `FAMILIAR_TEST_TRUST` (its anchors)
+//! and `FAMILIAR_OPENPEOPLE` (generated people: `P001/assets/studio_portrait.jpg`, …) are set, as `make test` does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use familiar::recognition::Embedding;
+use familiar::recognition::gallery::{Gallery, NewPerson};
+use familiar::system::state::StateDirectory;
+use image::RgbImage;
+use serde_json::Value;
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Self(folder);
+        home.configure("/nonexistent");
+        home
+    }
+
+    /// One with the networks, and the folder of generated people; `None` where they are not given.
+    fn with_models() -> Option<(Self, PathBuf)> {
+        let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_dir());
+        let (Some(bundle), Some(trust), Some(people)) = (
+            folder("FAMILIAR_TEST_BUNDLE"),
+            folder("FAMILIAR_TEST_TRUST"),
+            folder("FAMILIAR_OPENPEOPLE"),
+        ) else {
+            eprintln!("skipped: no FAMILIAR_TEST_BUNDLE, FAMILIAR_TEST_TRUST, FAMILIAR_OPENPEOPLE");
+            return None;
+        };
+        let home = Self::new();
+        home.configure(bundle.to_str().unwrap());
+        let anchors = home.path("trust.d");
+        std::fs::create_dir(&anchors).unwrap();
+        for anchor in std::fs::read_dir(trust).unwrap() {
+            let anchor = anchor.unwrap();
+            std::fs::copy(anchor.path(), anchors.join(anchor.file_name())).unwrap();
+        }
+        Some((home, people))
+    }
+
+    fn configure(&self, bundle: &str) {
+        let text = format!("device = \"porch\"\n[models]\nbundle = {bundle:?}\n");
+        std::fs::write(self.path("familiar.toml"), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn gallery(&self) -> Gallery {
+        Gallery::open(&StateDirectory::at(self.path("state")).unwrap()).unwrap()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
+        command
+            .env("STATE_DIRECTORY", self.path("state"))
+            .env_remove("CREDENTIALS_DIRECTORY")
+            .arg("--config")
+            .arg(self.path("familiar.toml"));
+        command
+    }
+
+    /// Exit code, stdout, stderr.
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let Output { status, stdout, stderr } = self.command().args(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
+
+    /// The same with --json; stdout is one JSON text.
+    fn json(&self, arguments: &[&str]) -> (i32, Value) {
+        let (code, stdout, stderr) = self.run(&[arguments, &["--json"]].concat());
+        let data = serde_json::from_str(&stdout);
+        (code, data.unwrap_or_else(|error| panic!("{error}: {stdout:?}, {stderr:?}")))
+    }
+
+    fn enrol(&self, name: &str) {
+        let person =
+            NewPerson { name: name.parse().unwrap(), id: None, consent: None, expires: None };
+        let look = Embedding::normalized(vec![1.0, 2.0, 3.0]).unwrap();
+        self.gallery().add(person, &[look], "sha256:aa").unwrap();
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn people_without_models() {
+    let home = Home::new();
+    let (code, people) = home.json(&["people"]);
+    assert_eq!((code, people), (0, serde_json::json!([])));
+    home.enrol("Ann");
+    home.enrol("Berta Blau");
+    let (code, people) = home.json(&["people"]);
+    assert_eq!((code, people[1]["id"].as_str()), (0, Some("berta-blau")));
+    assert_eq!(people[0]["usable_looks"], Value::Null);
+    let (code, stdout, _) = home.run(&["people"]);
+    assert!(code == 0 && stdout.contains("Berta Blau"), "{stdout}");
+
+    let (code, _, stderr) = home.run(&["people", "show", "berta-blue"]);
+    assert!(code == 1 && stderr.contains("did you mean berta-blau?"), "{stderr}");
+    assert_eq!(home.run(&["people", "rename", "berta-blau", "Berta"]).0, 0);
+    assert_eq!(home.json(&["people", "show", "berta-blau"]).1["name"], "Berta");
+    for later in [["export", "ann"], ["backup", "file"], ["restore", "file"]] {
+        let (code, _, stderr) = home.run(&["people", later[0], later[1]]);
+        assert!(code == 1 && stderr.contains("not in this version"), "{stderr}");
+    }
+}
+
+#[test]
+fn forgotten_person_is_told_of_once() {
+    let home = Home::new();
+    home.enrol("Ann");
+    home.enrol("Bob");
+    let (code, outcome) = home.json(&["forget", "ann"]);
+    assert_eq!((code, outcome), (0, serde_json::json!({ "erased": ["ann"] })));
+    let (code, _, stderr) = home.run(&["forget", "ann"]);
+    assert!(code == 1 && stderr.contains("nobody is enrolled as ann"), "{stderr}");
+    // What a crash left is paid by the next call, whatever it is about.
+    drop(home.gallery().begin_erasure(&"bob".parse().unwrap()).unwrap());
+    assert_eq!(home.json(&["forget", "bob"]), (0, serde_json::json!({ "erased": ["bob"] })));
+    assert!(home.gallery().people().unwrap().is_empty());
+
+    let state = StateDirectory::at(home.path("state")).unwrap();
+    let outbox = familiar::event::Outbox::open(&state).unwrap();
+    let mut payloads: Vec<Value> = Vec::new();
+    let mut entry = outbox.after(Default::default()).unwrap();
+    while let Some(event) = entry {
+        let envelope: Value = serde_json::from_str(event.message.as_str()).unwrap();
+        payloads.push(serde_json::from_str(envelope["payload"].as_str().unwrap()).unwrap());
+        entry = outbox.after(event.position).unwrap();
+    }
+    let told: Vec<(&Value, &Value)> =
+        payloads.iter().map(|p| (&p["event_type"], &p["person"])).collect();
+    let [ann, bob] = [serde_json::json!({ "id": "ann" }), serde_json::json!({ "id": "bob" })];
+    let erased = Value::from("erased");
+    assert_eq!(told, [(&erased, &ann), (&erased, &bob)]);
+}
+
+#[test]
+fn unfit_keys_end_with_3() {
+    let home = Home::new();
+    home.enrol("Ann");
+    let key = home.path("state/gallery-key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, _, stderr) = home.run(&["people"]);
+    assert!(code == 3 && stderr.contains("gallery-key"), "{stderr}");
+    std::fs::remove_file(&key).unwrap();
+    let (code, _, stderr) = home.run(&["people"]);
+    assert!(code == 3 && stderr.contains("key is missing"), "{stderr}");
+    // A systemd credential goes before the file.
+    let credentials = home.path("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    std::fs::write(credentials.join("gallery-key"), [b'A'; 43]).unwrap();
+    let output =
+        home.command().arg("people").env("CREDENTIALS_DIRECTORY", &credentials).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn usage_errors_end_with_2() {
+    let home = Home::new();
+    for arguments in [
+        &["enroll", "Ann"][..],
+        &["enroll", "Ann", "a.jpg", "--live"],
+        &["enroll", "A\u{7}nn", "a.jpg"],
+        &["enroll", "", "a.jpg"],
+        &["enroll", "Ann", "a.jpg", "--id", "Not an id"],
+        &["enroll", "Ann", "a.jpg", "--expires", "soon"],
+        &["enroll", "Ann", "a.jpg", "--consent", "line\nbreak"],
+        &["identify"],
+        &["forget"],
+        &["forget", "../x"],
+    ] {
+        let (code, _, stderr) = home.run(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {stderr}");
+    }
+    // Without a verified model nothing is enrolled or identified.
+    assert_eq!(home.run(&["enroll", "Ann", "a.jpg"]).0, 3);
+    assert_eq!(home.run(&["identify", "a.jpg"]).0, 3);
+}
+
+/// Two pictures side by side.
+fn beside(left: &Path, right: &Path) -> RgbImage {
+    let scaled = |path| {
+        let picture = image::open(path).unwrap().to_rgb8();
+        image::imageops::resize(&picture, 640, 640, image::imageops::FilterType::Triangle)
+    };
+    let mut both = RgbImage::new(1280, 640);
+    image::imageops::replace(&mut both, &scaled(left), 0, 0);
+    image::imageops::replace(&mut both, &scaled(right), 640, 0);
+    both
+}
+
+#[test]
+fn enrolled_people_are_identified() {
+    let Some((home, people)) = Home::with_models() else { return };
+    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let enrol = |name: &str, id: &str, pictures: &[PathBuf]| {
+        let pictures: Vec<&str> = pictures.iter().map(|path| text(path)).collect();
+        home.json(&[&["enroll", name, "--id", id], &pictures[..]].concat())
+    };
+    for (name, id, person) in [("Person One", "one", "P001"), ("Person Two", "two", "P002")] {
+        let (code, report) = enrol(name, id, &[asset(person, "studio_portrait.jpg")]);
+        assert_eq!(code, 0, "{report}");
+        assert_eq!(report["person"]["id"], id);
+        assert_eq!(report["pictures"][0]["accepted"], true);
+    }
+
+    // Their other pictures, and a stranger.
+    let probes = [
+        (asset("P001", "amateur_selfie.jpg"), Some("one")),
+        (asset("P002", "amateur_selfie.jpg"), Some("two")),
+        (asset("P003", "studio_portrait.jpg"), None),
+    ];
+    let paths: Vec<&str> = probes.iter().map(|(path, _)| text(path)).collect();
+    let (code, photos) = home.json(&[&["identify"], &paths[..]].concat());
+    assert_eq!(code, 0);
+    for ((path, who), photo) in probes.iter().zip(photos.as_array().unwrap()) {
+        assert_eq!(photo["photo"], text(path));
+        let faces = photo["faces"].as_array().unwrap();
+        assert_eq!(faces.len(), 1, "{photo}");
+        assert_eq!(faces[0]["person"]["id"].as_str(), *who, "{photo}");
+        let keys: Vec<&String> = faces[0].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["box", "person", "similarity", "threshold"]);
+        let (similarity, threshold) =
+            (faces[0]["similarity"].as_f64().unwrap(), faces[0]["threshold"].as_f64().unwrap());
+        assert_eq!(similarity >= threshold, who.is_some(), "{photo}");
+    }
+
+    // Two on one picture, each at the right place.
+    let both = home.path("both.jpg");
+    beside(&asset("P002", "studio_portrait.jpg"), &asset("P001", "studio_portrait.jpg"))
+        .save(&both)
+        .unwrap();
+    let (code, photos) = home.json(&["identify", text(&both)]);
+    let faces = photos[0]["faces"].as_array().unwrap();
+    let found: Vec<Option<&str>> = faces.iter().map(|f| f["person"]["id"].as_str()).collect();
+    assert_eq!((code, found), (0, vec![Some("two"), Some("one")]));
+    assert!(faces[0]["box"][0].as_f64().unwrap() < 640.0);
+    assert!(faces[1]["box"][0].as_f64().unwrap() >= 640.0);
+
+    // Forgotten, nobody is recognised.
+    assert_eq!(home.run(&["forget", "one"]).0, 0);
+    let (_, photos) = home.json(&["identify", paths[0]]);
+    assert_eq!(photos[0]["faces"][0]["person"], Value::Null);
+}
+
+#[test]
+fn unfit_pictures_are_refused() {
+    let Some((home, people)) = Home::with_models() else { return };
+    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (one, two) = (asset("P001", "studio_portrait.jpg"), asset("P002", "studio_portrait.jpg"));
+    let (both, empty, broken) =
+        (home.path("both.png"), home.path("empty.png"), home.path("broken.jpg"));
+    beside(&one, &two).save(&both).unwrap();
+    RgbImage::from_fn(640, 480, |x, y| image::Rgb([(x / 3) as u8, (y / 2) as u8, 90]))
+        .save(&empty)
+        .unwrap();
+    std::fs::write(&broken, &std::fs::read(&one).unwrap()[..20_000]).unwrap();
+    let reasons = |report: &Value| -> Vec<String> {
+        let reason = |picture: &Value| picture["reason"].as_str().unwrap_or("-").to_owned();
+        report["pictures"].as_array().unwrap().iter().map(reason).collect()
+    };
+
+    // Nothing that can be accepted: nobody is enrolled.
+    let unfit = [text(&both), text(&empty), text(&broken), "/nonexistent.jpg"];
+    let (code, report) = home.json(&[&["enroll", "One"], &unfit[..]].concat());
+    assert_eq!(code, 6);
+    assert_eq!(reasons(&report), ["several-faces", "no-face", "unreadable", "unreadable"]);
+    assert_eq!((&report["person"], &report["looks"]), (&Value::Null, &Value::from(0)));
+    assert!(home.gallery().people().unwrap().is_empty());
+
+    // One that can among some that cannot; the same picture twice.
+    let (code, report) = home.json(&["enroll", "One", text(&empty), text(&one), text(&one)]);
+    assert_eq!(
+        (code, reasons(&report)),
+        (0, vec!["no-face".into(), "-".into(), "repeated".into()])
+    );
+    let (code, report) = home.json(&["enroll", "One", text(&one)]);
+    assert_eq!((code, reasons(&report)), (6, vec!["repeated".into()]));
+
+    // The same person under another name, and somebody else's picture among a person's own.
+    let selfie = asset("P001", "amateur_selfie.jpg");
+    let (code, report) = home.json(&["enroll", "Two", text(&selfie), text(&two)]);
+    assert_eq!((code, reasons(&report)), (0, vec!["somebody-else".into(), "-".into()]));
+    let three = asset("P003", "studio_portrait.jpg");
+    let (code, report) = home.json(&["enroll", "One", text(&three), text(&selfie)]);
+    assert_eq!((code, reasons(&report)), (0, vec!["does-not-fit".into(), "-".into()]));
+    assert_eq!((&report["person"]["id"], &report["looks"]), (&"one".into(), &2.into()));
+
+    // identify: a picture without a face, one that cannot be read.
+    let (code, photos) = home.json(&["identify", text(&empty)]);
+    assert_eq!((code, &photos[0]["faces"]), (6, &serde_json::json!([])));
+    let (code, photos) = home.json(&["identify", text(&broken), text(&one)]);
+    assert_eq!((code, photos.as_array().unwrap().len()), (1, 1));
+    assert_eq!(photos[0]["faces"][0]["person"]["id"], "one");
+}
