@@ -12,6 +12,7 @@ mod key;
 mod ledger;
 pub mod outbox;
 pub mod payload;
+pub mod pins;
 pub mod store;
 
 pub use jwk::{KeyRing, PublicKey};

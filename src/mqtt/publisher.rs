@@ -240,6 +240,7 @@ impl Task {
         let shared = self.shared.clone();
         let mut stopped = self.stopped.clone();
         loop {
+            flight.check_patience()?;
             while flight.has_room()
                 && let Some(entry) = self.outbox.after(flight.last_sent)?
             {
@@ -253,7 +254,7 @@ impl Task {
                     }
                 }
                 () = shared.recorded.notified() => {}
-                () = sleep(LOOK) => flight.check_patience()?,
+                () = sleep(LOOK) => {}
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }

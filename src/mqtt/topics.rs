@@ -75,7 +75,9 @@ pub enum Content {
     Signed(Typ),
     /// `online` or `offline`, plain text.
     Availability,
-    /// Nothing that a device says.
+    /// What others tell the device.
+    ToDevice,
+    /// Nothing that the contract knows.
     Other,
 }
 
@@ -90,6 +92,7 @@ pub fn parse<'a>(prefix: &Prefix, topic: &'a str) -> Option<(&'a str, Content)> 
         ("result", "") => Content::Signed(Typ::Result),
         ("person", id) if !id.is_empty() => Content::Signed(Typ::Presence),
         ("availability", "") => Content::Availability,
+        ("command", "") | ("set", _) => Content::ToDevice,
         _ => Content::Other,
     };
     Some((device, content))
