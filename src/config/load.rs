@@ -46,7 +46,7 @@ fn read(path: &Path) -> Result<Located, ConfigError> {
     Ok(Located { config, path: path.to_owned() })
 }
 
-fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
             text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
@@ -84,6 +84,39 @@ pub(super) fn looks<'de, D: Deserializer<'de>>(de: D) -> Result<usize, D::Error>
         Ok(looks)
     } else {
         Err(D::Error::custom(format!("{looks} looks are not within 1 to 16")))
+    }
+}
+
+pub(super) fn side<'de, D: Deserializer<'de>>(de: D) -> Result<u32, D::Error> {
+    let side = u32::deserialize(de)?;
+    if (16..=8192).contains(&side) {
+        Ok(side)
+    } else {
+        Err(D::Error::custom(format!("{side} pixels are not within 16 to 8192")))
+    }
+}
+
+pub(super) fn frame_rate<'de, D: Deserializer<'de>>(de: D) -> Result<f64, D::Error> {
+    let rate = f64::deserialize(de)?;
+    if (0.1..=240.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err(D::Error::custom(format!("{rate} frames a second are not within 0.1 to 240")))
+    }
+}
+
+pub(super) fn topic<'de, D: Deserializer<'de>>(de: D) -> Result<String, D::Error> {
+    let topic = topic_or_nothing(de)?;
+    if topic.is_empty() { Err(D::Error::custom("a topic prefix is empty")) } else { Ok(topic) }
+}
+
+pub(super) fn topic_or_nothing<'de, D: Deserializer<'de>>(de: D) -> Result<String, D::Error> {
+    let topic = String::deserialize(de)?;
+    let level = |level: &str| !level.is_empty() && !level.contains(['+', '#', '$', '\0']);
+    if topic.is_empty() || (topic.len() <= 128 && topic.split('/').all(level)) {
+        Ok(topic)
+    } else {
+        Err(D::Error::custom(format!("{topic:?} is not a topic prefix without wildcards")))
     }
 }
 

@@ -3,6 +3,8 @@
 mod duration;
 mod error;
 mod load;
+#[cfg(test)]
+mod tests;
 
 pub use duration::Span;
 pub use error::ConfigError;
@@ -70,9 +72,13 @@ impl TryFrom<String> for DeviceName {
 #[serde(deny_unknown_fields, default)]
 pub struct Camera {
     pub source: CameraSource,
-    /// Wishes; the camera's nearest offer is taken.
+    /// Wishes; the camera's nearest offer is taken. Pixels, 16 to 8192.
+    #[serde(deserialize_with = "load::side")]
     pub width: u32,
+    #[serde(deserialize_with = "load::side")]
     pub height: u32,
+    /// Frames a second, 0.1 to 240.
+    #[serde(deserialize_with = "load::frame_rate")]
     pub fps: f64,
     /// Replay only: begin again at the end.
     #[serde(rename = "loop")]
@@ -192,9 +198,11 @@ pub struct Mqtt {
     pub ca: Option<PathBuf>,
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
-    #[serde(default = "load::prefix")]
+    /// First topic levels; no wildcards.
+    #[serde(default = "load::prefix", deserialize_with = "load::topic")]
     pub prefix: String,
-    #[serde(default = "load::discovery_prefix")]
+    /// Empty: no discovery.
+    #[serde(default = "load::discovery_prefix", deserialize_with = "load::topic_or_nothing")]
     pub discovery_prefix: String,
 }
 
