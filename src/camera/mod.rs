@@ -1,5 +1,54 @@
 //! Frames, from a V4L2 device or a recording.
+//!
+//! A capture thread leaves the newest frame in a one-place slot; [`Feed::next`] takes and decodes it. A
+//! slow pipeline therefore loses frames and never builds a queue, and a frame that nobody takes is
+//! never decoded. Only a recording at full speed waits for the pipeline instead.
 
+mod device;
+mod error;
+mod feed;
 mod frame;
+mod jpeg;
+mod mjpeg;
+mod photo;
+mod pixels;
+mod replay;
+mod slot;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod testing;
 
+use crate::config::{Camera, CameraSource};
+use device::Wish;
+
+pub use error::CameraError;
+pub use feed::{Feed, Next};
 pub use frame::Frame;
+pub use jpeg::{FRAME_PIXELS, JPEG_BYTES};
+pub use photo::{PHOTO_BYTES, PHOTO_PIXELS, PhotoError, decode_photo};
+pub use slot::Counters;
+
+/// Opens the configured camera or recording and starts reading it.
+///
+/// A device must be there, and give a frame, now; what happens to it later the feed lives through (see
+/// [`Next::Lost`]).
+pub fn open(camera: &Camera) -> Result<Feed, CameraError> {
+    let wish = |what, value: f64, least, most| {
+        // `contains` is false for NaN too.
+        if (least..=most).contains(&value) {
+            Ok(())
+        } else {
+            Err(CameraError::Wish { what, value, least, most })
+        }
+    };
+    wish("width", f64::from(camera.width), 16.0, 16384.0)?;
+    wish("height", f64::from(camera.height), 16.0, 16384.0)?;
+    wish("fps", camera.fps, 0.1, 1000.0)?;
+    match &camera.source {
+        CameraSource::Replay(path) => replay::open(path, camera.fps, camera.repeat, camera.speed),
+        CameraSource::Device(path) => {
+            let Camera { width, height, fps, .. } = *camera;
+            device::open(path, Wish { width, height, fps })
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod engine;
 mod enroll;
 mod evaluate;
 mod failure;

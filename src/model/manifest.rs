@@ -1,7 +1,11 @@
 //! `bundle.toml`: what the networks of a bundle are, how they want to be fed and what they give.
 //! Other models are taken by writing another manifest, not other code.
 
-use serde::Deserialize;
+mod parse;
+
+use serde::{Deserialize, Serialize};
+
+pub use parse::ManifestError;
 
 /// The manifest of a bundle, format 1. Unknown keys are errors.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,7 +31,7 @@ pub struct Manifest {
 }
 
 /// A network's input tensor: one picture, float32.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub width: u32,
@@ -39,21 +43,21 @@ pub struct Input {
     pub scale: [f32; 3],
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     Nchw,
     Nhwc,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channels {
     Rgb,
     Bgr,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Embedder {
     /// Name of the ONNX file in the bundle.
@@ -66,7 +70,7 @@ pub struct Embedder {
 }
 
 /// How a face is cut from a frame for an embedder.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Crop {
     /// The detector's box, enlarged on each side by `margin` / 2 times its width and height, clamped to the
@@ -80,7 +84,7 @@ pub enum Crop {
     FivePoint { template: [[f32; 2]; 5] },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Distance {
     Cosine,

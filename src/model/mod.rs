@@ -1,6 +1,26 @@
 //! The models: trust (who signed them, are these the signed bytes) and running them in tract.
 
+pub mod anchors;
+pub mod bundle;
+pub mod digest;
+mod directory;
+mod dsse;
+pub mod engine;
+mod excerpt;
 pub mod manifest;
+pub mod network;
+mod public_key;
+mod selftest;
+mod sign;
+mod signature;
+mod statement;
+mod weights;
+
+pub use anchors::{Anchor, AnchorError, TrustAnchors};
+pub use bundle::{BundleError, VerifiedBundle, VerifiedFiles, VerifiedModel};
+pub use engine::{Engine, EngineError};
+pub use network::NetworkError;
+pub use sign::{SignError, SigningKey, sign};
 
 /// Which bundle a decision rests on, as events tell it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

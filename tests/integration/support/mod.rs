@@ -1,0 +1,4 @@
+//! What several topics' tests need.
+
+pub mod bundle;
+pub mod judge;
