@@ -3,4 +3,7 @@
 
 mod bundle;
 mod bundle_signing;
+mod events;
+mod messages;
+mod mqtt;
 mod support;
