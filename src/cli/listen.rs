@@ -1,10 +1,327 @@
-//! `familiar listen`
+//! `familiar listen`: the reference consumer.
 
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::verdict::{Believed, Verdict, believe, envelope, plain};
 use super::{Failure, Global};
+use crate::config::Span;
+use crate::event::jws::VerifyError;
+use crate::event::pins::Pins;
+use crate::event::{DeviceKey, KeyError, Typ, identity};
+use crate::mqtt::topics::{self, Content, Topics};
+use crate::mqtt::{Broker, BrokerError, ClientError, Connection, Incoming, Session};
+use crate::system::state::StateDirectory;
 
+/// Attempts at the start before the broker counts as unreachable.
+const ATTEMPTS: u32 = 5;
+/// Between attempts.
+const WAIT: Duration = Duration::from_secs(1);
+/// How long to wait for the identities that the broker keeps, before anything is judged by them.
+const IDENTITIES: Duration = Duration::from_millis(500);
+/// The broker keeps messages that long for us while the connection is broken, in seconds.
+const SESSION: u32 = 3600;
+
+/// Keys are pinned on first use (contract §4, `identity`). Ends with 3 if a message was not verified,
+/// with 5 if the broker cannot be reached.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Listen to every device below the prefix, not only to this one
+    #[arg(long)]
+    all: bool,
+    /// End after so many events
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// End after a time such as 30s
+    #[arg(long = "for", value_name = "DURATION")]
+    duration: Option<Span>,
+}
 
-pub fn run(_global: &Global, _args: Args) -> Result<(), Failure> {
-    Err(Failure::failed("unfinished"))
+pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let config = global.located()?.config;
+    let Some(mqtt) = &config.mqtt else {
+        return Err(Failure::usage(
+            "the configuration has no [mqtt]: there is no broker to listen to",
+        ));
+    };
+    let state = StateDirectory::open()?;
+    let broker = Broker::new(mqtt, &state)?;
+    let mut pins = Pins::open(&state).map_err(Failure::failed)?;
+    match DeviceKey::open(&state) {
+        Ok(key) => pins.trust(config.device.as_str(), key.public().clone()),
+        Err(KeyError::Missing) => {}
+        Err(error) => return Err(super::key::failure(error)),
+    }
+    let prefix = broker.prefix();
+    let (identities, everything) = if args.all {
+        (topics::every_identity(prefix), topics::every_device(prefix))
+    } else {
+        let topics = Topics::new(prefix, &config.device);
+        (topics.identity(), topics.everything())
+    };
+    let mut listener = Listener {
+        session: Session {
+            client_id: format!("familiar-listen-{:016x}", fastrand::u64(..)),
+            will: None,
+            expiry: SESSION,
+            clean: true,
+        },
+        broker,
+        identities,
+        everything,
+        pins,
+        json: global.json,
+        count: args.count,
+        events: 0,
+        messages: 0,
+        refused: 0,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    let deadline = args.duration.map(|span| Instant::now() + span.get());
+    runtime.block_on(async {
+        let end = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            outcome = listener.listen() => outcome,
+            () = end => Ok(()),
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    })?;
+    if listener.refused > 0 {
+        let Listener { refused, messages, .. } = listener;
+        return Err(Failure::refused(format!("{refused} of {messages} messages not verified")));
+    }
+    Ok(())
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Secret(error) => error.into(),
+            other => Self::usage(other),
+        }
+    }
+}
+
+struct Listener {
+    broker: Broker,
+    session: Session,
+    identities: String,
+    everything: String,
+    pins: Pins,
+    json: bool,
+    count: Option<u64>,
+    events: u64,
+    messages: u64,
+    refused: u64,
+}
+
+/// Why listening over one connection ended.
+enum Ended {
+    Enough,
+    Broken(ClientError),
+    Failed(Failure),
+}
+
+impl From<ClientError> for Ended {
+    fn from(error: ClientError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl Listener {
+    async fn listen(&mut self) -> Result<(), Failure> {
+        let mut failures = 0;
+        loop {
+            let error = match Connection::open(&self.broker, &self.session).await {
+                Ok(connection) => match self.serve(connection).await {
+                    Ended::Enough => return Ok(()),
+                    Ended::Failed(failure) => return Err(failure),
+                    Ended::Broken(error) => error,
+                },
+                Err(error) => error,
+            };
+            failures += 1;
+            // Once it worked, it may work again.
+            if self.session.clean && failures >= ATTEMPTS {
+                return Err(Failure::Network(format!("{}: {error}", self.broker)));
+            }
+            log::warn!("{}: {error}; trying again", self.broker);
+            sleep(WAIT).await;
+        }
+    }
+
+    async fn serve(&mut self, mut connection: Connection) -> Ended {
+        match self.receive(&mut connection).await {
+            Ok(()) => {
+                // Enough was heard: the broker need not keep anything for us.
+                let _ = connection.close().await;
+                Ended::Enough
+            }
+            Err(ended) => ended,
+        }
+    }
+
+    async fn receive(&mut self, connection: &mut Connection) -> Result<(), Ended> {
+        if !connection.session_present() {
+            self.identities_first(connection).await?;
+            connection.subscribe(&self.everything)?;
+        }
+        loop {
+            match connection.next().await? {
+                Incoming::Message { topic, payload, .. } => {
+                    self.heard(&topic, &payload).map_err(Ended::Failed)?;
+                    if self.count.is_some_and(|count| self.events >= count) {
+                        return Ok(());
+                    }
+                }
+                Incoming::Subscribed { refusal } => {
+                    granted(refusal)?;
+                    self.session.clean = false;
+                    log::info!("listening to {} on {}", self.everything, self.broker);
+                }
+                Incoming::Acknowledged { .. } => {}
+            }
+        }
+    }
+
+    /// Lets the broker tell the identities that it keeps before events come that need them.
+    async fn identities_first(&mut self, connection: &mut Connection) -> Result<(), Ended> {
+        connection.subscribe(&self.identities)?;
+        loop {
+            match timeout(IDENTITIES, connection.next()).await {
+                Err(_) => return Ok(()),
+                Ok(incoming) => match incoming? {
+                    Incoming::Subscribed { refusal } => granted(refusal)?,
+                    Incoming::Message { topic, payload, .. } => {
+                        // It comes again with everything else; then it is printed and counted.
+                        if let Some((device, _)) = topics::parse(self.broker.prefix(), &topic) {
+                            let _ = self.introduce(device, &payload);
+                            if !self.everything.ends_with("+/#") {
+                                return Ok(());
+                            }
+                        }
+                    }
+                    Incoming::Acknowledged { .. } => {}
+                },
+            }
+        }
+    }
+
+    fn heard(&mut self, topic: &str, payload: &[u8]) -> Result<(), Failure> {
+        let Some((device, content)) = topics::parse(self.broker.prefix(), topic) else {
+            return Ok(());
+        };
+        let verdict = match content {
+            // What others tell the device is not for us to judge.
+            Content::ToDevice => return Ok(()),
+            Content::Availability => return self.unsigned(topic, payload),
+            // A retained message that was cleared.
+            Content::Signed(Typ::Presence | Typ::Health | Typ::Identity) if payload.is_empty() => {
+                return self.unsigned(topic, b"");
+            }
+            Content::Signed(Typ::Identity) => match self.introduce(device, payload) {
+                Ok(message) => Verdict::believed(&message),
+                Err(reason) => Verdict::refused(&reason, None),
+            },
+            Content::Signed(typ) => {
+                self.events += u64::from(typ == Typ::Event);
+                self.judge(device, typ, payload)
+            }
+            Content::Other => {
+                let reason = "no device has anything to say on this topic".to_owned();
+                Verdict::refused(&VerifyError::NotAMessage(reason), None)
+            }
+        };
+        self.messages += 1;
+        self.refused += u64::from(!verdict.verified);
+        self.print(&Verdict { topic: Some(topic.to_owned()), ..verdict })
+    }
+
+    fn judge(&self, device: &str, due: Typ, payload: &[u8]) -> Verdict {
+        let envelope = match envelope(payload) {
+            Ok(envelope) => envelope,
+            Err(reason) => return Verdict::refused(&reason, None),
+        };
+        let claimed = Some((envelope.kid().to_owned(), envelope.typ()));
+        let believed = believe(envelope, &self.pins.ring(device), Some(due));
+        match believed.and_then(|believed| told_by(device, believed)) {
+            Ok(Believed { message, .. }) => Verdict::believed(&message),
+            Err(VerifyError::UnknownKey(_)) if self.pins.key(device).is_none() => {
+                let reason =
+                    format!("the key of {device} is not known: it has not told its identity");
+                Verdict::refused(&VerifyError::Payload(reason), claimed)
+            }
+            Err(reason) => Verdict::refused(&reason, claimed),
+        }
+    }
+
+    fn introduce(
+        &mut self,
+        device: &str,
+        payload: &[u8],
+    ) -> Result<crate::event::jws::Verified, VerifyError> {
+        let met = identity::introduction(envelope(payload)?)?;
+        if self.pins.meet(device, &met)? {
+            log::warn!("{device} is known from now on by its key {}", met.key.kid());
+            if let Err(error) = self.pins.save() {
+                log::warn!("cannot keep that: {error}");
+            }
+        }
+        Ok(met.verified)
+    }
+
+    /// `availability` and cleared topics: plain text by contract.
+    fn unsigned(&self, topic: &str, payload: &[u8]) -> Result<(), Failure> {
+        let text = String::from_utf8_lossy(payload).chars().take(64).collect::<String>();
+        if self.json {
+            self.print(&Verdict {
+                topic: Some(topic.to_owned()),
+                verified: false,
+                reason: Some("unsigned by contract".to_owned()),
+                kid: None,
+                typ: None,
+                payload: Some(text),
+            })
+        } else {
+            say(&format!("unsigned    {} {}", plain(topic), plain(&text)))
+        }
+    }
+
+    fn print(&self, verdict: &Verdict) -> Result<(), Failure> {
+        say(&if self.json { verdict.to_json() } else { verdict.to_line() })
+    }
+}
+
+/// A key may be trusted for one device and not for another.
+fn told_by(device: &str, believed: Believed) -> Result<Believed, VerifyError> {
+    match &believed.link {
+        Some(link) if link.device != device => Err(VerifyError::Payload(format!(
+            "an event of {:?} on the topic of {device:?}",
+            link.device
+        ))),
+        _ => Ok(believed),
+    }
+}
+
+fn granted(refusal: Option<rumqttc::v5::mqttbytes::v5::SubscribeReasonCode>) -> Result<(), Ended> {
+    match refusal {
+        None => Ok(()),
+        Some(reason) => Err(Ended::Failed(Failure::Network(format!(
+            "the broker refused the subscription: {reason:?}"
+        )))),
+    }
+}
+
+fn say(line: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout().lock(), "{line}").map_err(Failure::failed)
 }

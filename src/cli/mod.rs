@@ -14,6 +14,7 @@ mod model;
 mod people;
 mod run;
 mod shell;
+mod verdict;
 mod verify;
 
 use std::path::PathBuf;

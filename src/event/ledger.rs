@@ -150,8 +150,54 @@ fn make_room(transaction: &Transaction<'_>, capacity: u64) -> rusqlite::Result<O
     Ok(Some(lost))
 }
 
+/// Events in the outbox. Positions have no holes but where another key's events were kept, so the
+/// span is the number, or a little more, without counting.
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<u64> {
     connection
-        .query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, i64>(0))
+        .query_row(
+            "SELECT coalesce((SELECT max(position) FROM outbox)
+                 - (SELECT min(position) FROM outbox) + 1, 0)",
+            [],
+            |row| row.get::<_, i64>(0),
+        )
         .map(|n| n as u64)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::{CameraSource, DeviceName};
+
+    #[test]
+    fn full_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDirectory::at(folder.path().to_owned()).unwrap();
+        let key = Arc::new(DeviceKey::open_or_create(&state).unwrap());
+        let device = DeviceName::try_from("porch".to_owned()).unwrap();
+        let context = Context::new(device, &CameraSource::Device("video".into()), None);
+        let ledger = Ledger::open(&state, key, context).unwrap();
+        let fact = || Fact::Erased { person: "ada".parse().unwrap(), time: jiff::Timestamp::now() };
+        ledger.record(&fact()).unwrap();
+        // SQLite reports a full disk and its own limit in the same way.
+        let limit = |pages: i64| {
+            ledger
+                .lock()
+                .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))
+        };
+        limit(1).unwrap();
+        let mut stored = 1;
+        let error = loop {
+            match ledger.record(&fact()) {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, LedgerError::Store(StoreError::Full { .. })), "{error}");
+        assert_eq!(ledger.depth().unwrap(), stored);
+        limit(1_000_000).unwrap();
+        let next = ledger.record(&fact()).unwrap();
+        // The number that was not taken is the next one's.
+        assert!(next.as_str().contains(&format!("\\\"seq\\\":{}", stored + 1)));
+    }
 }

@@ -10,13 +10,14 @@ pub mod jwk;
 pub mod jws;
 mod key;
 mod ledger;
-mod outbox;
+pub mod outbox;
 pub mod payload;
-mod store;
+pub mod pins;
+pub mod store;
 
 pub use jwk::{KeyRing, PublicKey};
 pub use jws::{SignedMessage, Typ};
 pub use key::{DeviceKey, KeyError};
 pub use ledger::{Ledger, LedgerError};
-pub use outbox::{Entry, Outbox};
+pub use outbox::Outbox;
 pub use payload::{Context, Fact};

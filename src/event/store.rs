@@ -112,6 +112,8 @@ fn connect(
             transaction.pragma_update(None, "application_id", APPLICATION)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
         }
+        // Once for each start is enough, and reading a large outbox whole takes time.
+        (APPLICATION, FORMAT) if durability == Durability::Relaxed => {}
         (APPLICATION, FORMAT) => {
             let mut check = transaction.prepare("PRAGMA quick_check(1)")?;
             let verdict: Option<String> = check.query_row([], |row| row.get(0)).optional()?;

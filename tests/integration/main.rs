@@ -5,6 +5,9 @@ mod bundle;
 mod bundle_signature;
 mod bundle_signing;
 mod engine;
+mod events;
+mod messages;
+mod mqtt;
 mod support;
 
 mod gallery;

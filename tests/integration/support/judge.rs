@@ -1,5 +1,8 @@
-//! Foreign implementations that judge ours: a Python with `tests/judges/requirements.txt` in it.
+//! Foreign implementations that judge ours: a Python with `tests/judges/requirements.txt` in it, and
+//! Node.js with `tests/judges/package.json`.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// A command of the judges' Python, which `FAMILIAR_JUDGES` names (`make test` sets it).
@@ -7,16 +10,32 @@ use std::process::Command;
 /// Without it the test is skipped, and says so; but in CI, or with `FAMILIAR_REQUIRE_JUDGES=1`, it
 /// fails: what must not be missing there is not skipped in silence.
 pub fn python(test: &str) -> Option<Command> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(python) = set("FAMILIAR_JUDGES") {
-        let mut command = Command::new(python);
-        // What the judge says shall be about what it judged.
-        command.env("PYTHONWARNINGS", "ignore");
-        return Some(command);
+    let mut command = Command::new(named(test, "FAMILIAR_JUDGES")?);
+    // What the judge says shall be about what it judged.
+    command.env("PYTHONWARNINGS", "ignore");
+    Some(command)
+}
+
+/// The folder with the `node_modules` of `tests/judges/package.json`, which `FAMILIAR_JUDGES_NODE`
+/// names; without it as with [`python`].
+pub fn node(test: &str) -> Option<PathBuf> {
+    named(test, "FAMILIAR_JUDGES_NODE").map(PathBuf::from)
+}
+
+/// Whether a missing judge is a failure.
+pub fn required() -> bool {
+    set("CI").is_some() || std::env::var("FAMILIAR_REQUIRE_JUDGES").is_ok_and(|value| value == "1")
+}
+
+fn named(test: &str, variable: &str) -> Option<OsString> {
+    let judge = set(variable);
+    if judge.is_none() {
+        assert!(!required(), "{test}: {variable} does not name the judges");
+        eprintln!("{test}: SKIPPED, {variable} does not name the judges");
     }
-    let required = set("CI").is_some()
-        || std::env::var("FAMILIAR_REQUIRE_JUDGES").is_ok_and(|value| value == "1");
-    assert!(!required, "{test}: FAMILIAR_JUDGES does not name the judges' python");
-    eprintln!("{test}: SKIPPED, FAMILIAR_JUDGES does not name the judges' python");
-    None
+    judge
+}
+
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -1,4 +1,7 @@
 //! What several topics' tests need.
 
 pub mod bundle;
+pub mod device;
 pub mod judge;
+pub mod mosquitto;
+pub mod proxy;

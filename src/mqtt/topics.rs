@@ -1,0 +1,125 @@
+//! Topics below `PREFIX/DEVICE/` (contract §4).
+
+use crate::config::DeviceName;
+use crate::event::Typ;
+
+/// Longest prefix, in bytes.
+const PREFIX_LIMIT: usize = 256;
+
+/// The first levels of every topic: neither empty nor with wildcards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl TryFrom<String> for Prefix {
+    type Error = String;
+
+    fn try_from(prefix: String) -> Result<Self, String> {
+        let sound = (1..=PREFIX_LIMIT).contains(&prefix.len())
+            && !prefix.starts_with('$')
+            && prefix.split('/').all(|level| !level.is_empty())
+            && !prefix.contains(|c: char| c == '+' || c == '#' || c.is_control());
+        if sound {
+            Ok(Self(prefix))
+        } else {
+            Err(format!(
+                "`prefix` {prefix:?} is not 1 to {PREFIX_LIMIT} bytes of topic levels without +, # \
+                 and empty levels"
+            ))
+        }
+    }
+}
+
+/// The topics of one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    base: String,
+}
+
+impl Topics {
+    pub fn new(prefix: &Prefix, device: &DeviceName) -> Self {
+        Self { base: format!("{}/{device}", prefix.0) }
+    }
+
+    pub fn event(&self) -> String {
+        format!("{}/event", self.base)
+    }
+
+    pub fn availability(&self) -> String {
+        format!("{}/availability", self.base)
+    }
+
+    pub fn identity(&self) -> String {
+        format!("{}/identity", self.base)
+    }
+
+    /// Filter for everything of this device.
+    pub fn everything(&self) -> String {
+        format!("{}/#", self.base)
+    }
+}
+
+/// Filter for everything of every device.
+pub fn every_device(prefix: &Prefix) -> String {
+    format!("{}/+/#", prefix.0)
+}
+
+/// Filter for the identities of every device.
+pub fn every_identity(prefix: &Prefix) -> String {
+    format!("{}/+/identity", prefix.0)
+}
+
+/// What a topic below the prefix carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A signed message of that kind.
+    Signed(Typ),
+    /// `online` or `offline`, plain text.
+    Availability,
+    /// What others tell the device.
+    ToDevice,
+    /// Nothing that the contract knows.
+    Other,
+}
+
+/// Takes a topic apart into the device's name and what it carries; `None` if it is not below the
+/// prefix.
+pub fn parse<'a>(prefix: &Prefix, topic: &'a str) -> Option<(&'a str, Content)> {
+    let (device, rest) = topic.strip_prefix(&prefix.0)?.strip_prefix('/')?.split_once('/')?;
+    let content = match rest.split_once('/').unwrap_or((rest, "")) {
+        ("event", "") => Content::Signed(Typ::Event),
+        ("identity", "") => Content::Signed(Typ::Identity),
+        ("health", "") => Content::Signed(Typ::Health),
+        ("result", "") => Content::Signed(Typ::Result),
+        ("person", id) if !id.is_empty() => Content::Signed(Typ::Presence),
+        ("availability", "") => Content::Availability,
+        ("command", "") | ("set", _) => Content::ToDevice,
+        _ => Content::Other,
+    };
+    Some((device, content))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_of_a_device() {
+        let prefix = Prefix::try_from("home/familiar".to_owned()).unwrap();
+        let topics = Topics::new(&prefix, &DeviceName::try_from("porch".to_owned()).unwrap());
+        assert_eq!(topics.event(), "home/familiar/porch/event");
+        let event = Content::Signed(Typ::Event);
+        assert_eq!(parse(&prefix, "home/familiar/porch/event"), Some(("porch", event)));
+        assert_eq!(parse(&prefix, "home/familiar/porch/event/x").unwrap().1, Content::Other);
+        assert_eq!(parse(&prefix, "home/familiar/porch/person/").unwrap().1, Content::Other);
+        assert_eq!(parse(&prefix, "home/familiarporch/event"), None);
+        assert_eq!(parse(&prefix, "other/porch/event"), None);
+    }
+
+    #[test]
+    fn prefixes_that_reach_further() {
+        for prefix in ["", "+", "a/#", "/a", "a/", "a//b", "$SYS", "a\0b"] {
+            assert!(Prefix::try_from(prefix.to_owned()).is_err(), "{prefix:?}");
+        }
+    }
+}

@@ -1,0 +1,650 @@
+//! Delivery to a real Mosquitto: nothing lost, in order, whatever the broker and the network do.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use familiar::config::Mqtt;
+use familiar::event::Outbox;
+use familiar::event::jws::{Envelope, LIMIT};
+use familiar::mqtt::{Broker, ClientError, Connection, Session};
+
+use super::support::device::Device;
+use super::support::mosquitto::{Mosquitto, Subscriber, free_port, wait};
+use super::support::proxy::Proxy;
+
+const PATIENT: Duration = Duration::from_secs(60);
+
+fn loopback(port: u16) -> String {
+    format!("mqtt://127.0.0.1:{port}")
+}
+
+fn depth(device: &Device) -> u64 {
+    Outbox::open(&device.state).unwrap().depth().unwrap()
+}
+
+/// Different events in the order they first came.
+fn first_times(events: &[String]) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    events.iter().filter(|event| seen.insert(event.as_str())).cloned().collect()
+}
+
+#[test]
+fn events_arrive_as_signed() {
+    let Some(broker) = Mosquitto::start("events_arrive_as_signed", "") else { return };
+    let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
+    let device = Device::new();
+    let before = device.tell(3);
+    let publisher = device.publisher(&loopback(broker.port), "");
+    let after = device.tell(40);
+    publisher.notify();
+    assert!(publisher.flush(PATIENT).unwrap());
+    wait("all events", || subscriber.on("/event").len() == 43);
+    let sent: Vec<_> = before.iter().chain(&after).map(|m| m.as_str().to_owned()).collect();
+    assert_eq!(subscriber.on("/event"), sent);
+    assert_eq!(publisher.status().acknowledged, 43);
+    // Who the device is comes before what it says.
+    let topics: Vec<String> = subscriber.messages().into_iter().map(|(topic, _)| topic).collect();
+    assert_eq!(topics[..2], ["familiar/porch/availability", "familiar/porch/identity"]);
+    publisher.stop();
+    wait("offline", || subscriber.on("/availability") == ["online", "offline"]);
+    // Events are not retained; the identity is, and it introduces the key.
+    let late = Subscriber::start(broker.port, "familiar/#", &[]);
+    wait("what is retained", || late.messages().len() == 2);
+    let identity = Envelope::parse(&late.on("/identity")[0]).unwrap();
+    let met = familiar::event::identity::introduction(identity).unwrap();
+    assert_eq!((met.device.as_str(), &met.key), ("porch", device.key.public()));
+    assert_eq!(late.on("/availability"), ["offline"]);
+}
+
+#[test]
+fn broker_away() {
+    let Some(mut broker) = Mosquitto::start("broker_away", "") else { return };
+    broker.kill();
+    let device = Device::new();
+    let publisher = device.publisher(&loopback(broker.port), "");
+    device.tell(200);
+    publisher.notify();
+    wait("trouble", || publisher.status().trouble.is_some());
+    assert!(!publisher.flush(Duration::from_millis(100)).unwrap());
+    // The subscriber must be there first: while it comes, nobody else gets through.
+    let proxy_gate = Proxy::start(broker.port);
+    proxy_gate.open(false);
+    publisher.stop();
+    let publisher = device.publisher(&loopback(proxy_gate.port), "");
+    broker.start_again();
+    let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
+    proxy_gate.open(true);
+    assert!(publisher.flush(PATIENT).unwrap());
+    wait("all events", || first_times(&subscriber.on("/event")).len() == 200);
+    let report = device.chain(&subscriber.on("/event"));
+    assert!(report.ok && report.events == 200, "{report:?}");
+}
+
+#[test]
+fn broker_forgets_the_session() {
+    let Some(mut broker) = Mosquitto::start("broker_forgets_the_session", "") else { return };
+    let proxy = Proxy::start(broker.port);
+    let device = Device::new();
+    let publisher = device.publisher(&loopback(proxy.port), "");
+    let mut received = Vec::new();
+    for round in 0..4 {
+        let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
+        proxy.open(true);
+        wait("connected", || publisher.status().connected);
+        // From here on the broker takes messages whose acknowledgement may not come through.
+        proxy.deaf(round % 2 == 1);
+        device.tell(30);
+        publisher.notify();
+        if round % 2 == 1 {
+            wait("a message", || !subscriber.on("/event").is_empty());
+        } else {
+            assert!(publisher.flush(PATIENT).unwrap());
+        }
+        proxy.open(false);
+        proxy.cut();
+        proxy.deaf(false);
+        broker.kill();
+        wait("disconnected", || !publisher.status().connected);
+        wait("the subscriber has all that it will get", || {
+            let n = subscriber.on("/event").len();
+            std::thread::sleep(Duration::from_millis(100));
+            n == subscriber.on("/event").len()
+        });
+        received.extend(subscriber.on("/event"));
+        broker.start_again();
+    }
+    let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
+    proxy.open(true);
+    assert!(publisher.flush(PATIENT).unwrap());
+    wait("the last", || {
+        let mut all = received.clone();
+        all.extend(subscriber.on("/event"));
+        first_times(&all).len() == 120
+    });
+    received.extend(subscriber.on("/event"));
+    let report = device.chain(&received);
+    assert!(report.ok && report.events == 120 && report.duplicates > 0, "{report:?}");
+}
+
+#[test]
+fn killed_before_puback() {
+    let Some(broker) = Mosquitto::start("killed_before_puback", "") else { return };
+    let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
+    let proxy = Proxy::start(broker.port);
+    let device = Device::new();
+    let publisher = device.publisher(&loopback(proxy.port), "");
+    device.tell(1);
+    assert!(publisher.flush(PATIENT).unwrap());
+    proxy.deaf(true);
+    device.tell(40);
+    publisher.notify();
+    // In flight is no more than 16, and nothing of it leaves the outbox.
+    wait("a full window", || subscriber.on("/event").len() == 17);
+    assert_eq!(depth(&device), 40);
+    drop(publisher);
+    assert_eq!(subscriber.on("/event").len(), 17);
+    assert_eq!(depth(&device), 40);
+    proxy.deaf(false);
+    let publisher = device.publisher(&loopback(proxy.port), "");
+    assert!(publisher.flush(PATIENT).unwrap());
+    wait("all events", || subscriber.on("/event").len() == 57);
+    let report = device.chain(&subscriber.on("/event"));
+    assert!(report.ok && report.events == 41 && report.duplicates == 16, "{report:?}");
+}
+
+#[test]
+fn cut_again_and_again() {
+    let Some(broker) = Mosquitto::start("cut_again_and_again", "") else { return };
+    let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
+    let proxy = Proxy::start(broker.port);
+    let device = Device::new();
+    let publisher = device.publisher(&loopback(proxy.port), "");
+    for _ in 0..8 {
+        device.tell(50);
+        publisher.notify();
+        wait("connected", || publisher.status().connected);
+        proxy.cut();
+    }
+    assert!(publisher.flush(PATIENT).unwrap());
+    wait("all events", || first_times(&subscriber.on("/event")).len() == 400);
+    let report = device.chain(&subscriber.on("/event"));
+    assert!(report.ok && report.events == 400, "{report:?}");
+    // The will was told each time the broker noticed; the last word is `online`.
+    wait("online", || subscriber.on("/availability").last().is_some_and(|last| last == "online"));
+    assert!(subscriber.on("/availability").iter().any(|text| text == "offline"));
+}
+
+#[test]
+fn refused_by_access_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("acl");
+    let allow = |events: &str| {
+        std::fs::write(
+            &rules,
+            format!("topic read familiar/#\ntopic write familiar/porch/availability\n{events}"),
+        )
+        .unwrap();
+    };
+    allow("");
+    let options = format!("acl_file {}", rules.display());
+    let Some(broker) = Mosquitto::start("refused_by_access_rules", &options) else { return };
+    let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
+    let device = Device::new();
+    device.tell(20);
+    let publisher = device.publisher(&loopback(broker.port), "");
+    wait("a refusal", || {
+        publisher.status().trouble.is_some_and(|trouble| trouble.contains("NotAuthorized"))
+    });
+    assert_eq!(depth(&device), 20);
+    assert!(subscriber.on("/event").is_empty());
+    allow("topic write familiar/porch/event\n");
+    broker.reload();
+    assert!(publisher.flush(PATIENT).unwrap());
+    wait("all events", || subscriber.on("/event").len() == 20);
+    assert!(device.chain(&subscriber.on("/event")).ok);
+    assert_eq!(publisher.status().trouble, None);
+}
+
+#[test]
+fn wrong_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let passwords = folder.path().join("passwords");
+    let made = Command::new("mosquitto_passwd")
+        .args(["-b", "-c"])
+        .arg(&passwords)
+        .args(["porch", "secret 1"])
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let options = format!("allow_anonymous false\npassword_file {}", passwords.display());
+    let Some(broker) = Mosquitto::start("wrong_password", &options) else { return };
+    let device = Device::new();
+    device.tell(1);
+    let login = "username = \"porch\"";
+    let publisher = device.publisher(&loopback(broker.port), login);
+    wait("a refusal", || {
+        publisher.status().trouble.is_some_and(|trouble| trouble.contains("refused the login"))
+    });
+    publisher.stop();
+    familiar::system::secret::create(&device.state, "mqtt-password", b"secret 1\n").unwrap();
+    assert!(device.publisher(&loopback(broker.port), login).flush(PATIENT).unwrap());
+}
+
+/// Everything that the device sends, byte by byte.
+#[test]
+fn all_that_goes_over_the_wire() {
+    use rumqttc::v5::mqttbytes::v5::Packet;
+    let Some(broker) = Mosquitto::start("all_that_goes_over_the_wire", "") else { return };
+    let proxy = Proxy::start(broker.port);
+    let device = Device::new();
+    let publisher = device.publisher(&loopback(proxy.port), "");
+    device.tell(30);
+    assert!(publisher.flush(PATIENT).unwrap());
+    proxy.cut();
+    device.tell(30);
+    assert!(publisher.flush(PATIENT).unwrap());
+    publisher.stop();
+    let (mut events, mut other) = (0, Vec::new());
+    for connection in proxy.sent() {
+        let mut bytes = bytes::BytesMut::from(connection.as_slice());
+        while !bytes.is_empty() {
+            match Packet::read(&mut bytes, None) {
+                Ok(Packet::Publish(publish)) => {
+                    assert!(publish.payload.len() <= LIMIT);
+                    assert_eq!(publish.properties, None);
+                    let text = std::str::from_utf8(&publish.payload).unwrap();
+                    match std::str::from_utf8(&publish.topic).unwrap() {
+                        "familiar/porch/event" => {
+                            assert!(!publish.retain);
+                            let payload = device.verify(text).unwrap().payload;
+                            assert_only_contract(&payload);
+                            events += 1;
+                        }
+                        "familiar/porch/identity" => {
+                            assert!(publish.retain);
+                            assert!(!device.verify(text).unwrap().payload.contains("\"d\""));
+                        }
+                        "familiar/porch/availability" => {
+                            assert!(publish.retain && ["online", "offline"].contains(&text));
+                        }
+                        topic => panic!("published on {topic}"),
+                    }
+                }
+                Ok(Packet::Connect(connect, will, login)) => {
+                    assert_eq!(connect.client_id, "familiar-porch");
+                    assert_eq!(&will.unwrap().message[..], b"offline");
+                    assert_eq!(login, None);
+                }
+                Ok(packet) => other.push(format!("{packet:?}")),
+                // A goodbye of two bytes, which rumqttc writes but does not read.
+                Err(_) => other.push("Disconnect".to_owned()),
+            }
+        }
+    }
+    assert!(events >= 60);
+    assert!(other.iter().all(|packet| packet == "Disconnect" || packet.starts_with("Ping")));
+}
+
+/// No member that the contract does not name, at any depth.
+fn assert_only_contract(payload: &str) {
+    const MEMBERS: [&str; 22] = [
+        "v",
+        "event_type",
+        "id",
+        "device",
+        "camera",
+        "boot",
+        "seq",
+        "prev",
+        "time",
+        "clock",
+        "track",
+        "person",
+        "name",
+        "similarity",
+        "threshold",
+        "false_match_rate",
+        "frames",
+        "liveness",
+        "model",
+        "version",
+        "digest",
+        "score",
+    ];
+    fn walk(value: &serde_json::Value) {
+        match value {
+            serde_json::Value::Object(members) => {
+                for (name, value) in members {
+                    assert!(MEMBERS.contains(&name.as_str()), "{name}");
+                    walk(value);
+                }
+            }
+            serde_json::Value::Array(_) => panic!("a list: {value}"),
+            serde_json::Value::String(text) => assert!(text.len() <= 128, "{text}"),
+            _ => {}
+        }
+    }
+    walk(&serde_json::from_str(payload).unwrap());
+}
+
+#[test]
+fn broker_that_speaks_nonsense() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = loopback(listener.local_addr().unwrap().port());
+    const ROUNDS: u64 = 300;
+    std::thread::spawn(move || {
+        for round in 0..ROUNDS {
+            let mut random = fastrand::Rng::with_seed(round);
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            // Every kind of packet, with true and false lengths, alone or after a sound CONNACK.
+            let mut answer = Vec::new();
+            if round % 3 == 0 {
+                answer.extend([0x20, 3, 0, 0, 0]);
+            }
+            answer.extend([
+                random.u8(0..16) << 4 | random.u8(0..16) & random.u8(..),
+                random.u8(0..40),
+            ]);
+            answer.extend(std::iter::repeat_with(|| random.u8(..)).take(random.usize(0..300)));
+            let _ = stream.write_all(&answer);
+        }
+    });
+    let device = Device::new();
+    let mqtt: Mqtt = toml::from_str(&format!("url = {url:?}")).unwrap();
+    let broker = Broker::new(&mqtt, &device.state).unwrap();
+    let session = Session { client_id: "x".to_owned(), will: None, expiry: 0, clean: true };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for _ in 0..ROUNDS {
+        // It ends, by an error, and without a panic.
+        let error = runtime.block_on(async {
+            let mut connection = Connection::open(&broker, &session).await?;
+            loop {
+                connection.next().await?;
+            }
+            #[allow(unreachable_code)]
+            Ok::<(), ClientError>(())
+        });
+        assert!(error.is_err());
+    }
+}
+
+mod tls {
+    use super::*;
+
+    /// A CA and what it signed, made by OpenSSL.
+    struct Authority(tempfile::TempDir);
+
+    impl Authority {
+        fn new() -> Self {
+            let authority = Self(tempfile::tempdir().unwrap());
+            authority.openssl(&[
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-keyout",
+                "ca.key",
+                "-out",
+                "ca.crt",
+                "-days",
+                "30",
+                "-subj",
+                "/CN=Test CA",
+                "-addext",
+                "basicConstraints=critical,CA:TRUE",
+            ]);
+            authority
+        }
+
+        fn sign(&self, name: &str, alternative: &str, usage: &str, dates: &[&str]) {
+            let (key, request) = (format!("{name}.key"), format!("{name}.csr"));
+            self.openssl(&[
+                "req",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-keyout",
+                &key,
+                "-out",
+                &request,
+                "-subj",
+                &format!("/CN={name}"),
+            ]);
+            let extensions = format!("subjectAltName={alternative}\nextendedKeyUsage={usage}\n");
+            std::fs::write(self.path("ext"), extensions).unwrap();
+            let certificate = format!("{name}.crt");
+            let mut arguments = vec![
+                "x509",
+                "-req",
+                "-in",
+                &request,
+                "-CA",
+                "ca.crt",
+                "-CAkey",
+                "ca.key",
+                "-CAcreateserial",
+                "-out",
+                &certificate,
+                "-extfile",
+                "ext",
+            ];
+            arguments.extend(dates);
+            self.openssl(&arguments);
+        }
+
+        fn openssl(&self, arguments: &[&str]) {
+            let out =
+                Command::new("openssl").args(arguments).current_dir(&self.0).output().unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn broker(&self, test: &str, server: &str, more: &str) -> Option<Mosquitto> {
+            let path = |name: &str| self.path(name).display().to_string();
+            let options = format!(
+                "cafile {}\ncertfile {}\nkeyfile {}\n{more}",
+                path("ca.crt"),
+                path(&format!("{server}.crt")),
+                path(&format!("{server}.key"))
+            );
+            Mosquitto::start(test, &options)
+        }
+    }
+
+    const VALID: [&str; 2] = ["-days", "30"];
+
+    fn trouble(device: &Device, url: &str, extra: &str) -> String {
+        let publisher = device.publisher(url, extra);
+        wait("trouble", || publisher.status().trouble.is_some());
+        assert_eq!(publisher.status().acknowledged, 0);
+        publisher.status().trouble.unwrap()
+    }
+
+    fn ca(path: &Path) -> String {
+        format!("ca = {path:?}")
+    }
+
+    #[test]
+    fn given_ca() {
+        let authority = Authority::new();
+        authority.sign("server", "DNS:localhost,IP:127.0.0.1", "serverAuth", &VALID);
+        let Some(broker) = authority.broker("given_ca", "server", "") else { return };
+        let device = Device::new();
+        device.tell(30);
+        let trusted = ca(&authority.path("ca.crt"));
+        for host in ["localhost", "127.0.0.1"] {
+            let publisher = device.publisher(&format!("mqtts://{host}:{}", broker.port), &trusted);
+            device.tell(30);
+            assert!(publisher.flush(PATIENT).unwrap());
+        }
+        let url = format!("mqtts://localhost:{}", broker.port);
+        device.tell(1);
+        let stranger = ca(&Authority::new().path("ca.crt"));
+        // An authority of the same name is not the same authority.
+        let why = trouble(&device, &url, &stranger);
+        assert!(why.contains("invalid peer certificate"), "{why}");
+        let why = trouble(&device, &loopback(broker.port), "");
+        assert!(!why.is_empty());
+        assert_eq!(depth(&device), 1);
+    }
+
+    #[test]
+    fn wrong_host_expired_and_wrong_use() {
+        let authority = Authority::new();
+        let device = Device::new();
+        device.tell(1);
+        let trusted = ca(&authority.path("ca.crt"));
+        authority.sign("elsewhere", "DNS:broker.example", "serverAuth", &VALID);
+        // `-days -1`: it ended yesterday.
+        authority.sign("expired", "DNS:localhost", "serverAuth", &["-days", "-1"]);
+        authority.sign("client", "DNS:localhost", "clientAuth", &VALID);
+        for (server, reason) in [
+            ("elsewhere", "not valid for name"),
+            ("expired", "expired"),
+            ("client", "invalid peer certificate"),
+        ] {
+            let Some(broker) = authority.broker("wrong_host", server, "") else { return };
+            let why = trouble(&device, &format!("mqtts://localhost:{}", broker.port), &trusted);
+            assert!(why.contains(reason), "{server}: {why}");
+        }
+        assert_eq!(depth(&device), 1);
+    }
+
+    #[test]
+    fn client_certificate() {
+        let authority = Authority::new();
+        authority.sign("server", "DNS:localhost", "serverAuth", &VALID);
+        authority.sign("porch", "DNS:porch", "clientAuth", &VALID);
+        let demanded = "require_certificate true\nuse_identity_as_username true";
+        let Some(broker) = authority.broker("client_certificate", "server", demanded) else {
+            return;
+        };
+        let device = Device::new();
+        device.tell(5);
+        let url = format!("mqtts://localhost:{}", broker.port);
+        let trusted = ca(&authority.path("ca.crt"));
+        assert!(!trouble(&device, &url, &trusted).is_empty());
+        let shown = format!(
+            "{trusted}\ncert = {:?}\nkey = {:?}",
+            authority.path("porch.crt"),
+            authority.path("porch.key")
+        );
+        assert!(device.publisher(&url, &shown).flush(PATIENT).unwrap());
+    }
+}
+
+mod listen {
+    use super::*;
+
+    struct Consumer {
+        folder: tempfile::TempDir,
+    }
+
+    impl Consumer {
+        fn new(url: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let config = format!("device = \"porch\"\n[mqtt]\nurl = {url:?}\n");
+            std::fs::write(folder.path().join("familiar.toml"), config).unwrap();
+            Self { folder }
+        }
+
+        fn listen(&self, args: &[&str]) -> Command {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
+            command
+                .arg("listen")
+                .arg("--config")
+                .arg(self.folder.path().join("familiar.toml"))
+                .args(args)
+                .env("STATE_DIRECTORY", self.folder.path().join("state"))
+                .env_remove("CREDENTIALS_DIRECTORY")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            command
+        }
+    }
+
+    fn lines(out: &[u8]) -> Vec<serde_json::Value> {
+        std::str::from_utf8(out)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn events_of_a_device_met_for_the_first_time() {
+        let Some(broker) = Mosquitto::start("events_of_a_device_met", "") else { return };
+        let device = Device::new();
+        let publisher = device.publisher(&loopback(broker.port), "");
+        wait("connected", || publisher.status().connected);
+        let consumer = Consumer::new(&loopback(broker.port));
+        let child = consumer.listen(&["--json", "--count", "3"]).spawn().unwrap();
+        wait_for_listener(&broker, &consumer);
+        device.tell(3);
+        publisher.notify();
+        let out = child.wait_with_output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+        let events: Vec<_> = lines(&out.stdout)
+            .into_iter()
+            .filter(|line| line["topic"] == "familiar/porch/event")
+            .collect();
+        assert_eq!(events.len(), 3);
+        assert!(
+            events
+                .iter()
+                .all(|event| { event["verified"] == true && event["kid"] == device.key.kid() })
+        );
+        publisher.stop();
+
+        // Another device takes the name: the pin holds against its events and its identity.
+        let impostor = Device::new();
+        impostor.tell(2);
+        let publisher = impostor.publisher(&loopback(broker.port), "");
+        assert!(publisher.flush(PATIENT).unwrap());
+        let child = consumer.listen(&["--json", "--count", "1"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        impostor.tell(1);
+        publisher.notify();
+        let out = child.wait_with_output().unwrap();
+        assert_eq!(out.status.code(), Some(3));
+        for line in lines(&out.stdout) {
+            assert_eq!(line["verified"], false, "{line}");
+            assert!(line["topic"] == "familiar/porch/availability" || line["payload"].is_null());
+        }
+    }
+
+    #[test]
+    fn broker_that_is_not_there() {
+        let consumer = Consumer::new(&loopback(free_port()));
+        let out = consumer.listen(&[]).output().unwrap();
+        assert_eq!(out.status.code(), Some(5), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    #[test]
+    fn plaintext_to_elsewhere() {
+        let consumer = Consumer::new("mqtt://192.0.2.1");
+        let out = consumer.listen(&[]).output().unwrap();
+        assert_eq!(out.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&out.stderr).contains("allow_plaintext"));
+    }
+
+    /// Until it has pinned the device, and with that subscribes to the rest; then a little more.
+    fn wait_for_listener(_broker: &Mosquitto, consumer: &Consumer) {
+        let pins = consumer.folder.path().join("state/pins.json");
+        wait("the pin", || pins.exists());
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,150 @@
+//! A real Mosquitto on a free loopback port, and its own client as an independent subscriber.
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+pub struct Mosquitto {
+    child: Option<Child>,
+    pub port: u16,
+    folder: TempDir,
+}
+
+/// Where Debian and most others put it.
+const PROGRAMS: [&str; 3] =
+    ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto"];
+
+impl Mosquitto {
+    /// A broker whose listener also has these lines of configuration; `None`, said loudly, where
+    /// Mosquitto is not installed (an error where judges are required).
+    pub fn start(test: &str, options: &str) -> Option<Self> {
+        if !PROGRAMS.iter().any(|program| Path::new(program).exists()) {
+            assert!(!super::judge::required(), "{test}: Mosquitto is not installed");
+            eprintln!("{test}: SKIPPED, Mosquitto is not installed");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let mut broker = Self { child: None, port, folder };
+        broker.configure(options);
+        broker.start_again();
+        Some(broker)
+    }
+
+    pub fn configure(&self, options: &str) {
+        let anonymous =
+            if options.contains("allow_anonymous") { "" } else { "allow_anonymous true" };
+        let text = format!(
+            "listener {} 127.0.0.1\n{anonymous}\n{options}\npersistence false\nuser root\n\
+             log_type error\nmax_queued_messages 0\n",
+            self.port
+        );
+        std::fs::write(self.folder.path().join("mosquitto.conf"), text).unwrap();
+    }
+
+    pub fn start_again(&mut self) {
+        let program = PROGRAMS.iter().find(|program| Path::new(program).exists()).unwrap();
+        let child = Command::new(program)
+            .arg("-c")
+            .arg(self.folder.path().join("mosquitto.conf"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        wait("Mosquitto listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+
+    /// As a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Makes it read its configuration and access rules again.
+    pub fn reload(&self) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// `mosquitto_sub`, every line of it: `TOPIC MESSAGE`.
+pub struct Subscriber {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Subscriber {
+    /// Subscribes and returns once the broker has granted it.
+    pub fn start(port: u16, filter: &str, extra: &[&str]) -> Self {
+        let mut child = Command::new("mosquitto_sub")
+            .args(["-V", "5", "-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-v", "-d"])
+            .args(["-t", filter])
+            .args(extra)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let into = lines.clone();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                into.lock().unwrap().push(line);
+            }
+        });
+        let subscriber = Self { child, lines };
+        wait("the subscription is granted", || {
+            subscriber.lines.lock().unwrap().iter().any(|line| line.starts_with("Subscribed"))
+        });
+        subscriber
+    }
+
+    /// Messages so far as topic and text (`-d` mixes its own lines in; none of them begins like a
+    /// topic of ours).
+    pub fn messages(&self) -> Vec<(String, String)> {
+        let lines = self.lines.lock().unwrap();
+        lines
+            .iter()
+            .filter(|line| line.starts_with("familiar/"))
+            .map(|line| line.split_once(' ').unwrap_or((line, "")))
+            .map(|(topic, text)| (topic.to_owned(), text.to_owned()))
+            .collect()
+    }
+
+    /// Texts on the topic that ends so.
+    pub fn on(&self, end: &str) -> Vec<String> {
+        self.messages().into_iter().filter(|(t, _)| t.ends_with(end)).map(|(_, m)| m).collect()
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits for what must come; a minute is no measure of speed but the end of patience.
+pub fn wait(what: &str, mut come: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !come() {
+        assert!(Instant::now() < deadline, "this never came: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
