@@ -44,7 +44,9 @@ class Graph:
 
 
 def fix_shapes(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> None:
-    """Writes fixed shapes of inputs and outputs, and nothing else."""
+    """Writes fixed shapes of inputs and outputs. The notes of shapes in between hold for other sizes or are symbols
+    that engines would try to unify with the new ones: they go. Operations and weights stay as they are."""
+    del model.graph.value_info[:]
     for value in [*model.graph.input, *model.graph.output]:
         if value.name in shapes:
             del value.type.tensor_type.shape.dim[:]
