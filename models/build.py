@@ -24,8 +24,9 @@ SELFIES = [(f"P{number:03}", kind) for number in range(1, 11) for kind in ("stud
 
 
 def main(wheels: Path, out: Path) -> None:
-    if out.exists():
-        shutil.rmtree(out)
+    if out.exists() and any(out.iterdir()) and not (out / "bundle.toml").exists():
+        sys.exit(f"models: {out} holds something that is no bundle: nothing done")
+    shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
     floating = facenet.convert(sources.packaged(sources.FACENET, wheels))

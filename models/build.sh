@@ -6,12 +6,13 @@
 #
 # MODEL_CACHE=DIR      folder with the files that no registry carries
 # DETECTOR=centerface  force the detector that registries alone can give
+# BUNDLE=DIR           where the bundle goes [models/facenet]; what was there is replaced
 # FAMILIAR=FILE        the binary that signs [target/release/familiar]
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 build=$here/.build
-bundle=$here/facenet
+bundle=${BUNDLE:-$here/facenet}
 python=$build/venv/bin/python
 
 say() { echo "models: $*" >&2; }
@@ -73,7 +74,7 @@ case "${1:-}" in
         say "built twice: the same bytes"
         ;;
     *)
-        sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
 esac

@@ -1,4 +1,5 @@
-"""CARD.md from card.md: @{name} is a figure of figures.toml, @{part:NAME} a paragraph that depends on the bundle."""
+"""CARD.md from card.md: @{name} is a figure of figures.toml or of the bundle, and what stands between
+<!-- if NAME --> and <!-- end --> is kept for bundles with that part."""
 
 import re
 import tomllib
@@ -23,6 +24,7 @@ def fill(folder: Path, manifest: dict, kind: str, live: bool, lowest_cosine: flo
         "crop": describe(manifest["embedder"]["crop"]),
         "score_threshold": manifest["detector"]["score_threshold"],
         "lowest_cosine": f"{lowest_cosine:.4f}",
+        "calibration": thresholds(manifest["calibration"]),
     }
 
     def value(match: re.Match) -> str:
@@ -37,14 +39,24 @@ def fill(folder: Path, manifest: dict, kind: str, live: bool, lowest_cosine: flo
         return str(found) or NOT_MEASURED
 
     text = (folder / "card.md").read_text()
-    text = sections(text, {kind, "live" if live else "not-live"})
+    parts = {kind, "live" if live else "not-live"} | ({"apache"} if "Apache" in manifest["licence"] else set())
+    text = sections(text, parts)
     return re.sub(r"@\{([\w.-]+)\}", value, text)
 
 
 def sections(text: str, kept: set[str]) -> str:
-    """Keeps what stands between <!-- if NAME --> and <!-- end --> if NAME is in `kept`."""
     pattern = re.compile(r"<!-- if ([\w-]+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
     return pattern.sub(lambda match: match[2] if match[1] in kept else "", text)
+
+
+def thresholds(tables: list[dict]) -> str:
+    rates = [point["false_match_rate"] for point in tables[0]["points"]]
+    lines = ["| pooled looks | pairs | " + " | ".join(f"{rate:g}" for rate in rates) + " |", "|---" * (len(rates) + 2) + "|"]
+    for table in tables:
+        by_rate = {point["false_match_rate"]: f"{point['similarity']:.3f}" for point in table["points"]}
+        cells = [str(table["looks"]), f"{table['pairs']:,}", *(by_rate.get(rate, "") for rate in rates)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def describe(rule: dict) -> str:
