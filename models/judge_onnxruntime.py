@@ -91,7 +91,8 @@ def pairs(embedders: dict[str, Embedder], detector: Detector, args: argparse.Nam
             [found[a] @ found[b] if a in found and b in found else np.nan for _, _, a, b in listed], np.float64
         )
         kept[file] = similarity.tolist()
-        report = verify(similarity, np.array([same for same, *_ in listed]), np.array([fold for _, fold, *_ in listed]), folds)
+        same, fold = (np.array(column) for column in list(zip(*listed))[:2])
+        report = verify(similarity, same, fold, folds)
         print(json.dumps({"embedder": file, "pairs": len(listed), "undetected": len(names) - len(found), **report}))
     if args.output:
         args.output.write_text(json.dumps(kept))

@@ -96,7 +96,8 @@ class Networks(unittest.TestCase):
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, "h", "w"])
 
         nodes = [helper.make_node("Relu", ["in"], ["middle"]), helper.make_node("Relu", ["middle"], ["out"])]
-        model = helper.make_model(helper.make_graph(nodes, "g", [value("in")], [value("out")], value_info=[value("middle")]))
+        graph = helper.make_graph(nodes, "g", [value("in")], [value("out")], value_info=[value("middle")])
+        model = helper.make_model(graph)
         fix_shapes(model, {"in": [1, 3, 4, 6], "out": [1, 3, 4, 6]})
         onnx.checker.check_model(model)
         self.assertNotIn("batch", str(model))

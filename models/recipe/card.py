@@ -51,7 +51,8 @@ def sections(text: str, kept: set[str]) -> str:
 
 def thresholds(tables: list[dict]) -> str:
     rates = [point["false_match_rate"] for point in tables[0]["points"]]
-    lines = ["| pooled looks | pairs | " + " | ".join(f"{rate:g}" for rate in rates) + " |", "|---" * (len(rates) + 2) + "|"]
+    heads = ["pooled looks", "pairs", *(f"{rate:g}" for rate in rates)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for table in tables:
         by_rate = {point["false_match_rate"]: f"{point['similarity']:.3f}" for point in table["points"]}
         cells = [str(table["looks"]), f"{table['pairs']:,}", *(by_rate.get(rate, "") for rate in rates)]
