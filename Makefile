@@ -10,7 +10,7 @@ ENV := . tools/env.sh;
 DATA ?=
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the machine lacks (all the targets below call it)
 	@tools/setup.sh
@@ -28,7 +28,7 @@ models/facenet/model.sig: $(shell find models -not -path '*/.*' -not -path 'mode
 
 demo: build models/facenet/model.sig ## See it work: a recorded scene, or CAMERA=/dev/video0 for yourself
 	@tools/setup.sh demo
-	@demo/run.sh $(CAMERA)
+	@$(ENV) "$$target/openpeople/bin/python" -B demo/run.py "$$familiar" $(CAMERA)
 
 test: build models/facenet/model.sig ## All tests, with foreign implementations as judges
 	@tools/setup.sh demo judges

@@ -30,6 +30,7 @@ if wants build; then
 fi
 if wants demo || wants judges; then
   need mosquitto has mosquitto
+  need mosquitto-clients has mosquitto_sub
   need openssl has openssl
 fi
 if wants judges; then
