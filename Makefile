@@ -41,8 +41,7 @@ lint: ## Format, clippy, dependencies
 	@tools/dependencies.sh
 
 bench: build models/facenet/model.sig ## Latency per stage, start-up, memory; and the same networks in onnxruntime
-	@tools/setup.sh demo
-	@tools/bench.sh
+	@$(ENV) python3 -B tools/bench.py "$$familiar" "$$FAMILIAR_TEST_BUNDLE" "$$FAMILIAR_TEST_TRUST" models/.build/venv/bin/python
 
 evaluate: build models/facenet/model.sig ## Accuracy on pictures in LFW's layout: DATA=FOLDER with lfw/ and lfw_pairs.txt
 	@tools/evaluate.sh "$(DATA)"
