@@ -12,3 +12,5 @@ mod support;
 
 mod gallery;
 mod webcam;
+
+mod documents;

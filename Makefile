@@ -1,0 +1,52 @@
+# What one does with familiar from a clone. `make` alone lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help setup build models demo test lint bench evaluate clean
+
+ENV := . tools/env.sh;
+# A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
+DATA ?=
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what the machine lacks (all the targets below call it)
+	@tools/setup.sh
+
+build:
+	@tools/setup.sh build
+	@cargo build --release --locked
+
+models: build ## Build and sign the default model bundle, models/facenet
+	@$(ENV) FAMILIAR="$$familiar" models/build.sh
+
+# Built again only when its recipe changed; `make models` always builds.
+models/facenet/model.sig: $(shell find models -not -path '*/.*' -not -path 'models/facenet*' -type f 2>/dev/null)
+	@$(MAKE) models
+
+demo: build models/facenet/model.sig ## See it work: a recorded scene, or CAMERA=/dev/video0 for yourself
+	@tools/setup.sh demo
+	@$(ENV) "$$target/openpeople/bin/python" -B demo/run.py "$$familiar" $(CAMERA)
+
+test: build models/facenet/model.sig ## All tests, with foreign implementations as judges
+	@tools/setup.sh demo judges
+	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 cargo test --release --locked
+
+lint: ## Format, clippy, dependencies
+	@tools/setup.sh build lint
+	@cargo fmt --check
+	@cargo clippy --release --locked --all-targets -- -D warnings
+	@tools/dependencies.sh
+
+bench: build models/facenet/model.sig ## Latency per stage, start-up, memory; and the same networks in onnxruntime
+	@$(ENV) python3 -B tools/bench.py "$$familiar" "$$FAMILIAR_TEST_BUNDLE" "$$FAMILIAR_TEST_TRUST" models/.build/venv/bin/python
+
+evaluate: build models/facenet/model.sig ## Accuracy on pictures in LFW's layout: DATA=FOLDER with lfw/ and lfw_pairs.txt
+	@tools/evaluate.sh "$(DATA)"
+
+clean: ## Remove all that was built or fetched, but for the key that signs your models
+	@$(ENV) rm -rf models/facenet demo/.work "$$target"/{judges,judges-node,openpeople,lint}
+	@find models/.build -mindepth 1 -maxdepth 1 ! -name signing.pem ! -name trust.d -exec rm -rf {} + 2>/dev/null || true
+	@cargo clean --release

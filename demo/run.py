@@ -1,0 +1,265 @@
+"""The demo: people are enrolled, a camera sees them, signed events arrive, and all are checked.
+
+    python run.py FAMILIAR [CAMERA]
+
+Without CAMERA a recorded scene takes its place, and every event that must come is known: the demo ends
+with 1 if one is missing, wrong or cannot be verified. With CAMERA (such as /dev/video0) you are
+enrolled before it, and it goes on until Ctrl-C.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from broker import Broker
+from cast import CAST
+from scene import FPS, record
+
+HERE = Path(__file__).resolve().parent
+DEVICE = "demo"
+
+
+class Wrong(Exception):
+    """The demo did not show what it must."""
+
+
+class Demo:
+    def __init__(self, familiar: str, folder: Path, source: str):
+        self.familiar, self.folder = familiar, folder
+        self.broker = Broker(folder)
+        self.config = folder / "familiar.toml"
+        self.config.write_text(
+            f'device = "{DEVICE}"\n\n'
+            f"[camera]\nsource = {json.dumps(source)}\nwidth = 640\nheight = 480\nfps = {FPS}\n\n"
+            f"[models]\nbundle = {json.dumps(os.environ['FAMILIAR_TEST_BUNDLE'])}\n\n"
+            '[events]\nunknown = true\ndeparted_after = "2s"\n\n'
+            f'[mqtt]\nurl = "mqtt://127.0.0.1:{self.broker.port}"\n'
+        )
+        (folder / "trust.d").mkdir()
+        for anchor in Path(os.environ["FAMILIAR_TEST_TRUST"]).glob("*.pub"):
+            shutil.copy(anchor, folder / "trust.d")
+
+    def command(self, *arguments) -> list[str]:
+        return [self.familiar, "--config", str(self.config), *map(str, arguments)]
+
+    def state(self, owner: str) -> dict[str, str]:
+        """The environment of a process with a state of its own."""
+        folder = self.folder / owner
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return os.environ | {"STATE_DIRECTORY": str(folder)}
+
+    def tell(self, who: str, *arguments, stdin=subprocess.DEVNULL) -> int:
+        """Runs a verb on the device and shows what it says."""
+        show(f"$ familiar {' '.join(shown(a) for a in arguments)}")
+        process = subprocess.Popen(
+            self.command(*arguments),
+            env=self.state("device"), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        try:
+            echo(process.stdout, who)
+            return process.wait()
+        except KeyboardInterrupt:  # it went to the process too, which ends well
+            echo(process.stdout, who)
+            return process.wait()
+
+    @contextlib.contextmanager
+    def consumers(self):
+        """Three that listen: one for your eyes, one for the check, and one that is not ours."""
+        with (self.folder / "listened.jsonl").open("w") as told, (self.folder / "received.jsonl").open("w") as raw:
+            start = lambda command, owner, out: subprocess.Popen(
+                command, env=self.state(owner), stdout=out, stdin=subprocess.DEVNULL, text=True, start_new_session=True,
+            )
+            eyes = start(self.command("listen"), "listener", subprocess.PIPE)
+            threading.Thread(target=echo, args=(eyes.stdout, "listen"), daemon=True).start()
+            check = start(self.command("listen", "--json"), "checker", told)
+            port = str(self.broker.port)
+            foreign = start(
+                ["mosquitto_sub", "-p", port, "-h", "127.0.0.1", "-q", "1", "-t", f"familiar/{DEVICE}/event"], "foreign", raw,
+            )
+            try:
+                self.broker.await_subscriptions(f"familiar/{DEVICE}/#", 2)
+                self.broker.await_subscriptions(f"familiar/{DEVICE}/event", 1)
+                yield
+                # What the broker has taken, it hands on at once; a last moment for the last message.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    eyes.wait(1)
+            finally:
+                for process in (eyes, check, foreign):
+                    process.send_signal(signal.SIGINT)
+                self.listened = [eyes.wait(10), check.wait(10)]
+                foreign.wait(10)
+
+    def verified_events(self) -> list[dict]:
+        """The events as the checking listener took them; anything it did not believe is an error."""
+        if self.listened != [0, 0]:
+            raise Wrong(f"listen ended with {self.listened}, not with 0: a message was not verified")
+        events = {}
+        for line in (self.folder / "listened.jsonl").read_text().splitlines():
+            verdict = json.loads(line)
+            if verdict["topic"] == f"familiar/{DEVICE}/event":
+                if not verdict["verified"]:
+                    raise Wrong(f"not verified: {verdict['reason']}")
+                event = json.loads(verdict["payload"])
+                events.setdefault(event["id"], event)  # at least once: known ones are dropped
+        return list(events.values())
+
+    def verify(self, messages: Path, *options) -> subprocess.CompletedProcess:
+        """`familiar verify` by the key that the device shows, told on another way than the broker's."""
+        key = subprocess.run(
+            self.command("key", "show"), env=self.state("device"), capture_output=True, text=True, check=True
+        )
+        trusted = self.folder / "device.jwk"
+        trusted.write_text(key.stdout)
+        return subprocess.run(
+            self.command("verify", messages, "--jwks", trusted, "--json", *options),
+            env=self.state("verifier"), capture_output=True, text=True, check=False,
+        )
+
+    def check_chain(self, expected: int) -> None:
+        """Order and completeness of what the foreign client received."""
+        outcome = self.verify(self.folder / "received.jsonl", "--chain")
+        if outcome.returncode != 0:
+            raise Wrong(f"verify --chain ended with {outcome.returncode}: {outcome.stderr.strip()}")
+        report = json.loads(outcome.stdout.splitlines()[-1])
+        if not report["ok"] or report["events"] != expected:
+            raise Wrong(f"the chain holds not the {expected} events that were listened to: {report}")
+        show(f"familiar verify --chain: {report['events']} events, no gap, each signed by the device and linked to the one before")
+
+    def check_forgery(self) -> None:
+        """A demo that would believe anything shows nothing."""
+        message = json.loads((self.folder / "received.jsonl").read_text().splitlines()[0])
+        message["payload"] = message["payload"].replace('"Ada"', '"Eve"')
+        forged = self.folder / "forged.jsonl"
+        forged.write_text(json.dumps(message) + "\n")
+        outcome = self.verify(forged)
+        if outcome.returncode != 3:
+            raise Wrong(f"a forged message was not refused (verify ended with {outcome.returncode})")
+        show("the first event with another name written in: refused, as it must be")
+
+
+def recorded(familiar: str, folder: Path) -> None:
+    pictures = Path(os.environ["FAMILIAR_OPENPEOPLE"])
+    scene = scene_of(pictures)
+    demo = Demo(familiar, folder, f"replay:{scene / 'frames'}")
+    try:
+        headline("1. People are enrolled from some of their pictures")
+        for person in CAST:
+            if person.enrolled:
+                code = demo.tell("enroll", "enroll", person.name, "--id", person.id, *person.photos(pictures))
+                if code != 0:
+                    raise Wrong(f"enrolling {person.name} ended with {code}")
+        headline("2. The camera sees them, in other pictures, and one stranger")
+        with demo.consumers():
+            code = demo.tell("run", "run")
+        if code != 0:
+            raise Wrong(f"familiar run ended with {code}")
+        headline("3. What arrived, checked")
+        events = demo.verified_events()
+        compare([(e["event_type"], (e.get("person") or {}).get("id")) for e in events], expected())
+        demo.check_chain(len(events))
+        demo.check_forgery()
+    finally:
+        demo.broker.stop()
+
+
+def expected() -> list[tuple[str, str | None]]:
+    events = []
+    for person in CAST:
+        events += [("recognized", person.id), ("departed", person.id)] if person.enrolled else [("unknown", None)]
+    return events
+
+
+def compare(came: list, due: list) -> None:
+    for place in range(max(len(came), len(due))):
+        one = came[place] if place < len(came) else None
+        other = due[place] if place < len(due) else None
+        if one != other:
+            raise Wrong(f"event {place + 1} is {named(one)}, expected {named(other)}")
+        show(f"{named(one)}: came, in its place, verified")
+
+
+def named(event) -> str:
+    return "missing" if event is None else f"{event[0]} {event[1] or '(nobody enrolled)'}"
+
+
+def scene_of(pictures: Path) -> Path:
+    """The recorded scene; made on first use, and again when its recipe changed."""
+    recipe = b"".join((HERE / name).read_bytes() for name in ("scene.py", "cast.py", "requirements.txt"))
+    folder = HERE / ".work" / f"scene-{hashlib.sha256(recipe).hexdigest()[:12]}"
+    if not (folder / "scene.json").exists():
+        headline("0. A scene is recorded")
+        shutil.rmtree(HERE / ".work", ignore_errors=True)
+        record(pictures, folder)
+    return folder
+
+
+def live(familiar: str, folder: Path, camera: str) -> None:
+    if not Path(camera).exists():
+        raise Wrong(f"there is no {camera}")
+    if not sys.stdin.isatty():
+        raise Wrong("enrolling from the camera needs a terminal")
+    demo = Demo(familiar, folder, camera)
+    try:
+        headline("1. You are enrolled from the camera; only embeddings are kept, and only while this runs")
+        name = input("Your name: ").strip()
+        if not name or demo.tell("enroll", "enroll", name, "--live", stdin=None) != 0:
+            raise Wrong("nobody was enrolled")
+        headline("2. Leave and come back; Ctrl-C ends it")
+        with demo.consumers():
+            code = demo.tell("run", "run")
+        if code not in (0, -signal.SIGINT):
+            raise Wrong(f"familiar run ended with {code}")
+        headline("3. What arrived, checked")
+        if events := demo.verified_events():
+            demo.check_chain(len(events))
+        else:
+            show("no event came")
+    finally:
+        demo.broker.stop()
+
+
+def headline(text: str) -> None:
+    show(f"\n{text}")
+
+
+def show(text: str) -> None:
+    print(text, flush=True)
+
+
+def shown(argument) -> str:
+    return argument.name if isinstance(argument, Path) else str(argument)
+
+
+def echo(stream, who: str) -> None:
+    for line in stream:
+        show(f"{who:>8} | {line.rstrip()}")
+
+
+def main() -> int:
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    familiar, camera = sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None
+    folder = Path(tempfile.mkdtemp(prefix="familiar-demo-"))
+    try:
+        live(familiar, folder, camera) if camera else recorded(familiar, folder)
+    except Wrong as wrong:
+        show(f"\nThe demo FAILED: {wrong}\nIts files are kept in {folder}")
+        return 1
+    except KeyboardInterrupt:
+        shutil.rmtree(folder)
+        return 130
+    shutil.rmtree(folder)
+    show("\nThe demo passed." if camera is None else "")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

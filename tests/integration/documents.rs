@@ -1,0 +1,89 @@
+//! What the documents say about the source: a promise names a test that exists, a link leads somewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const DOCUMENTS: [&str; 9] = [
+    "README.md",
+    "SPECIFICATION.md",
+    "SECURITY.md",
+    "RESPONSIBLE_USE.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/configuration.md",
+    "docs/messages.md",
+    "docs/threat-model.md",
+];
+
+fn top() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// `file::test`, in backticks, with the file's path below `src` or `tests/integration`.
+fn named_tests(text: &str) -> Vec<(&str, &str)> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_/-".contains(c);
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|span| span.split_once("::"))
+        .filter(|(file, test)| {
+            file.chars().all(allowed) && (*test == "*" || test.chars().all(allowed))
+        })
+        .collect()
+}
+
+/// Where the test of such a name may stand.
+fn places(file: &str) -> impl Iterator<Item = PathBuf> {
+    [
+        format!("tests/integration/{file}.rs"),
+        format!("src/{file}.rs"),
+        format!("src/{file}/mod.rs"),
+        format!("src/{file}/tests.rs"),
+    ]
+    .into_iter()
+    .map(|path| top().join(path))
+    .filter(|path| path.exists())
+}
+
+#[test]
+fn promises_name_tests_that_exist() {
+    let mut count = 0;
+    let mut missing = Vec::new();
+    for document in ["SPECIFICATION.md", "docs/threat-model.md"] {
+        for (file, test) in named_tests(&read(&top().join(document))) {
+            count += 1;
+            let found = places(file).any(|path| {
+                let text = read(&path);
+                text.contains("#[test]")
+                    && (test == "*"
+                        || text.contains(&format!(" fn {test}("))
+                        || text.contains(&format!("\nfn {test}(")))
+            });
+            if !found {
+                missing.push(format!("{document}: {file}::{test}"));
+            }
+        }
+    }
+    assert!(count > 50, "only {count} tests are named: does this test still read them?");
+    assert!(missing.is_empty(), "no such test:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut dead = Vec::new();
+    for document in DOCUMENTS {
+        let path = top().join(document);
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        for target in read(&path).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            if !target.contains("://") && !file.is_empty() && !folder.join(file).exists() {
+                dead.push(format!("{document}: {target}"));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
+}

