@@ -324,9 +324,8 @@ fn swapped_rows_do_not_open() {
         let key = seal::SealingKey::parse(&key).unwrap();
         let path = home.state.file(store::FILE);
         let tables = Tables { connection: &sql, key: &key, path: &path };
-        let outcome = enrolled(&tables).and_then(|people| {
-            people.iter().try_for_each(|(row, _)| embeddings(&tables, *row, MODEL).map(drop))
-        });
+        let outcome = enrolled(&tables)
+            .and_then(|people| people.iter().try_for_each(|(row, _)| tables.looks(*row).map(drop)));
         assert!(matches!(outcome, Err(GalleryError::Damaged { .. })), "{change}");
         sql.execute_batch("ROLLBACK").unwrap();
     }
