@@ -282,7 +282,7 @@ mod tests {
             }
         };
         let pairs =
-            [(1, 1, 0.8), (2, 1, 0.85), (1, 3, 0.9), (3, 3, 0.9), (4, 3, 0.92), (2, 16, 0.92)];
+            [(1, 1, 0.8), (2, 1, 0.85), (1, 3, 0.85), (3, 3, 0.9), (4, 3, 0.92), (2, 16, 0.92)];
         for (looks, enrolled, expected) in pairs {
             let found = threshold(looks, enrolled);
             assert!((found - expected).abs() < 1e-6, "{looks} against {enrolled}: {found}");
