@@ -19,7 +19,8 @@ enum Action {
 }
 
 pub fn run(_global: &Global, args: Args) -> Result<(), Failure> {
-    match args.action {
+    let Args { action } = args;
+    match action {
         Action::Show => {
             let key = DeviceKey::open(&StateDirectory::open()?).map_err(failure)?;
             println!("{}", key.public().to_jwk());

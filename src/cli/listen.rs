@@ -39,7 +39,9 @@ pub struct Args {
     duration: Option<Span>,
 }
 
+#[allow(clippy::needless_pass_by_value)] // every verb takes its arguments so
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let Args { all, count, duration } = args;
     let config = global.located()?.config;
     let Some(mqtt) = &config.mqtt else {
         return Err(Failure::usage(
@@ -55,7 +57,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         Err(error) => return Err(super::key::failure(error)),
     }
     let prefix = broker.prefix();
-    let (identities, everything) = if args.all {
+    let (identities, everything) = if all {
         (topics::every_identity(prefix), topics::every_device(prefix))
     } else {
         let topics = Topics::new(prefix, &config.device);
@@ -73,7 +75,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         everything,
         pins,
         json: global.json,
-        count: args.count,
+        count,
         events: 0,
         messages: 0,
         refused: 0,
@@ -82,7 +84,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    let deadline = args.duration.map(|span| Instant::now() + span.get());
+    let deadline = duration.map(|span| Instant::now() + span.get());
     runtime.block_on(async {
         let end = async {
             match deadline {

@@ -117,19 +117,24 @@ struct Person {
 }
 
 fn event_line(payload: &str) -> String {
+    use std::fmt::Write as _;
+
     let Ok(event) = serde_json::from_str::<Shown>(payload) else { return plain(payload) };
     let mut line = format!("{} {} #{} {}", event.time, event.device, event.seq, event.event_type);
     if let Some(Person { id, name }) = event.person {
-        line += &name.map_or_else(|| format!(" {id}"), |name| format!(" {name} ({id})"));
+        let _ = match name {
+            Some(name) => write!(line, " {name} ({id})"),
+            None => write!(line, " {id}"),
+        };
     }
     if let (Some(similarity), Some(threshold)) = (event.similarity, event.threshold) {
-        line += &format!(", similarity {similarity:.3} (threshold {threshold:.3})");
+        let _ = write!(line, ", similarity {similarity:.3} (threshold {threshold:.3})");
     }
     if let Some(frames) = event.frames {
-        line += &format!(", {frames} looks");
+        let _ = write!(line, ", {frames} looks");
     }
     if let Some(lost) = event.overflow {
-        line += &format!(": events {} to {} may be lost", lost.from, lost.to);
+        let _ = write!(line, ": events {} to {} may be lost", lost.from, lost.to);
     }
     plain(&line)
 }

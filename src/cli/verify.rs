@@ -26,13 +26,14 @@ pub struct Args {
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    let keys = trusted(args.jwks.as_deref())?;
-    let mut input = open(&args.file)?;
+    let Args { file, chain: prove, jwks } = args;
+    let keys = trusted(jwks.as_deref())?;
+    let mut input = open(&file)?;
     let mut out = std::io::stdout().lock();
     let mut chain = Chain::default();
     let (mut total, mut refused) = (0u64, 0u64);
-    while let Some(line) = next_line(&mut input)
-        .map_err(|e| Failure::failed(format!("{}: {e}", args.file.display())))?
+    while let Some(line) =
+        next_line(&mut input).map_err(|e| Failure::failed(format!("{}: {e}", file.display())))?
     {
         let verdict = judge(&line, &keys, &mut chain);
         total += 1;
@@ -44,7 +45,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         log::warn!("no message to verify");
     }
     let mut broken = None;
-    if args.chain {
+    if prove {
         let mut report = chain.report();
         if !report.ok {
             broken = Some(report.faults.first().cloned().unwrap_or_else(|| "a gap".to_owned()));

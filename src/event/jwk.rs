@@ -127,15 +127,18 @@ impl KeyRing {
         struct Set {
             keys: Vec<Jwk>,
         }
+        #[derive(Deserialize)]
+        struct Probe {
+            keys: Option<serde::de::IgnoredAny>,
+        }
         if text.len() > LIMIT {
             return Err(JwkError::TooLong);
         }
         let json = |e: serde_json::Error| JwkError::Json(e.to_string());
         // Which of the two it is, before either is believed.
-        let probe: BTreeMap<String, serde::de::IgnoredAny> =
-            serde_json::from_str(text).map_err(json)?;
+        let probe: Probe = serde_json::from_str(text).map_err(json)?;
         let mut ring = Self::default();
-        if probe.contains_key("keys") {
+        if probe.keys.is_some() {
             for jwk in serde_json::from_str::<Set>(text).map_err(json)?.keys {
                 ring.insert(jwk.try_into()?);
             }
@@ -191,8 +194,8 @@ mod tests {
         let with = |from: &str, to: &str| PublicKey::from_jwk(&RFC_JWK.replace(from, to));
         assert!(matches!(with("OKP", "EC"), Err(JwkError::NotEd25519 { .. })));
         assert!(matches!(with("Ed25519", "X25519"), Err(JwkError::NotEd25519 { .. })));
-        assert_eq!(with("RUo\"", "RU\""), Err(JwkError::X));
-        assert_eq!(with("HURo\"", "HURp\""), Err(JwkError::X)); // bits beyond the last byte
+        assert_eq!(with("URo\"", "UR\""), Err(JwkError::X));
+        assert_eq!(with("URo\"", "URp\""), Err(JwkError::X)); // bits beyond the last byte
         assert!(matches!(with("}", r#","kid":"a"}"#), Err(JwkError::Kid { .. })));
         assert_eq!(with("}", r#","d":"AA"}"#), Err(JwkError::Private));
     }

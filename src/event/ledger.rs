@@ -95,11 +95,11 @@ impl Ledger {
             StoreError::Damaged { path: self.path.clone(), what }
         })?;
         let message = self.key.sign(Typ::Event, &payload(&place))?;
-        let seq = place.seq as i64;
+        let seq = place.seq.cast_signed();
         transaction
             .execute(
                 "INSERT INTO outbox (kid, seq, lost_from, message) VALUES (?1, ?2, ?3, ?4)",
-                params![kid, seq, lost_from.map(|n| n as i64), message.as_str()],
+                params![kid, seq, lost_from.map(u64::cast_signed), message.as_str()],
             )
             .and_then(|_| {
                 transaction.execute(
@@ -130,10 +130,10 @@ fn next_place(transaction: &Transaction<'_>, kid: &str) -> rusqlite::Result<Opti
 fn make_room(transaction: &Transaction<'_>, capacity: u64) -> rusqlite::Result<Option<Lost>> {
     let held = count(transaction)?;
     // Two may come in: the event and the overflow that tells of this.
-    if held + 1 <= capacity {
+    if held < capacity {
         return Ok(None);
     }
-    let chunk = (held + 2 - capacity).max(capacity / 100) as i64;
+    let chunk = (held + 2 - capacity).max(capacity / 100).cast_signed();
     let lost = transaction.query_row(
         "WITH oldest AS (SELECT position, kid, seq, lost_from FROM outbox ORDER BY position LIMIT ?1)
          SELECT min(min(seq, coalesce(lost_from, seq))), max(seq) FROM oldest

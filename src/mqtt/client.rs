@@ -305,9 +305,8 @@ impl Connection {
             }
         };
         tokio::select! {
-            read = reader.read_buf(&mut self.incoming) => match read? {
-                0 => return Err(ClientError::Closed),
-                _ => {}
+            read = reader.read_buf(&mut self.incoming) => if read? == 0 {
+                return Err(ClientError::Closed);
             },
             unflushed = write, if unsent || self.unflushed => self.unflushed = unflushed?,
             () = sleep_until(self.timer) => {

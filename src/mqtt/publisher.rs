@@ -22,12 +22,12 @@ use crate::system::state::StateDirectory;
 /// Events in flight, at most; fewer if the broker says so, one until the first is acknowledged.
 const WINDOW: usize = 16;
 /// How long an event may stay unacknowledged before the connection is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Other processes record into the outbox too (`forget`); they cannot wake us.
 const LOOK: Duration = Duration::from_secs(1);
 /// Waits between attempts: doubled each time, each shortened by up to a half by chance.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// For `offline` and what is in flight when the device stops.
 const GOODBYE: Duration = Duration::from_secs(3);
 

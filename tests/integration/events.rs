@@ -128,7 +128,7 @@ fn larger_than_4_kib() {
 #[test]
 fn chain_across_restarts_and_an_empty_outbox() {
     let device = Device::new();
-    let mut all: Vec<String> = texts(device.tell(3));
+    let mut all: Vec<String> = texts(&device.tell(3));
     for _ in 0..3 {
         let outbox = Outbox::open(&device.state).unwrap();
         while let Some(entry) = outbox.after(Position::default()).unwrap() {
@@ -146,7 +146,7 @@ fn chain_across_restarts_and_an_empty_outbox() {
 #[test]
 fn chain_that_was_tampered_with() {
     let device = Device::new();
-    let all = texts(device.tell(6));
+    let all = texts(&device.tell(6));
     let ok = |order: &[usize]| device.chain(order.iter().map(|n| &all[*n]));
     assert!(ok(&[0, 1, 2, 3, 4, 5]).ok);
     // The consumer came later.
@@ -312,7 +312,7 @@ fn with_header(message: &str, header: &str) -> String {
     envelope.to_string()
 }
 
-fn texts(messages: Vec<familiar::event::SignedMessage>) -> Vec<String> {
+fn texts(messages: &[familiar::event::SignedMessage]) -> Vec<String> {
     messages.iter().map(|message| message.as_str().to_owned()).collect()
 }
 

@@ -254,7 +254,7 @@ mod verify {
     fn missing_altered_and_repeated() {
         let (device, all) = messages();
         let run = |lines: &[&String]| {
-            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let text = lines.iter().fold(String::new(), |text, line| text + line + "\n");
             let (code, out, _) = familiar(device.state.path(), &["--json", "--chain"], &text);
             let last = out.lines().last().unwrap();
             (code, serde_json::from_str::<serde_json::Value>(last).unwrap())

@@ -15,7 +15,7 @@ use super::support::device::Device;
 use super::support::mosquitto::{Mosquitto, Subscriber, free_port, wait};
 use super::support::proxy::Proxy;
 
-const PATIENT: Duration = Duration::from_secs(60);
+const PATIENT: Duration = Duration::from_mins(1);
 
 fn loopback(port: u16) -> String {
     format!("mqtt://127.0.0.1:{port}")
@@ -210,6 +210,27 @@ fn refused_by_access_rules() {
     assert_eq!(publisher.status().trouble, None);
 }
 
+/// `cargo test --release --test integration -- --ignored --nocapture mqtt::throughput`
+#[test]
+#[ignore = "a measurement"]
+fn throughput() {
+    const EVENTS: usize = 5000;
+    let Some(broker) = Mosquitto::start("throughput", "") else { return };
+    let device = Device::new();
+    let start = std::time::Instant::now();
+    device.tell(EVENTS);
+    let recorded = start.elapsed();
+    let start = std::time::Instant::now();
+    let publisher = device.publisher(&loopback(broker.port), "");
+    assert!(publisher.flush(PATIENT).unwrap());
+    let rate = |time: Duration| EVENTS as f64 / time.as_secs_f64();
+    println!(
+        "{:.0} events/s recorded, {:.0} events/s published",
+        rate(recorded),
+        rate(start.elapsed())
+    );
+}
+
 #[test]
 fn wrong_password() {
     let folder = tempfile::tempdir().unwrap();
@@ -333,11 +354,12 @@ fn assert_only_contract(payload: &str) {
     walk(&serde_json::from_str(payload).unwrap());
 }
 
+const ROUNDS: u64 = 300;
+
 #[test]
 fn broker_that_speaks_nonsense() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = loopback(listener.local_addr().unwrap().port());
-    const ROUNDS: u64 = 300;
     std::thread::spawn(move || {
         for round in 0..ROUNDS {
             let mut random = fastrand::Rng::with_seed(round);
@@ -477,7 +499,7 @@ mod tls {
     }
 
     fn ca(path: &Path) -> String {
-        format!("ca = {path:?}")
+        format!("ca = \"{}\"", path.display())
     }
 
     #[test]

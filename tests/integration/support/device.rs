@@ -15,7 +15,7 @@ use familiar::system::state::StateDirectory;
 use tempfile::TempDir;
 
 pub struct Device {
-    pub folder: TempDir,
+    _folder: TempDir,
     pub state: StateDirectory,
     pub key: Arc<DeviceKey>,
     pub ledger: Ledger,
@@ -29,7 +29,7 @@ impl Device {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDirectory::at(folder.path().join("state")).unwrap();
         let (key, ledger) = open(&state);
-        Self { folder, state, key, ledger, told: AtomicUsize::new(0) }
+        Self { _folder: folder, state, key, ledger, told: AtomicUsize::new(0) }
     }
 
     /// Records so many events.

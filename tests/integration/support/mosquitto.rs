@@ -157,7 +157,7 @@ pub fn free_port() -> u16 {
 
 /// Waits for what must come; a minute is no measure of speed but the end of patience.
 pub fn wait(what: &str, mut come: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !come() {
         assert!(Instant::now() < deadline, "this never came: {what}");
         std::thread::sleep(Duration::from_millis(10));
