@@ -17,10 +17,5 @@ export FAMILIAR_OPENPEOPLE=$target/openpeople/curated
 export FAMILIAR_TEST_BUNDLE=$top/models/facenet
 export FAMILIAR_TEST_TRUST=$top/models/.build/trust.d
 
-# Debian 12's Node.js 18 hides the Web Crypto that npm's jose needs.
-case $(node --version 2>/dev/null) in
-  v18.*) export NODE_OPTIONS=--experimental-global-webcrypto ;;
-esac
-
 say() { printf '\n== %s\n' "$*" >&2; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
