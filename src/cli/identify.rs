@@ -111,7 +111,7 @@ fn bounds(face: &DetectedFace) -> [f64; 4] {
 }
 
 fn rounded(value: f32, parts: f64) -> f64 {
-    (f64::from(value) * parts).round() / parts
+    (f64::from(value) * parts).round() / parts + 0.0 // no -0
 }
 
 fn print(photo: &Photo<'_>) {

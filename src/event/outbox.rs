@@ -40,7 +40,7 @@ impl Outbox {
         let row = self
             .connection
             .prepare(
-                "SELECT position, seq, message, public FROM outbox JOIN chain USING (kid)
+                "SELECT position, outbox.seq, message, public FROM outbox JOIN chain USING (kid)
                  WHERE position > ?1 ORDER BY position LIMIT 1",
             )
             .and_then(|mut statement| {

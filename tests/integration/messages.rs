@@ -48,7 +48,7 @@ fn every_event(device: &Device, ledger: &Ledger) -> Vec<String> {
 fn messages() -> (Device, Vec<String>) {
     let device = Device::new();
     let (_, ledger) = open(&device.state);
-    let all = every_event(&device, &ledger.with_capacity(7));
+    let all = every_event(&device, &ledger.with_capacity(6));
     (device, all)
 }
 

@@ -31,8 +31,9 @@ pub fn take(config: &config::Camera, eyes: &impl Eyes) -> Result<Vec<Picture>, F
     let mut looks = Vec::new();
     let mut after = Duration::ZERO;
     let mut told = String::new();
+    eprintln!("familiar: {}", POSES[0]);
     let mut seen = false;
-    while let Some(pose) = POSES.get(looks.len()) {
+    while looks.len() < POSES.len() {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             eprintln!("familiar: {} s are over", TIME_LIMIT.as_secs());
@@ -51,20 +52,23 @@ pub fn take(config: &config::Camera, eyes: &impl Eyes) -> Result<Vec<Picture>, F
         if frame.media < after {
             continue;
         }
-        let advice = match sole_look(&frame.image, eyes, &gate) {
+        match sole_look(&frame.image, eyes, &gate) {
             Ok(look) => {
                 looks.push(Picture { photo: None, outcome: Outcome::Look(look) });
                 after = frame.media + SPACING;
-                eprintln!("familiar: look {} of {} taken", looks.len(), POSES.len());
-                continue;
+                told.clear();
+                let next = POSES.get(looks.len()).unwrap_or(&"done");
+                eprintln!("familiar: look {} of {} taken; {next}", looks.len(), POSES.len());
             }
-            Err(refusal) => format!("{pose} ({refusal})"),
-        };
-        // Figures change with every frame; say a thing once until it changes in kind.
-        let kind = advice.split(':').next().unwrap_or_default().to_owned();
-        if kind != told {
-            eprintln!("familiar: {advice}");
-            told = kind;
+            Err(refusal) => {
+                // Figures change with every frame; say a thing once until it changes in kind.
+                let advice = refusal.to_string();
+                let kind = advice.rsplit_once(':').map_or(advice.as_str(), |(kind, _)| kind);
+                if kind != told {
+                    eprintln!("familiar: {advice}");
+                    told = kind.to_owned();
+                }
+            }
         }
     }
     if !seen {

@@ -172,10 +172,11 @@ impl Gallery {
     pub fn people(&self) -> Result<Vec<Person>, GalleryError> {
         let mut people = self.store.read(|tables| {
             let mut people = Vec::new();
+            let mut all_looks = tables.all_looks()?;
             for (row, profile) in enrolled(tables)? {
                 let mut looks = BTreeMap::new();
-                for look in tables.looks(row)? {
-                    *looks.entry(look.embedder.clone()).or_insert(0) += 1;
+                for look in all_looks.remove(&row).unwrap_or_default() {
+                    *looks.entry(look.embedder).or_insert(0) += 1;
                 }
                 people.push(Person {
                     id: profile.id,
@@ -217,11 +218,12 @@ impl Gallery {
     ) -> Result<Vec<Candidate>, GalleryError> {
         let mut candidates = self.store.read(|tables| {
             let mut candidates = Vec::new();
+            let mut all_looks = tables.all_looks()?;
             for (row, profile) in enrolled(tables)? {
                 if profile.expires.is_some_and(|end| end <= now) {
                     continue;
                 }
-                let looks = embeddings(tables, row, embedder)?;
+                let looks = made_by(embedder, all_looks.remove(&row).unwrap_or_default());
                 if let Some(template) = Embedding::pooled(&looks) {
                     let person = PersonRef { id: profile.id, name: profile.name };
                     candidates.push(Candidate { person, template, looks: looks.len() });
@@ -236,7 +238,7 @@ impl Gallery {
     /// The looks of one person that this embedder made, oldest first; empty for an unknown id.
     pub fn looks(&self, id: &PersonId, embedder: &str) -> Result<Vec<Embedding>, GalleryError> {
         self.store.read(|tables| match enrolled(tables)?.into_iter().find(|(_, p)| &p.id == id) {
-            Some((row, _)) => embeddings(tables, row, embedder),
+            Some((row, _)) => Ok(made_by(embedder, tables.looks(row)?)),
             None => Ok(Vec::new()),
         })
     }
@@ -274,17 +276,8 @@ fn find(tables: &Tables<'_>, id: &PersonId) -> Result<(i64, Profile), GalleryErr
         .ok_or_else(|| GalleryError::unknown(id, &ids))
 }
 
-fn embeddings(
-    tables: &Tables<'_>,
-    person: i64,
-    embedder: &str,
-) -> Result<Vec<Embedding>, GalleryError> {
-    let looks = tables.looks(person)?;
-    Ok(looks
-        .into_iter()
-        .filter(|look| look.embedder == embedder)
-        .map(|look| look.embedding)
-        .collect())
+fn made_by(embedder: &str, looks: Vec<LookRecord>) -> Vec<Embedding> {
+    looks.into_iter().filter(|look| look.embedder == embedder).map(|look| look.embedding).collect()
 }
 
 fn insert_looks(

@@ -1,5 +1,6 @@
 //! The SQLite file below the gallery: opening it, its tables of sealed records, transactions.
 
+use std::collections::HashMap;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,11 +23,11 @@ const APPLICATION: i64 = 0x6661_6D47;
 /// How long one process waits for another's transaction; they last milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+// No index: a damaged one would hide rows that the census has seen.
 const TABLES: &str = "
     CREATE TABLE census (row INTEGER PRIMARY KEY CHECK (row = 0), sealed BLOB NOT NULL) STRICT;
     CREATE TABLE person (row INTEGER PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
     CREATE TABLE look (row INTEGER PRIMARY KEY, person INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT;
-    CREATE INDEX look_person ON look (person);
 ";
 
 #[derive(Debug)]
@@ -155,20 +156,38 @@ impl Tables<'_> {
         Ok(people)
     }
 
-    /// A person's looks, oldest first.
+    /// Everybody's looks by their person's row, oldest first.
+    pub(super) fn all_looks(&self) -> Result<HashMap<i64, Vec<LookRecord>>, GalleryError> {
+        let mut statement = self.connection.prepare("SELECT row, sealed, person FROM look")?;
+        let mut rows = statement.query([])?;
+        let mut looks: HashMap<i64, Vec<LookRecord>> = HashMap::new();
+        while let Some(row) = rows.next()? {
+            let person = row.get(2)?;
+            looks.entry(person).or_default().push(self.look(row, person)?);
+        }
+        looks.values_mut().for_each(|looks| looks.sort_by_key(|look| look.added));
+        Ok(looks)
+    }
+
+    /// One person's looks, oldest first.
     pub(super) fn looks(&self, person: i64) -> Result<Vec<LookRecord>, GalleryError> {
         let mut statement =
             self.connection.prepare("SELECT row, sealed FROM look WHERE person = ?1")?;
         let mut rows = statement.query([person])?;
         let mut looks = Vec::new();
         while let Some(row) = rows.next()? {
-            let place = Place::Look { row: row.get(0)?, person };
-            let plain = self.key.open(place, row.get_ref(1)?.as_blob_or_empty());
-            let record = plain.and_then(|plain| LookRecord::decode(&plain));
-            looks.push(record.ok_or(GalleryError::Damaged { what: "a template" })?);
+            looks.push(self.look(row, person)?);
         }
         looks.sort_by_key(|look| look.added);
         Ok(looks)
+    }
+
+    fn look(&self, row: &rusqlite::Row<'_>, person: i64) -> Result<LookRecord, GalleryError> {
+        let place = Place::Look { row: row.get(0)?, person };
+        let plain = self.key.open(place, row.get_ref(1)?.as_blob_or_empty());
+        plain
+            .and_then(|plain| LookRecord::decode(&plain))
+            .ok_or(GalleryError::Damaged { what: "a template" })
     }
 
     pub(super) fn insert_person(&self, record: &PersonRecord) -> Result<i64, GalleryError> {

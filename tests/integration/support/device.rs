@@ -24,6 +24,8 @@ pub struct Device {
 
 impl Device {
     pub fn new() -> Self {
+        // RUST_LOG=debug shows what happened.
+        let _ = env_logger::Builder::from_default_env().is_test(true).try_init();
         let folder = tempfile::tempdir().unwrap();
         let state = StateDirectory::at(folder.path().join("state")).unwrap();
         let (key, ledger) = open(&state);

@@ -41,8 +41,9 @@ impl Mosquitto {
             if options.contains("allow_anonymous") { "" } else { "allow_anonymous true" };
         let text = format!(
             "listener {} 127.0.0.1\n{anonymous}\n{options}\npersistence false\nuser root\n\
-             log_type error\nmax_queued_messages 0\n",
-            self.port
+             {}\nmax_queued_messages 100000\n",
+            self.port,
+            if std::env::var_os("RUST_LOG").is_some() { "log_type all" } else { "log_type error" }
         );
         std::fs::write(self.folder.path().join("mosquitto.conf"), text).unwrap();
     }
@@ -89,8 +90,22 @@ pub struct Subscriber {
 impl Subscriber {
     /// Subscribes and returns once the broker has granted it.
     pub fn start(port: u16, filter: &str, extra: &[&str]) -> Self {
-        let mut child = Command::new("mosquitto_sub")
-            .args(["-V", "5", "-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-v", "-d"])
+        // Line by line, or its own lines would wait for a full buffer.
+        let mut child = Command::new("stdbuf")
+            .args([
+                "-oL",
+                "mosquitto_sub",
+                "-V",
+                "5",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-q",
+                "1",
+                "-v",
+                "-d",
+            ])
             .args(["-t", filter])
             .args(extra)
             .stdout(Stdio::piped())
