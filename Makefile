@@ -32,6 +32,7 @@ demo: build models/facenet/model.sig ## See it work: a recorded scene, or CAMERA
 
 test: build models/facenet/model.sig ## All tests, with foreign implementations as judges
 	@tools/setup.sh demo judges
+	@models/.build/venv/bin/python -B -m unittest discover -q -s models
 	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 cargo test --release --locked
 
 lint: ## Format, clippy, dependencies

@@ -25,13 +25,13 @@ class Person:
     looks: tuple[Look, ...]
     """Neutral, happy, smug, thoughtful, determined: the faces of the scene."""
 
-    def photos(self, pictures):
+    def photos(self) -> list[str]:
         """What the person is enrolled from: pictures that the scene does not show."""
-        return [pictures / self.folder / "assets" / f"{name}.jpg" for name in PHOTOS]
+        return [f"{self.folder}/assets/{name}.jpg" for name in PHOTOS]
 
-    def sheet(self, pictures):
+    def sheet(self) -> str:
         """The picture that the scene's faces are cut from."""
-        return pictures / self.folder / "assets" / "emotions_sheet.jpg"
+        return f"{self.folder}/assets/emotions_sheet.jpg"
 
 
 PHOTOS = ("studio_portrait", "amateur_selfie", "studio_posture")

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -32,8 +33,8 @@ class Wrong(Exception):
 
 
 class Demo:
-    def __init__(self, familiar: str, folder: Path, source: str):
-        self.familiar, self.folder = familiar, folder
+    def __init__(self, familiar: str, folder: Path, source: str, pictures: Path | None = None):
+        self.familiar, self.folder, self.pictures = familiar, folder, pictures
         self.broker = Broker(folder)
         self.config = folder / "familiar.toml"
         self.config.write_text(
@@ -58,9 +59,9 @@ class Demo:
 
     def tell(self, who: str, *arguments, stdin=subprocess.DEVNULL) -> int:
         """Runs a verb on the device and shows what it says."""
-        show(f"$ familiar {' '.join(shown(a) for a in arguments)}")
+        show(f"$ familiar {shlex.join(arguments)}")
         process = subprocess.Popen(
-            self.command(*arguments),
+            self.command(*arguments), cwd=self.pictures,
             env=self.state("device"), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         try:
@@ -75,7 +76,8 @@ class Demo:
         """Three that listen: one for your eyes, one for the check, and one that is not ours."""
         with (self.folder / "listened.jsonl").open("w") as told, (self.folder / "received.jsonl").open("w") as raw:
             start = lambda command, owner, out: subprocess.Popen(
-                command, env=self.state(owner), stdout=out, stdin=subprocess.DEVNULL, text=True, start_new_session=True,
+                command, env=self.state(owner), start_new_session=True, text=True,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=(self.folder / f"{owner}.log").open("w"),
             )
             eyes = start(self.command("listen"), "listener", subprocess.PIPE)
             threading.Thread(target=echo, args=(eyes.stdout, "listen"), daemon=True).start()
@@ -148,15 +150,15 @@ class Demo:
 def recorded(familiar: str, folder: Path) -> None:
     pictures = Path(os.environ["FAMILIAR_OPENPEOPLE"])
     scene = scene_of(pictures)
-    demo = Demo(familiar, folder, f"replay:{scene / 'frames'}")
+    demo = Demo(familiar, folder, f"replay:{scene / 'frames'}", pictures)
     try:
         headline("1. People are enrolled from some of their pictures")
         for person in CAST:
             if person.enrolled:
-                code = demo.tell("enroll", "enroll", person.name, "--id", person.id, *person.photos(pictures))
+                code = demo.tell("enroll", "enroll", person.name, "--id", person.id, *person.photos())
                 if code != 0:
                     raise Wrong(f"enrolling {person.name} ended with {code}")
-        headline("2. The camera sees them, in other pictures, and one stranger")
+        headline("2. One after the other, and a stranger, comes before the camera, in other pictures (45 seconds)")
         with demo.consumers():
             code = demo.tell("run", "run")
         if code != 0:
@@ -232,10 +234,6 @@ def headline(text: str) -> None:
 
 def show(text: str) -> None:
     print(text, flush=True)
-
-
-def shown(argument) -> str:
-    return argument.name if isinstance(argument, Path) else str(argument)
 
 
 def echo(stream, who: str) -> None:

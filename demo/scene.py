@@ -125,7 +125,7 @@ def record(pictures: Path, folder: Path) -> None:
     for turn, person in enumerate(CAST):
         for _ in range(EMPTY):
             shoot()
-        with Image.open(person.sheet(pictures)) as sheet:
+        with Image.open(pictures / person.sheet()) as sheet:
             figures = [Figure(sheet.convert("RGB"), look) for look in person.looks]
         first = number
         for frame in range(ENTER + STAY + LEAVE):

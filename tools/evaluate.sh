@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Accuracy on a folder of labelled pictures, by familiar and by the same networks in onnxruntime.
 #
-#   tools/evaluate.sh FOLDER      with lfw/NAME/NAME_0001.jpg and lfw_pairs.txt, as LFW has them
+#   tools/evaluate.sh FOLDER      with lfw/NAME/NAME_0001.jpg and lfw_pairs.txt, as LFW has them,
+#                                 and recorded frames webcam/live/SUBJECT/SEQUENCE/0000.jpg where there are any
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
-data=${1:-}
+data=$(realpath -- "${1:-.}")
 if [ ! -d "$data/lfw" ] || [ ! -f "$data/lfw_pairs.txt" ]; then
   die "make evaluate DATA=FOLDER: a folder with lfw/NAME/NAME_0001.jpg and lfw_pairs.txt (pictures are yours to get; none come with familiar)"
 fi
@@ -18,3 +19,7 @@ embedders=(--embedder "$FAMILIAR_TEST_BUNDLE/embedder.onnx")
 [ ! -e "$float" ] || embedders+=(--embedder "$float")
 "$top/models/.build/venv/bin/python" -B "$top/models/judge_onnxruntime.py" pairs --bundle "$FAMILIAR_TEST_BUNDLE" \
   --images "$data/lfw" --pairs "$data/lfw_pairs.txt" "${embedders[@]}"
+if [ -d "$data/webcam/live" ]; then
+  say "Recorded people before a camera: enrolled from one sequence, watched in another"
+  (cd "$top" && FAMILIAR_WEBCAM="$data/webcam/live" cargo test --release --locked --quiet webcam -- --nocapture)
+fi

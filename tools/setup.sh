@@ -68,8 +68,9 @@ install_packages() {
 }
 [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  die "Python 3.11 or later is needed; python3 is $(python3 --version 2>&1)"
+# Not every pinned package has wheels for a Python later than that.
+python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
+  die "Python 3.11, 3.12 or 3.13 is needed; python3 is $(python3 --version 2>&1)"
 
 # Runs `BUILD…` to fill FOLDER anew, unless it was filled from the same FILE by the same Python or Node.
 fresh() { # FOLDER FILE TOOL BUILD…

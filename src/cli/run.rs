@@ -1,10 +1,38 @@
-//! `familiar run`
+//! `familiar run`: the daemon.
 
 use super::{Failure, Global};
+use crate::daemon::{self, DaemonError};
 
+/// Watches the camera until it is told to stop. A recording (`replay:`) without `loop` ends by itself.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Print every signed event on stdout too, one JSON per line
+    #[arg(long)]
+    stdout: bool,
+}
 
-pub fn run(_global: &Global, _args: Args) -> Result<(), Failure> {
-    Err(Failure::failed("unfinished"))
+pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    Ok(daemon::run(&global.located()?, args.stdout)?)
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Anchors(_)
+            | DaemonError::Bundle(_)
+            | DaemonError::Engine { .. }
+            | DaemonError::Liveness(_)
+            | DaemonError::NoThreshold => Self::refused(error),
+            DaemonError::Threshold(_) => Self::usage(error),
+            DaemonError::Gallery(error) => error.into(),
+            DaemonError::Key(error) => super::key::failure(error),
+            DaemonError::Broker(error) => error.into(),
+            DaemonError::Camera(error) => Self::Camera(error.to_string()),
+            DaemonError::State(_)
+            | DaemonError::Ledger(_)
+            | DaemonError::Publisher(_)
+            | DaemonError::Signals(_)
+            | DaemonError::Stdout(_) => Self::failed(error),
+        }
+    }
 }

@@ -6,3 +6,4 @@ pub mod memory;
 pub mod notify;
 pub mod secret;
 pub mod state;
+pub mod stop;

@@ -22,6 +22,7 @@ use image::RgbImage;
 use super::consensus::{Finding, Look, LookThresholds};
 use super::{Candidate, Decision, Embedding, Evidence, Verdict};
 use crate::camera::Frame;
+use crate::config;
 use crate::face::DetectedFace;
 use crate::face::motion::MotionGate;
 use crate::face::quality::QualityGate;
@@ -68,6 +69,24 @@ pub struct Settings {
     /// A person unseen for this long has departed.
     pub departed_after: Duration,
     pub quality: QualityGate,
+}
+
+impl Settings {
+    /// What the configuration says, with the quality gate for passers-by.
+    pub fn new(
+        recognition: &config::Recognition,
+        events: &config::Events,
+        thresholds: LookThresholds,
+    ) -> Self {
+        Self {
+            frames: recognition.frames,
+            false_match_rate: recognition.false_match_rate,
+            thresholds,
+            unknown: events.unknown,
+            departed_after: events.departed_after.get(),
+            quality: QualityGate::recognition(),
+        }
+    }
 }
 
 /// Watches one camera.

@@ -1,1 +1,0 @@
-//! `familiar run`: joins the parts along the path of the data.
