@@ -18,7 +18,7 @@ pub struct Args {
     id: PersonId,
 }
 
-pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
     let config = global.located()?.config;
     let state = StateDirectory::open()?;
     let mut gallery = open()?;
@@ -27,7 +27,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let context = Context::new(config.device, &config.camera.source, None);
     let ledger = Ledger::open(&state, key, context).map_err(Failure::failed)?;
 
-    let known = gallery.begin_erasure(&args.id).map(drop);
+    let known = gallery.begin_erasure(&id).map(drop);
     // Pays older debts too, even if this id is unknown.
     let erased = gallery.settle_erasures(|person| {
         let fact = Fact::Erased { person: person.clone(), time: Timestamp::now() };

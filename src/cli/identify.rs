@@ -41,7 +41,7 @@ struct Face {
     threshold: f64,
 }
 
-pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure> {
     let rate = global.located()?.config.recognition.false_match_rate;
     let engine = engine::open(global)?;
     let gallery = open()?;
@@ -55,7 +55,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
 
     let mut photos = Vec::new();
     let mut failed = 0;
-    for path in &args.photos {
+    for path in &paths {
         match identify(&engine, &candidates, threshold, path) {
             Ok(faces) => photos.push(Photo { photo: path.to_string_lossy(), faces }),
             Err(reason) => {
@@ -70,7 +70,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         photos.iter().for_each(print);
     }
     if failed > 0 {
-        let all = args.photos.len();
+        let all = paths.len();
         return Err(Failure::failed(format!("{failed} of {all} pictures could not be read")));
     }
     if photos.iter().all(|photo| photo.faces.is_empty()) {

@@ -113,7 +113,7 @@ fn list(global: &Global) -> Result<(), Failure> {
         let expires = row.expires.map_or("never".to_owned(), day);
         let mut notes = row.consent.clone().unwrap_or_default();
         for flag in row.flags() {
-            notes.push_str(&format!(" [{flag}]"));
+            notes.extend([" [", &flag, "]"]);
         }
         let line = format!(
             "{:ids$}  {:names$}  {:5}  {}  {expires:10}  {notes}",

@@ -13,7 +13,7 @@ use crate::recognition::gallery::sole_look;
 /// Between two looks, in the time of the camera: enough to turn the head a little.
 const SPACING: Duration = Duration::from_millis(800);
 /// For all looks together.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_mins(1);
 /// What is asked for, look by look. Small angles: a look far from the frontal one helps nobody.
 const POSES: [&str; 5] = [
     "look straight into the camera",
@@ -66,7 +66,7 @@ pub fn take(config: &config::Camera, eyes: &impl Eyes) -> Result<Vec<Picture>, F
                 let kind = advice.rsplit_once(':').map_or(advice.as_str(), |(kind, _)| kind);
                 if kind != told {
                     eprintln!("familiar: {advice}");
-                    told = kind.to_owned();
+                    kind.clone_into(&mut told);
                 }
             }
         }

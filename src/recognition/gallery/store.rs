@@ -165,7 +165,9 @@ impl Tables<'_> {
             let person = row.get(2)?;
             looks.entry(person).or_default().push(self.look(row, person)?);
         }
-        looks.values_mut().for_each(|looks| looks.sort_by_key(|look| look.added));
+        for looks in looks.values_mut() {
+            looks.sort_by_key(|look| look.added);
+        }
         Ok(looks)
     }
 

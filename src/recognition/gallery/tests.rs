@@ -200,7 +200,7 @@ fn forgotten_leaves_no_bytes() {
     let mut gallery = home.open();
     let mut people = Vec::new();
     for seed in 0..40 {
-        let looks: Vec<Embedding> = (0..1 + seed % 5).map(|n| look(seed * 10 + n)).collect();
+        let looks: Vec<Embedding> = (0..=seed % 5).map(|n| look(seed * 10 + n)).collect();
         let consent = Some("c".repeat(12 * seed as usize));
         let person = NewPerson { consent, ..named(&format!("P {seed}")) };
         people.push(gallery.add(person, &looks, MODEL).unwrap().id);

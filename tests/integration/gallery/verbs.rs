@@ -136,6 +136,7 @@ fn forgotten_person_is_told_of_once() {
     let state = StateDirectory::at(home.path("state")).unwrap();
     let outbox = familiar::event::Outbox::open(&state).unwrap();
     let mut payloads: Vec<Value> = Vec::new();
+    #[allow(clippy::default_trait_access)] // its type is not named outside
     let mut entry = outbox.after(Default::default()).unwrap();
     while let Some(event) = entry {
         let envelope: Value = serde_json::from_str(event.message.as_str()).unwrap();
