@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use crate::camera::{self, CameraError, Feed, Next};
 use crate::config::{LivenessMode, Located};
 use crate::event::{Context, DeviceKey, KeyError, Ledger, LedgerError};
-use crate::face::quality::QualityGate;
 use crate::model::{AnchorError, BundleError, Engine, EngineError, TrustAnchors, VerifiedBundle};
 use crate::mqtt::publisher::{Publisher, StartError};
 use crate::mqtt::{Broker, BrokerError};
@@ -139,15 +138,9 @@ fn decide_liveness(mode: LivenessMode, carried: bool) -> Result<(), DaemonError>
 fn settings(located: &Located, engine: &Engine) -> Result<Settings, DaemonError> {
     let config = &located.config;
     let rate = config.recognition.false_match_rate;
-    Ok(Settings {
-        frames: config.recognition.frames,
-        false_match_rate: rate,
-        thresholds: LookThresholds::ask(MOST_LOOKS, |looks| engine.threshold(rate, looks))?
-            .ok_or(DaemonError::NoThreshold)?,
-        unknown: config.events.unknown,
-        departed_after: config.events.departed_after.get(),
-        quality: QualityGate::recognition(),
-    })
+    let thresholds = LookThresholds::ask(MOST_LOOKS, |looks| engine.threshold(rate, looks))?
+        .ok_or(DaemonError::NoThreshold)?;
+    Ok(Settings::new(&config.recognition, &config.events, thresholds))
 }
 
 fn say_ready(located: &Located, engine: &Engine, people: &People, feed: &Feed, began: Instant) {
