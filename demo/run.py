@@ -204,10 +204,6 @@ def scene_of(pictures: Path) -> Path:
 
 
 def live(familiar: str, folder: Path, camera: str) -> None:
-    if not Path(camera).exists():
-        raise Wrong(f"there is no {camera}")
-    if not sys.stdin.isatty():
-        raise Wrong("enrolling from the camera needs a terminal")
     demo = Demo(familiar, folder, camera)
     try:
         headline("1. You are enrolled from the camera; only embeddings are kept, and only while this runs")
@@ -245,6 +241,10 @@ def main() -> int:
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     familiar, camera = sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None
+    if camera and not Path(camera).exists():
+        sys.exit(f"there is no {camera}")
+    if camera and not sys.stdin.isatty():
+        sys.exit("enrolling from the camera needs a terminal")
     folder = Path(tempfile.mkdtemp(prefix="familiar-demo-"))
     try:
         live(familiar, folder, camera) if camera else recorded(familiar, folder)
@@ -255,7 +255,7 @@ def main() -> int:
         shutil.rmtree(folder)
         return 130
     shutil.rmtree(folder)
-    show("\nThe demo passed." if camera is None else "")
+    show("\nThe demo passed.")
     return 0
 
 
