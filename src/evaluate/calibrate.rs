@@ -9,8 +9,9 @@ use super::EvaluateError;
 use crate::model::manifest::{Calibration, CalibrationPoint};
 use crate::recognition::Embedding;
 
-/// Numbers of pooled looks that get a table, as far as there are pictures.
-pub const LOOKS: [usize; 5] = [1, 2, 3, 4, 5];
+/// Numbers of pooled looks that get a table, as far as there are pictures. More are told by continuing these: few
+/// collections have enough people with five pictures and more.
+pub const LOOKS: [usize; 4] = [1, 2, 3, 4];
 /// Shuffles for pooled looks.
 const ROUNDS: usize = 20;
 /// Pairs of different people that must lie above a threshold for its rate to be known.
