@@ -228,7 +228,7 @@ mod tests {
     /// What the engine itself makes of a model: the reference for folding.
     fn by_engine(model: &OnnxModel, input: &[f32]) -> Vec<f32> {
         let proto = model.proto();
-        let plan = tract_onnx::onnx()
+        let plan = onnx()
             .model_for_proto_model(&proto)
             .and_then(|model| model.with_input_fact(0, f32::fact([1, 3, 2, 2]).into()))
             .and_then(InferenceModelExt::into_optimized)
@@ -241,7 +241,7 @@ mod tests {
         let mut proto = model.proto();
         let weights = take(proto.graph.as_mut().unwrap()).unwrap();
         assert_eq!(weights.len(), 1, "the node was not taken");
-        let parsed = tract_onnx::onnx().parse(&proto, None).unwrap();
+        let parsed = onnx().parse(&proto, None).unwrap();
         let mut graph = parsed.model;
         put(&mut graph, weights, &parsed.unresolved_inputs).unwrap();
         let plan = graph

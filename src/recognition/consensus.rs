@@ -312,7 +312,7 @@ mod tests {
         let people = [candidate("a", 0.0, 3)];
         let looks = consensus(3, &[25.0, 25.0, 25.0]); // 0.906
         assert_eq!(named(&looks.finding(&people, &thresholds())), Some(0));
-        let reserved = thresholds().with_reserve(ONE_CAMERA);
+        let reserved = thresholds().with_reserve(0.06);
         assert_eq!(looks.finding(&people, &reserved), Finding::Undecided);
         assert!((reserved.between(3, 3) - 0.96).abs() < 1e-6 && reserved.at(3) < 0.91);
     }

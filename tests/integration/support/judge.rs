@@ -27,7 +27,8 @@ pub fn required() -> bool {
     set("CI").is_some() || std::env::var("FAMILIAR_REQUIRE_JUDGES").is_ok_and(|value| value == "1")
 }
 
-fn named(test: &str, variable: &str) -> Option<OsString> {
+/// What the variable says; without it as with [`python`].
+pub fn named(test: &str, variable: &str) -> Option<OsString> {
     let judge = set(variable);
     if judge.is_none() {
         assert!(!required(), "{test}: {variable} does not name the judges");
