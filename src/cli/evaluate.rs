@@ -158,7 +158,11 @@ fn verification(
     if list.folds == 1 {
         eprintln!("familiar: one fold: the threshold was chosen on the pairs it is judged by");
     }
-    if global.json { print_json(&report) } else { print_verification(&report, pictures.len()) }
+    if global.json {
+        return print_json(&report);
+    }
+    print_verification(&report, pictures.len());
+    Ok(())
 }
 
 fn embed(engine: &Engine, paths: &[PathBuf]) -> Result<Vec<Option<Embedding>>, Failure> {
@@ -184,7 +188,7 @@ fn print_json(data: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_verification(report: &VerificationReport, pictures: usize) -> Result<(), Failure> {
+fn print_verification(report: &VerificationReport, pictures: usize) {
     let accuracy = &report.accuracy;
     println!("pairs       {}", report.pairs);
     println!("undetected  {} of {pictures} pictures", report.undetected);
@@ -206,7 +210,6 @@ fn print_verification(report: &VerificationReport, pictures: usize) -> Result<()
             );
         }
     }
-    Ok(())
 }
 
 fn print_boxes(global: &Global, report: &evaluate::BoxReport) -> Result<(), Failure> {

@@ -115,7 +115,7 @@ fn log_decision(decision: &Decision) {
             log::info!(event = "unknown", track = track; "somebody unknown");
         }
         Verdict::Spoof { .. } => {
-            log::warn!(event = "spoof", track = track; "an attack on the camera")
+            log::warn!(event = "spoof", track = track; "an attack on the camera");
         }
     }
 }

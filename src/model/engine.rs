@@ -189,9 +189,10 @@ impl Engine {
             return Ok(Arc::clone(networks));
         }
         // Whatever fails below, these networks are not tried again.
-        let (waiting, cases) = match std::mem::replace(&mut *liveness, Liveness::Refused) {
-            Liveness::Waiting { networks, cases } => (networks, cases),
-            _ => return Err(SelfTestError::None("liveness networks, refused before".into()).into()),
+        let Liveness::Waiting { networks: waiting, cases } =
+            std::mem::replace(&mut *liveness, Liveness::Refused)
+        else {
+            return Err(SelfTestError::None("liveness networks, refused before".into()).into());
         };
         let mut networks = Vec::with_capacity(waiting.len());
         for (model, described) in waiting {

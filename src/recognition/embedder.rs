@@ -54,6 +54,7 @@ impl Embedder {
     }
 
     /// Another crop than the bundle's, to measure it; thresholds then do not hold.
+    #[must_use]
     pub fn with_crop(mut self, crop: manifest::Crop) -> Self {
         self.crop = crop;
         self

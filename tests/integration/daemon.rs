@@ -46,6 +46,7 @@ impl Home {
     }
 
     fn configure_with(&self, bundle: &Path, source: &str, more: &str) {
+        let bundle = bundle.to_str().unwrap();
         let text = format!(
             "device = \"porch\"\n[camera]\nsource = {source:?}\nfps = 10\nspeed = \"max\"\n\
              [models]\nbundle = {bundle:?}\n{more}"
@@ -130,7 +131,7 @@ fn tampered_bundle_processes_no_frame() {
     // There is no such camera: a daemon that looked for frames first would end with 4.
     let text = format!(
         "device = \"porch\"\n[camera]\nsource = \"/nonexistent/camera\"\n[models]\nbundle = {:?}\n",
-        bundle.path()
+        bundle.path().to_str().unwrap()
     );
     std::fs::write(bundle.root().join("familiar.toml"), text).unwrap();
     let output = familiar(bundle.root(), &["run", "--stdout"]);
