@@ -228,3 +228,25 @@ fn events_arrive_at_the_broker_before_the_end() {
     });
     assert!(subscriber.messages().iter().all(|(_, message)| message.len() <= 4096));
 }
+
+#[test]
+fn check_names_what_would_fail() {
+    let test = "check_names_what_would_fail";
+    let Some(home) = Home::new(test) else { return };
+    let Some(broker) = Mosquitto::start(test, "") else { return };
+    home.record("P001", 1);
+    home.configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", broker.port));
+    let sound = home.familiar(&["check", "--json"]);
+    assert!(sound.status.success(), "{sound:?}");
+    let report: Value = serde_json::from_slice(&sound.stdout).unwrap();
+    let states = report.as_array().unwrap().iter();
+    assert!(states.clone().all(|line| line["state"] != "fail"), "{report}");
+    assert!(states.clone().any(|line| line["check"] == "broker" && line["state"] == "ok"));
+
+    drop(broker);
+    assert_eq!(home.familiar(&["check"]).status.code(), Some(5));
+    home.configure_with(&home.bundle, "/nonexistent/camera", "");
+    assert_eq!(home.familiar(&["check"]).status.code(), Some(4));
+    std::fs::remove_dir_all(home.path("trust.d")).unwrap();
+    assert_eq!(home.familiar(&["check"]).status.code(), Some(3));
+}
