@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
-use serde::Serialize;
 
+use super::people::print_json;
 use super::{Failure, Global, engine};
 use crate::evaluate::{self, PairList, People, PictureName, Score, VerificationReport};
 use crate::model::Engine;
@@ -181,11 +181,6 @@ fn calibration(engine: &Engine, people: &People) -> Result<Vec<Calibration>, Fai
         .map(|pictures| embeddings.by_ref().take(pictures.len()).flatten().collect())
         .collect();
     evaluate::calibrate(&looks, &evaluate::LOOKS, || ()).map_err(Failure::failed)
-}
-
-fn print_json(data: &impl Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(data).map_err(Failure::failed)?);
-    Ok(())
 }
 
 fn print_verification(report: &VerificationReport, pictures: usize) {
