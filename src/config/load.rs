@@ -105,6 +105,33 @@ pub(super) fn frame_rate<'de, D: Deserializer<'de>>(de: D) -> Result<f64, D::Err
     }
 }
 
+pub(super) fn limit<'de, D: Deserializer<'de>>(de: D) -> Result<u32, D::Error> {
+    let events = u32::deserialize(de)?;
+    if (1..=10_000).contains(&events) {
+        Ok(events)
+    } else {
+        Err(D::Error::custom(format!("{events} events a minute are not within 1 to 10000")))
+    }
+}
+
+pub(super) fn capacity<'de, D: Deserializer<'de>>(de: D) -> Result<u64, D::Error> {
+    let events = u64::deserialize(de)?;
+    if (100..=10_000_000).contains(&events) {
+        Ok(events)
+    } else {
+        Err(D::Error::custom(format!("{events} events are not within 100 to 10000000")))
+    }
+}
+
+pub(super) fn age<'de, D: Deserializer<'de>>(de: D) -> Result<Span, D::Error> {
+    let age = Span::deserialize(de)?;
+    if age >= Span::from_secs(60) {
+        Ok(age)
+    } else {
+        Err(D::Error::custom("an age under a minute would drop events that are on their way"))
+    }
+}
+
 pub(super) fn topic<'de, D: Deserializer<'de>>(de: D) -> Result<String, D::Error> {
     let topic = topic_or_nothing(de)?;
     if topic.is_empty() { Err(D::Error::custom("a topic prefix is empty")) } else { Ok(topic) }

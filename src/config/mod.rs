@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// The whole configuration. Unknown keys are errors (see [`ConfigError`]).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Topic level and Home Assistant object id.
@@ -30,6 +30,8 @@ pub struct Config {
     pub liveness: Liveness,
     #[serde(default)]
     pub events: Events,
+    #[serde(default)]
+    pub outbox: Outbox,
     /// Absent: events stay in the local outbox.
     pub mqtt: Option<Mqtt>,
     #[serde(default)]
@@ -68,7 +70,7 @@ impl TryFrom<String> for DeviceName {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Camera {
     pub source: CameraSource,
@@ -127,7 +129,7 @@ pub enum Speed {
     Max,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Models {
     pub bundle: PathBuf,
@@ -139,7 +141,7 @@ impl Default for Models {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recognition {
     /// Probability that two different people's looks are taken for one person, 0 < rate < 1.
@@ -156,7 +158,7 @@ impl Default for Recognition {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Liveness {
     pub mode: LivenessMode,
@@ -172,22 +174,51 @@ pub enum LivenessMode {
     Off,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
     /// Also tell of strangers.
     pub unknown: bool,
     /// A person unseen for this long has departed.
     pub departed_after: Span,
+    /// Arrivals told a minute, of everybody together and of each person, 1 to 10,000; the same number
+    /// may come at once.
+    #[serde(deserialize_with = "load::limit")]
+    pub limit: u32,
+    #[serde(deserialize_with = "load::limit")]
+    pub limit_per_person: u32,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Self { unknown: false, departed_after: Span::from_secs(30) }
+        Self {
+            unknown: false,
+            departed_after: Span::from_secs(30),
+            limit: 60,
+            limit_per_person: 10,
+        }
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+/// What is kept for a broker that is away.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outbox {
+    /// Events, 100 to 10,000,000.
+    #[serde(deserialize_with = "load::capacity")]
+    pub events: u64,
+    /// Events older than this go; at least a minute.
+    #[serde(deserialize_with = "load::age")]
+    pub age: Span,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { events: 100_000, age: Span::from_secs(30 * 24 * 3600) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mqtt {
     /// `mqtts://host[:port]`, or `mqtt://` (loopback, unless `allow_plaintext`).
@@ -206,7 +237,7 @@ pub struct Mqtt {
     pub discovery_prefix: String,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Commands {
     pub unsigned: Vec<UnsignedCommand>,
@@ -221,7 +252,7 @@ pub enum UnsignedCommand {
     Update,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Update {
     pub repository: String,

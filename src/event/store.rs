@@ -12,7 +12,7 @@ pub const NAME: &str = "outbox.db";
 
 /// "fmlr"; marks the file as ours.
 const APPLICATION: i32 = 0x666d_6c72;
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
 /// How long one process waits for another's transaction.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -23,7 +23,9 @@ const SCHEMA: &str = "
         kid TEXT PRIMARY KEY NOT NULL,
         public BLOB NOT NULL CHECK (length(public) = 32),
         seq INTEGER NOT NULL CHECK (seq >= 0),
-        link TEXT
+        link TEXT,
+        -- The key that took this one's place; a key with a successor signs no event any more.
+        successor TEXT
     ) STRICT;
     -- AUTOINCREMENT: a position is never used twice, so a position that was acknowledged late can
     -- never name another event.
@@ -34,8 +36,16 @@ const SCHEMA: &str = "
         -- What an overflow event tells of; absent for the others.
         lost_from INTEGER,
         message TEXT NOT NULL,
+        -- When, in seconds since 1970 by the clock of that time.
+        recorded INTEGER NOT NULL DEFAULT 0,
         UNIQUE (kid, seq)
     ) STRICT;
+";
+
+/// From format 1, of version 0.1.0.
+const MIGRATION: &str = "
+    ALTER TABLE chain ADD COLUMN successor TEXT;
+    ALTER TABLE outbox ADD COLUMN recorded INTEGER NOT NULL DEFAULT 0;
 ";
 
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +120,10 @@ fn connect(
             }
             transaction.execute_batch(SCHEMA)?;
             transaction.pragma_update(None, "application_id", APPLICATION)?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+        }
+        (APPLICATION, 1) => {
+            transaction.execute_batch(MIGRATION)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
         }
         // Once for each start is enough, and reading a large outbox whole takes time.

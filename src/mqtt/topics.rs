@@ -2,6 +2,7 @@
 
 use crate::config::DeviceName;
 use crate::event::Typ;
+use crate::recognition::PersonId;
 
 /// Longest prefix, in bytes.
 const PREFIX_LIMIT: usize = 256;
@@ -50,6 +51,27 @@ impl Topics {
 
     pub fn identity(&self) -> String {
         format!("{}/identity", self.base)
+    }
+
+    pub fn person(&self, id: &PersonId) -> String {
+        format!("{}/person/{id}", self.base)
+    }
+
+    pub fn health(&self) -> String {
+        format!("{}/health", self.base)
+    }
+
+    pub fn command(&self) -> String {
+        format!("{}/command", self.base)
+    }
+
+    pub fn result(&self) -> String {
+        format!("{}/result", self.base)
+    }
+
+    /// Of one unsigned command.
+    pub fn set(&self, name: &str) -> String {
+        format!("{}/set/{name}", self.base)
     }
 
     /// Filter for everything of this device.
