@@ -16,7 +16,7 @@ use crate::config::{LivenessMode, Located};
 use crate::event::{Context, DeviceKey, KeyError, Ledger, LedgerError};
 use crate::model::{AnchorError, BundleError, Engine, EngineError, TrustAnchors, VerifiedBundle};
 use crate::mqtt::publisher::{Publisher, StartError};
-use crate::mqtt::{Broker, BrokerError};
+use crate::mqtt::{Broker, BrokerError, Ears};
 use crate::recognition::gallery::{Gallery, GalleryError};
 use crate::recognition::{Decision, LookThresholds, Settings, ThresholdError, Watch};
 use crate::system::state::{StateDirectory, StateError};
@@ -88,8 +88,10 @@ pub fn run(located: &Located, stdout: bool) -> Result<(), DaemonError> {
     let mut people = People::open(Gallery::open(&state)?, &engine, &ledger)?;
 
     let feed = camera::open(&config.camera)?;
-    let publisher =
-        broker.map(|broker| Publisher::start(broker, &config.device, &key, &state)).transpose()?;
+    let identity = key.identity(&config.device).map_err(LedgerError::from)?;
+    let publisher = broker
+        .map(|broker| Publisher::start(broker, &config.device, identity, Ears::default(), &state))
+        .transpose()?;
     let mut teller = Teller::new(ledger, publisher, stdout);
 
     say_ready(located, &engine, &people, &feed, began);

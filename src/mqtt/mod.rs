@@ -15,5 +15,5 @@ pub mod topics;
 
 pub use broker::{Broker, BrokerError};
 pub use client::{ClientError, Connection, Incoming, Session};
-pub use publisher::{Publisher, Status};
+pub use publisher::{Ears, Publisher, Statement, Status};
 pub use topics::Topics;

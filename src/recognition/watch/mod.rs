@@ -117,6 +117,23 @@ impl Watch {
         }
     }
 
+    /// Decides by other settings from here on. Who is present stays so; looks taken so far are not
+    /// carried over.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.interrupt();
+        self.attention = Attention::new(settings.departed_after);
+        self.presences.departed_after(settings.departed_after);
+        self.settings = settings;
+    }
+
+    /// Nobody watched for a while: whoever is in view next is looked at anew. Who was present stays
+    /// so until the watch has missed them for as long as it takes to depart.
+    pub fn interrupt(&mut self) {
+        let ended = self.tracker.expire(Duration::MAX);
+        self.end(&ended);
+        self.motion = MotionGate::new();
+    }
+
     pub fn counters(&self) -> &Counters {
         &self.counters
     }

@@ -56,6 +56,10 @@ impl Presences {
         Self { departed_after, appearances: Vec::new() }
     }
 
+    pub(super) fn departed_after(&mut self, time: Duration) {
+        self.departed_after = time;
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = Present<'_>> {
         self.appearances.iter().map(|appearance| Present {
             person: &appearance.person,

@@ -9,7 +9,7 @@ use familiar::event::jws::{Envelope, Verified, VerifyError};
 use familiar::event::payload::Link;
 use familiar::event::{Context, DeviceKey, Fact, Ledger, SignedMessage};
 use familiar::model::ModelIdentity;
-use familiar::mqtt::{Broker, Publisher};
+use familiar::mqtt::{Broker, Ears, Publisher};
 use familiar::recognition::{Decision, Evidence, PersonRef, Verdict};
 use familiar::system::state::StateDirectory;
 use tempfile::TempDir;
@@ -43,7 +43,8 @@ impl Device {
     pub fn publisher(&self, url: &str, extra: &str) -> Publisher {
         let mqtt = toml::from_str(&format!("url = {url:?}\n{extra}")).unwrap();
         let broker = Broker::new(&mqtt, &self.state).unwrap();
-        Publisher::start(broker, &name(), &self.key, &self.state).unwrap()
+        let identity = self.key.identity(&name()).unwrap();
+        Publisher::start(broker, &name(), identity, Ears::default(), &self.state).unwrap()
     }
 
     pub fn verify(&self, text: &str) -> Result<Verified, VerifyError> {
