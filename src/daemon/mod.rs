@@ -24,6 +24,7 @@ use crate::camera::CameraError;
 use crate::config::{ConfigError, Located};
 use crate::event::{Context, DeviceKey, KeyError, Ledger, LedgerError};
 use crate::model::{AnchorError, BundleError, Engine, EngineError};
+use crate::mqtt::discovery::Discovery;
 use crate::mqtt::publisher::{Publisher, StartError};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, BrokerError, Ears};
@@ -294,7 +295,18 @@ fn speak(
     let device = located.config.device.clone();
     let topics = Topics::new(broker.prefix(), &device);
     let identity = key.identity(&device).map_err(LedgerError::from)?;
-    let ears = Ears::default();
+    let prefix = discovery_prefix(located);
+    let ears = Ears {
+        command: true,
+        set: !located.config.commands.unsigned.is_empty(),
+        home_assistant: prefix.map(Discovery::birth_topic),
+    };
     let publisher = Publisher::start(broker, &device, identity, ears, state)?;
     Ok(Voice::new(publisher, key.clone(), topics, device))
+}
+
+/// `None` where discovery is off.
+fn discovery_prefix(located: &Located) -> Option<&str> {
+    let mqtt = located.config.mqtt.as_ref()?;
+    Some(mqtt.discovery_prefix.as_str()).filter(|prefix| !prefix.is_empty())
 }
