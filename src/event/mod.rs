@@ -17,6 +17,7 @@ pub mod store;
 
 pub use jwk::{KeyRing, PublicKey};
 pub use jws::{SignedMessage, Typ};
+pub(crate) use key::generate as new_key_pem;
 pub use key::{DeviceKey, KeyError};
 pub use ledger::{Ledger, LedgerError};
 pub use outbox::Outbox;
