@@ -20,12 +20,13 @@ pub struct Args {
 
 pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
     let config = global.located()?.config;
+    let limits = (&config.outbox).into();
     let state = StateDirectory::open()?;
     let mut gallery = open()?;
     // The key and the ledger first: what cannot be told must not be begun.
     let key = Arc::new(DeviceKey::open_or_create(&state).map_err(Failure::failed)?);
     let context = Context::new(config.device, &config.camera.source, None);
-    let ledger = Ledger::open(&state, key, context).map_err(Failure::failed)?;
+    let ledger = Ledger::open(&state, key, context, limits).map_err(Failure::failed)?;
 
     let known = gallery.begin_erasure(&id).map(drop);
     // Pays older debts too, even if this id is unknown.
