@@ -144,7 +144,7 @@ impl Daemon {
             &config.camera.source,
             Some(engine.identity().clone()),
         );
-        let ledger = Ledger::open(&state, key.clone(), context)?;
+        let ledger = Ledger::open(&state, key.clone(), context, (&config.outbox).into())?;
         let people = People::open(Gallery::open(&state)?, &engine, &ledger)?;
 
         let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;

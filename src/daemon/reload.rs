@@ -49,7 +49,7 @@ impl Daemon {
             boot: self.teller.ledger().context().boot,
             ..Context::new(new.device.clone(), &new.camera.source, Some(engine.identity().clone()))
         };
-        let ledger = Ledger::open(&self.state, key.clone(), context)?;
+        let ledger = Ledger::open(&self.state, key.clone(), context, (&new.outbox).into())?;
 
         if let Some((engine, verified)) = models {
             self.engine = engine;
