@@ -9,6 +9,7 @@ mod engine;
 mod events;
 mod messages;
 mod mqtt;
+mod states;
 mod support;
 
 mod gallery;
