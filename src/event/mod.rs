@@ -13,7 +13,9 @@ mod ledger;
 pub mod outbox;
 pub mod payload;
 pub mod pins;
+pub mod rotation;
 pub mod store;
+mod vouch;
 
 pub use jwk::{KeyRing, PublicKey};
 pub use jws::{SignedMessage, Typ};
@@ -21,3 +23,5 @@ pub use key::{DeviceKey, KeyError};
 pub use ledger::{Ledger, LedgerError};
 pub use outbox::Outbox;
 pub use payload::{Context, Fact};
+pub use rotation::open;
+pub use vouch::{Former, Last};
