@@ -1,12 +1,10 @@
 //! `familiar forget`: erase a person.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::people::{open, print_json};
 use super::{Failure, Global};
-use crate::event::{Context, DeviceKey, Fact, Ledger};
+use crate::event::{self, Context, Fact};
 use crate::recognition::PersonId;
 use crate::system::state::StateDirectory;
 
@@ -20,12 +18,12 @@ pub struct Args {
 
 pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
     let config = global.located()?.config;
+    let limits = (&config.outbox).into();
     let state = StateDirectory::open()?;
     let mut gallery = open()?;
     // The key and the ledger first: what cannot be told must not be begun.
-    let key = Arc::new(DeviceKey::open_or_create(&state).map_err(Failure::failed)?);
     let context = Context::new(config.device, &config.camera.source, None);
-    let ledger = Ledger::open(&state, key, context).map_err(Failure::failed)?;
+    let (_, ledger) = event::open(&state, context, limits).map_err(super::key::rotation_failure)?;
 
     let known = gallery.begin_erasure(&id).map(drop);
     // Pays older debts too, even if this id is unknown.

@@ -84,7 +84,7 @@ pub fn run(located: &Located, stdout: bool) -> Result<(), DaemonError> {
     let key = Arc::new(DeviceKey::open_or_create(&state)?);
     let context =
         Context::new(config.device.clone(), &config.camera.source, Some(engine.identity().clone()));
-    let ledger = Ledger::open(&state, key.clone(), context)?;
+    let ledger = Ledger::open(&state, key.clone(), context, (&config.outbox).into())?;
     let mut people = People::open(Gallery::open(&state)?, &engine, &ledger)?;
 
     let feed = camera::open(&config.camera)?;

@@ -75,6 +75,6 @@ pub fn introduction(envelope: Envelope) -> Result<Introduction, VerifyError> {
     }
     let vouches =
         vouches.iter().map(|text| Vouch::parse(text)).collect::<Result<Vec<_>, VerifyError>>()?;
-    let former = vouch::line(&device, &key, keys.collect(), vouches)?;
+    let former = vouch::prove(&device, &key, keys.collect(), vouches)?;
     Ok(Introduction { device, key, former, verified })
 }

@@ -6,9 +6,10 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
 use super::jwk::PublicKey;
+use super::line::Line;
 use super::rotation;
 use super::store::StoreError;
-use super::vouch::Vouch;
+use super::vouch::{self, Vouch};
 use crate::system::secret::{self, SecretError, Source};
 use crate::system::state::StateDirectory;
 
@@ -116,7 +117,7 @@ impl DeviceKey {
         let newest = std::iter::once((&self.public, vouch));
         newest
             .chain(self.former.iter().map(|(key, vouch)| (key, vouch)))
-            .take(super::vouch::MOST)
+            .take(vouch::MOST)
             .map(|(key, vouch)| format!("{FORMER}{} {}\n", key.to_short_jwk(), vouch.as_str()))
             .collect()
     }
@@ -129,6 +130,15 @@ impl DeviceKey {
     /// The keys before it, newest first, as far as they vouched for the same device.
     pub(super) fn former(&self, device: &str) -> impl Iterator<Item = &(PublicKey, Vouch)> {
         self.former.iter().take_while(move |(_, vouch)| vouch.claim().device == device)
+    }
+
+    /// This key and those before it that vouched for the device of the newest vouch.
+    pub fn line(&self) -> Line {
+        let device = self.former.first().map_or("", |(_, vouch)| &vouch.claim().device);
+        let (keys, vouches) = self.former(device).cloned().unzip();
+        // A line that does not hold is no reason to distrust the key itself.
+        let former = vouch::prove(device, &self.public, keys, vouches).unwrap_or_default();
+        Line::new(self.public.clone(), former)
     }
 
     pub fn public(&self) -> &PublicKey {

@@ -4,12 +4,15 @@
 //! transaction; [`crate::mqtt`] takes it from the [`Outbox`] and removes it on the broker's
 //! acknowledgement. [`verify`](jws::Envelope::verify) is the other end, for consumers.
 
+mod age;
+mod bounds;
 pub mod chain;
 pub mod identity;
 pub mod jwk;
 pub mod jws;
 mod key;
 mod ledger;
+pub mod line;
 pub mod outbox;
 pub mod payload;
 pub mod pins;
@@ -17,10 +20,12 @@ pub mod rotation;
 pub mod store;
 mod vouch;
 
+pub use bounds::Limits;
 pub use jwk::{KeyRing, PublicKey};
 pub use jws::{SignedMessage, Typ};
 pub use key::{DeviceKey, KeyError};
 pub use ledger::{Ledger, LedgerError};
+pub use line::Line;
 pub use outbox::Outbox;
 pub use payload::{Context, Fact};
 pub use rotation::open;

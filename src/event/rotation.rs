@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
+use super::bounds::Limits;
 use super::jwk::PublicKey;
 use super::key::{DeviceKey, KeyError, NAME};
 use super::ledger::{Ledger, LedgerError};
@@ -71,11 +72,12 @@ pub enum RotateError {
 pub fn open(
     state: &StateDirectory,
     context: Context,
+    limits: Limits,
 ) -> Result<(Arc<DeviceKey>, Ledger), RotateError> {
     // Another process may rotate between the two steps; each of them is a moment, so twice is rare.
     for _ in 0..8 {
         let key = Arc::new(DeviceKey::open_or_create(state)?);
-        match Ledger::open(state, key.clone(), context.clone()) {
+        match Ledger::open(state, key.clone(), context.clone(), limits) {
             Ok(ledger) => return Ok((key, ledger)),
             Err(LedgerError::ChainLost { .. }) => {
                 log::error!(
@@ -294,7 +296,7 @@ mod tests {
         {
             let folder = tempfile::tempdir().unwrap();
             let state = StateDirectory::at(folder.path().to_owned()).unwrap();
-            let (old, ledger) = open(&state, context()).unwrap();
+            let (old, ledger) = open(&state, context(), Limits::default()).unwrap();
             ledger.record(&fact()).unwrap();
             let secret = std::fs::read(state.file(NAME)).unwrap();
             CUT.set(cut);
@@ -306,7 +308,7 @@ mod tests {
                 Err(LedgerError::Rotated { .. }) => assert!(rotated, "{cut}"),
                 Err(other) => panic!("{other}"),
             }
-            let (key, ledger) = open(&state, context()).unwrap();
+            let (key, ledger) = open(&state, context(), Limits::default()).unwrap();
             ledger.record(&fact()).unwrap();
             assert_eq!(key.kid() != old.kid(), rotated, "{cut}");
             assert_eq!(names(&state), [NAME, BEGUN], "{cut}");
@@ -320,26 +322,29 @@ mod tests {
 
     #[test]
     fn identity_fits_whatever_the_names() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDirectory::at(folder.path().to_owned()).unwrap();
-        let device = DeviceName::try_from("d".repeat(64)).unwrap();
-        let context = Context::new(device.clone(), &CameraSource::Device("video".into()), None);
-        for round in 0..8 {
-            let (key, ledger) = open(&state, context.clone()).unwrap();
-            ledger.record(&fact()).unwrap();
-            let message = key.identity(&device).unwrap();
-            let met = identity::introduction(Envelope::parse(message.as_str()).unwrap()).unwrap();
-            assert_eq!(met.former.len(), MOST.min(round), "{} bytes", message.as_str().len());
-            // A device of another name was never vouched for.
-            let other = key.identity(&porch()).unwrap();
-            let met = identity::introduction(Envelope::parse(other.as_str()).unwrap()).unwrap();
-            assert_eq!(met.former, []);
-            // Long chains have long numbers.
-            rusqlite::Connection::open(state.file(store::NAME))
-                .unwrap()
-                .execute("UPDATE chain SET seq = 4000000000000000000", [])
-                .unwrap();
-            rotate(&state, &device).unwrap();
+        for (name, most) in [("porch", MOST), (&"d".repeat(64), MOST - 1)] {
+            let folder = tempfile::tempdir().unwrap();
+            let state = StateDirectory::at(folder.path().to_owned()).unwrap();
+            let device = DeviceName::try_from(name.to_owned()).unwrap();
+            for round in 0..8 {
+                open(&state, context(), Limits::default()).unwrap().1.record(&fact()).unwrap();
+                let key = DeviceKey::open(&state).unwrap();
+                let message = key.identity(&device).unwrap();
+                let met =
+                    identity::introduction(Envelope::parse(message.as_str()).unwrap()).unwrap();
+                let bytes = message.as_str().len();
+                assert!(met.former.len() >= most.min(round), "{} in {bytes}", met.former.len());
+                // A device of another name was never vouched for.
+                let other = key.identity(&DeviceName::try_from("yard".to_owned()).unwrap());
+                let other = Envelope::parse(other.unwrap().as_str()).unwrap();
+                assert_eq!(identity::introduction(other).unwrap().former, []);
+                // Long chains have long numbers.
+                rusqlite::Connection::open(state.file(store::NAME))
+                    .unwrap()
+                    .execute("UPDATE chain SET seq = 4000000000000000000", [])
+                    .unwrap();
+                rotate(&state, &device).unwrap();
+            }
         }
     }
 
@@ -347,11 +352,11 @@ mod tests {
     fn old_key_file_restored() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDirectory::at(folder.path().to_owned()).unwrap();
-        open(&state, context()).unwrap();
+        open(&state, context(), Limits::default()).unwrap();
         let old = std::fs::read(state.file(NAME)).unwrap();
         rotate(&state, &porch()).unwrap();
         std::fs::write(state.file(NAME), &old).unwrap();
-        let refused = open(&state, context()).unwrap_err();
+        let refused = open(&state, context(), Limits::default()).unwrap_err();
         assert!(matches!(refused, RotateError::Rotated { .. }), "{refused}");
         // A second successor is not to be had.
         let refused = rotate(&state, &porch()).unwrap_err();
@@ -362,15 +367,15 @@ mod tests {
     fn lost_database_begins_no_number_again() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDirectory::at(folder.path().to_owned()).unwrap();
-        let (old, ledger) = open(&state, context()).unwrap();
+        let (old, ledger) = open(&state, context(), Limits::default()).unwrap();
         ledger.record(&fact()).unwrap();
         drop(ledger);
         for name in ["outbox.db", "outbox.db-wal", "outbox.db-shm"] {
             let _ = std::fs::remove_file(state.file(name));
         }
-        let refused = Ledger::open(&state, old.clone(), context()).unwrap_err();
+        let refused = Ledger::open(&state, old.clone(), context(), Limits::default()).unwrap_err();
         assert!(matches!(refused, LedgerError::ChainLost { .. }), "{refused}");
-        let (key, ledger) = open(&state, context()).unwrap();
+        let (key, ledger) = open(&state, context(), Limits::default()).unwrap();
         assert_ne!(key.kid(), old.kid());
         ledger.record(&fact()).unwrap();
         let message = key.identity(&porch()).unwrap();
@@ -378,6 +383,6 @@ mod tests {
         assert_eq!(met.former[0].key, *old.public());
         assert_eq!(met.former[0].last, None);
         // Once is enough.
-        assert_eq!(open(&state, context()).unwrap().0.kid(), key.kid());
+        assert_eq!(open(&state, context(), Limits::default()).unwrap().0.kid(), key.kid());
     }
 }

@@ -146,7 +146,7 @@ impl Vouch {
 
 /// The line of keys behind `current`, newest first: `vouches[i]` must be the word of `former[i]` for the
 /// key before it in the line.
-pub(super) fn line(
+pub(super) fn prove(
     device: &str,
     current: &PublicKey,
     former: Vec<PublicKey>,
