@@ -23,6 +23,7 @@ mod vouch;
 pub use bounds::Limits;
 pub use jwk::{KeyRing, PublicKey};
 pub use jws::{SignedMessage, Typ};
+pub(crate) use key::generate as new_key_pem;
 pub use key::{DeviceKey, KeyError};
 pub use ledger::{Ledger, LedgerError};
 pub use line::Line;
