@@ -339,7 +339,7 @@ mod tests {
                 let other = Envelope::parse(other.unwrap().as_str()).unwrap();
                 assert_eq!(identity::introduction(other).unwrap().former, []);
                 // Long chains have long numbers.
-                rusqlite::Connection::open(state.file(store::NAME))
+                Connection::open(state.file(store::NAME))
                     .unwrap()
                     .execute("UPDATE chain SET seq = 4000000000000000000", [])
                     .unwrap();

@@ -7,8 +7,10 @@ mod bundle_signing;
 mod daemon;
 mod engine;
 mod events;
+mod lying_broker;
 mod messages;
 mod mqtt;
+mod rotation;
 mod support;
 
 mod gallery;
