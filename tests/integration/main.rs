@@ -7,9 +7,11 @@ mod bundle_signing;
 mod daemon;
 mod engine;
 mod events;
+mod lying_broker;
 mod messages;
 mod mqtt;
 mod states;
+mod rotation;
 mod support;
 
 mod gallery;

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod device;
 pub mod home;
+pub mod fake_broker;
 pub mod judge;
 pub mod mosquitto;
 pub mod proxy;
