@@ -87,6 +87,11 @@ impl Teller {
                 }
             }
         }
+        if self.failed.is_none()
+            && let Err(error) = self.ledger.expire()
+        {
+            log::error!("events too old for the outbox cannot be dropped: {error}");
+        }
         Ok(recorded)
     }
 

@@ -56,8 +56,9 @@ impl Chain {
                     self.faults.push(format!("event {} came after {highest}", link.seq));
                 }
                 *highest = link.seq.max(*highest);
-                if let Some(lost) = link.overflow {
-                    self.told.entry(event.kid.clone()).or_default().push(lost);
+                if let Some(lost) = &link.overflow {
+                    let whose = lost.kid.as_ref().unwrap_or(&event.kid).clone();
+                    self.told.entry(whose).or_default().push(lost.clone());
                 }
             }
         }

@@ -2,26 +2,33 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use super::age::{self, Reading};
+use super::bounds::{self, Limits};
 use super::jws::{SignedMessage, TooLong, Typ};
 use super::key::DeviceKey;
 use super::payload::{self, Context, Fact, Lost, Place};
 use super::store::{self, Durability, StoreError};
 use crate::system::state::StateDirectory;
 
-/// Events that the outbox holds while the broker is away.
-pub const CAPACITY: u64 = 100_000;
-
 /// Records facts as events of one device key. Several threads and processes may record at once.
 #[derive(Debug)]
 pub struct Ledger {
-    connection: Mutex<Connection>,
+    database: Mutex<Database>,
     path: PathBuf,
     key: Arc<DeviceKey>,
     context: Context,
-    capacity: u64,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+struct Database {
+    connection: Connection,
+    /// When the age of the events is to be looked at again.
+    look: Instant,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +44,7 @@ impl Ledger {
         state: &StateDirectory,
         key: Arc<DeviceKey>,
         context: Context,
+        limits: Limits,
     ) -> Result<Self, LedgerError> {
         let (connection, path) = store::open(state, Durability::Full)?;
         connection
@@ -45,46 +53,112 @@ impl Ledger {
                 params![key.kid(), key.public().as_bytes()],
             )
             .map_err(|source| StoreError::of(&path, source))?;
-        Ok(Self { connection: Mutex::new(connection), path, key, context, capacity: CAPACITY })
-    }
-
-    /// Bounds the outbox to `events`, at least 2, in place of [`CAPACITY`].
-    #[must_use]
-    pub fn with_capacity(self, events: u64) -> Self {
-        Self { capacity: events.max(2), ..self }
+        let database = Mutex::new(Database { connection, look: Instant::now() });
+        Ok(Self { database, path, key, context, limits })
     }
 
     /// Makes an event of `fact`. When this returns, it is on the disk and will be published; after an
     /// error nothing has changed, and the next event takes the same number.
     pub fn record(&self, fact: &Fact) -> Result<SignedMessage, LedgerError> {
-        let mut connection = self.lock();
-        let store = |source| LedgerError::Store(StoreError::of(&self.path, source));
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store)?;
-        if let Some(lost) = make_room(&transaction, self.capacity).map_err(store)? {
-            log::warn!("outbox full: events {} to {} go unsent", lost.from, lost.to);
-            self.append(&transaction, Some(lost.from), |place| {
-                payload::of_overflow(&self.context, place, lost)
-            })?;
-        }
-        let message =
-            self.append(&transaction, None, |place| payload::of_fact(&self.context, place, fact))?;
-        transaction.commit().map_err(store)?;
-        Ok(message)
+        self.record_at(fact, &Reading::now())
+    }
+
+    /// Drops what has become too old, in times in which nothing is recorded. Cheap: it looks at the disk
+    /// a hundred times within the limit, at most. Call it often.
+    pub fn expire(&self) -> Result<(), LedgerError> {
+        self.expire_at(&Reading::now())
     }
 
     /// Events in the outbox, of every key.
     pub fn depth(&self) -> Result<u64, LedgerError> {
-        count(&self.lock()).map_err(|source| StoreError::of(&self.path, source).into())
+        bounds::count(&self.lock().connection)
+            .map_err(|source| StoreError::of(&self.path, source).into())
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     pub fn context(&self) -> &Context {
         &self.context
     }
 
+    fn record_at(&self, fact: &Fact, reading: &Reading) -> Result<SignedMessage, LedgerError> {
+        let mut database = self.lock();
+        let Database { connection, look } = &mut *database;
+        let store = |source| LedgerError::Store(StoreError::of(&self.path, source));
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store)?;
+        let now = age::now(&transaction, reading, self.limits.most_off()).map_err(store)?;
+        let next_look = self.drop_old(&transaction, *look, now)?;
+        if let Some(lost) = bounds::make_room(&transaction, self.limits).map_err(store)? {
+            log::warn!("outbox full: events {} to {} go unsent", lost.from, lost.to);
+            self.append_overflow(&transaction, now, lost)?;
+        }
+        let message = self.append(&transaction, now, None, |place| {
+            payload::of_fact(&self.context, place, fact)
+        })?;
+        transaction.commit().map_err(store)?;
+        *look = next_look;
+        Ok(message)
+    }
+
+    fn expire_at(&self, reading: &Reading) -> Result<(), LedgerError> {
+        let mut database = self.lock();
+        let Database { connection, look } = &mut *database;
+        if Instant::now() < *look {
+            return Ok(());
+        }
+        let store = |source| LedgerError::Store(StoreError::of(&self.path, source));
+        // Also after an error: a disk that takes nothing is not asked at each frame.
+        let due = std::mem::replace(look, Instant::now() + self.limits.look());
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store)?;
+        let now = age::now(&transaction, reading, self.limits.most_off()).map_err(store)?;
+        let next_look = self.drop_old(&transaction, due, now)?;
+        transaction.commit().map_err(store)?;
+        *look = next_look;
+        Ok(())
+    }
+
+    /// If it is time to `look`; gives the next time.
+    fn drop_old(
+        &self,
+        transaction: &Transaction<'_>,
+        look: Instant,
+        now: i64,
+    ) -> Result<Instant, LedgerError> {
+        if Instant::now() < look {
+            return Ok(look);
+        }
+        let next = Instant::now() + self.limits.look();
+        let dropped = bounds::expire(transaction, self.limits, now)
+            .map_err(|source| StoreError::of(&self.path, source))?;
+        let Some((lost, more)) = dropped else { return Ok(next) };
+        log::warn!("too old: events {} to {} go unsent", lost.from, lost.to);
+        self.append_overflow(transaction, now, lost)?;
+        Ok(if more { look } else { next })
+    }
+
+    fn append_overflow(
+        &self,
+        transaction: &Transaction<'_>,
+        now: i64,
+        mut lost: Lost,
+    ) -> Result<SignedMessage, LedgerError> {
+        let kid = lost.kid.take_if(|kid| kid != self.key.kid());
+        let lost = Lost { kid, ..lost };
+        // Handed on when this goes too; but not under another key's numbers.
+        let lost_from = lost.kid.is_none().then_some(lost.from);
+        self.append(transaction, now, lost_from, |place| {
+            payload::of_overflow(&self.context, place, &lost)
+        })
+    }
+
     fn append(
         &self,
         transaction: &Transaction<'_>,
+        now: i64,
         lost_from: Option<u64>,
         payload: impl FnOnce(&Place) -> String,
     ) -> Result<SignedMessage, LedgerError> {
@@ -97,107 +171,36 @@ impl Ledger {
         let message = self.key.sign(Typ::Event, &payload(&place))?;
         let seq = place.seq.cast_signed();
         transaction
-            .execute(
-                "INSERT INTO outbox (kid, seq, lost_from, message) VALUES (?1, ?2, ?3, ?4)",
-                params![kid, seq, lost_from.map(u64::cast_signed), message.as_str()],
+            .prepare_cached(
+                "INSERT INTO outbox (kid, seq, lost_from, message, recorded)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
             )
-            .and_then(|_| {
-                transaction.execute(
-                    "UPDATE chain SET seq = ?2, link = ?3 WHERE kid = ?1",
-                    params![kid, seq, message.link()],
-                )
+            .and_then(|mut insert| {
+                let lost_from = lost_from.map(u64::cast_signed);
+                insert.execute(params![kid, seq, lost_from, message.as_str(), now])
             })
+            .and_then(|_| {
+                transaction.prepare_cached("UPDATE chain SET seq = ?2, link = ?3 WHERE kid = ?1")
+            })
+            .and_then(|mut update| update.execute(params![kid, seq, message.link()]))
             .map_err(store)?;
         Ok(message)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    fn lock(&self) -> MutexGuard<'_, Database> {
         // A panic inside a transaction rolled it back: the connection is as good as before.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn next_place(transaction: &Transaction<'_>, kid: &str) -> rusqlite::Result<Option<Place>> {
     transaction
-        .query_row("SELECT seq, link FROM chain WHERE kid = ?1", [kid], |row| {
+        .prepare_cached("SELECT seq, link FROM chain WHERE kid = ?1")?
+        .query_row([kid], |row| {
             Ok(Place { seq: row.get::<_, i64>(0)? as u64 + 1, prev: row.get(1)? })
         })
         .optional()
 }
 
-/// Drops the oldest hundredth when the outbox is full, and tells which. An overflow event among them
-/// hands what it told on to the new one. Runs of one key at a time, so that the range has a meaning.
-fn make_room(transaction: &Transaction<'_>, capacity: u64) -> rusqlite::Result<Option<Lost>> {
-    let held = count(transaction)?;
-    // Two may come in: the event and the overflow that tells of this.
-    if held < capacity {
-        return Ok(None);
-    }
-    let chunk = (held + 2 - capacity).max(capacity / 100).cast_signed();
-    let lost = transaction.query_row(
-        "WITH oldest AS (SELECT position, kid, seq, lost_from FROM outbox ORDER BY position LIMIT ?1)
-         SELECT min(min(seq, coalesce(lost_from, seq))), max(seq) FROM oldest
-         WHERE kid = (SELECT kid FROM oldest ORDER BY position LIMIT 1)",
-        [chunk],
-        |row| Ok(Lost { from: row.get::<_, i64>(0)? as u64, to: row.get::<_, i64>(1)? as u64 }),
-    )?;
-    transaction.execute(
-        "DELETE FROM outbox WHERE position IN
-             (SELECT position FROM outbox ORDER BY position LIMIT ?1)
-         AND kid = (SELECT kid FROM outbox ORDER BY position LIMIT 1)",
-        [chunk],
-    )?;
-    Ok(Some(lost))
-}
-
-/// Events in the outbox. Positions have no holes but where another key's events were kept, so the
-/// span is the number, or a little more, without counting.
-pub(super) fn count(connection: &Connection) -> rusqlite::Result<u64> {
-    connection
-        .query_row(
-            "SELECT coalesce((SELECT max(position) FROM outbox)
-                 - (SELECT min(position) FROM outbox) + 1, 0)",
-            [],
-            |row| row.get::<_, i64>(0),
-        )
-        .map(|n| n as u64)
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::config::{CameraSource, DeviceName};
-
-    #[test]
-    fn full_disk() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDirectory::at(folder.path().to_owned()).unwrap();
-        let key = Arc::new(DeviceKey::open_or_create(&state).unwrap());
-        let device = DeviceName::try_from("porch".to_owned()).unwrap();
-        let context = Context::new(device, &CameraSource::Device("video".into()), None);
-        let ledger = Ledger::open(&state, key, context).unwrap();
-        let fact = || Fact::Erased { person: "ada".parse().unwrap(), time: jiff::Timestamp::now() };
-        ledger.record(&fact()).unwrap();
-        // SQLite reports a full disk and its own limit in the same way.
-        let limit = |pages: i64| {
-            ledger
-                .lock()
-                .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))
-        };
-        limit(1).unwrap();
-        let mut stored = 1;
-        let error = loop {
-            match ledger.record(&fact()) {
-                Ok(_) => stored += 1,
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(error, LedgerError::Store(StoreError::Full { .. })), "{error}");
-        assert_eq!(ledger.depth().unwrap(), stored);
-        limit(1_000_000).unwrap();
-        let next = ledger.record(&fact()).unwrap();
-        // The number that was not taken is the next one's.
-        assert!(next.as_str().contains(&format!("\\\"seq\\\":{}", stored + 1)));
-    }
-}
+mod tests;

@@ -4,6 +4,8 @@
 //! transaction; [`crate::mqtt`] takes it from the [`Outbox`] and removes it on the broker's
 //! acknowledgement. [`verify`](jws::Envelope::verify) is the other end, for consumers.
 
+mod age;
+mod bounds;
 pub mod chain;
 pub mod identity;
 pub mod jwk;
@@ -15,6 +17,7 @@ pub mod payload;
 pub mod pins;
 pub mod store;
 
+pub use bounds::Limits;
 pub use jwk::{KeyRing, PublicKey};
 pub use jws::{SignedMessage, Typ};
 pub(crate) use key::generate as new_key_pem;

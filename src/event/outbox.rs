@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
+use super::bounds;
 use super::jwk::PublicKey;
 use super::jws::SignedMessage;
-use super::ledger;
 use super::store::{self, Durability, StoreError};
 use crate::system::state::StateDirectory;
 
@@ -39,7 +39,7 @@ impl Outbox {
     pub fn after(&self, position: Position) -> Result<Option<Entry>, StoreError> {
         let row = self
             .connection
-            .prepare(
+            .prepare_cached(
                 "SELECT position, outbox.seq, message, public FROM outbox JOIN chain USING (kid)
                  WHERE position > ?1 ORDER BY position LIMIT 1",
             )
@@ -62,13 +62,14 @@ impl Outbox {
     /// Forgets the events up to `position`, all acknowledged by the broker.
     pub fn acknowledged(&self, position: Position) -> Result<(), StoreError> {
         self.connection
-            .execute("DELETE FROM outbox WHERE position <= ?1", params![position.0])
+            .prepare_cached("DELETE FROM outbox WHERE position <= ?1")
+            .and_then(|mut delete| delete.execute([position.0]))
             .map(drop)
             .map_err(|source| StoreError::of(&self.path, source))
     }
 
     /// Events that wait.
     pub fn depth(&self) -> Result<u64, StoreError> {
-        ledger::count(&self.connection).map_err(|source| StoreError::of(&self.path, source))
+        bounds::count(&self.connection).map_err(|source| StoreError::of(&self.path, source))
     }
 }

@@ -49,12 +49,16 @@ pub(super) struct Place {
     pub prev: Option<String>,
 }
 
-/// Which events left the outbox unsent because it was full: of `from` to `to`, those that never came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Which events left the outbox unsent because it was full or they were old: of `from` to `to`, those
+/// that never came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lost {
     pub from: u64,
     pub to: u64,
+    /// Whose numbers these are, where it is not the key that signed this: an earlier one of the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
 }
 
 /// A camera's name in events: the last part of a device's path, `replay` for recorded frames (a
@@ -82,7 +86,7 @@ pub(super) fn of_fact(context: &Context, place: &Place, fact: &Fact) -> String {
     write(context, place, time, &body)
 }
 
-pub(super) fn of_overflow(context: &Context, place: &Place, lost: Lost) -> String {
+pub(super) fn of_overflow(context: &Context, place: &Place, lost: &Lost) -> String {
     let body = Body { overflow: Some(lost), ..Body::of("overflow") };
     write(context, place, Timestamp::now(), &body)
 }
@@ -140,7 +144,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a ModelIdentity>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    overflow: Option<Lost>,
+    overflow: Option<&'a Lost>,
 }
 
 #[derive(Serialize)]

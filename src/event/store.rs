@@ -36,13 +36,26 @@ const SCHEMA: &str = "
         -- What an overflow event tells of; absent for the others.
         lost_from INTEGER,
         message TEXT NOT NULL,
-        -- When, in seconds since 1970 by the clock of that time.
+        -- When, in seconds by the outbox's own clock (age.rs).
         recorded INTEGER NOT NULL DEFAULT 0,
         UNIQUE (kid, seq)
     ) STRICT;
 ";
 
-/// From format 1, of version 0.1.0.
+/// The outbox's own clock, as last noted (age.rs).
+const AGE: &str = "
+    CREATE TABLE age (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        now INTEGER NOT NULL,
+        boot TEXT NOT NULL,
+        up INTEGER NOT NULL,
+        date INTEGER,
+        dated INTEGER NOT NULL,
+        started INTEGER
+    ) STRICT;
+";
+
+/// From format 1, of version 0.1.0. What lies there is as old as the outbox's clock: it begins now.
 const MIGRATION: &str = "
     ALTER TABLE chain ADD COLUMN successor TEXT;
     ALTER TABLE outbox ADD COLUMN recorded INTEGER NOT NULL DEFAULT 0;
@@ -119,11 +132,13 @@ fn connect(
                 return damaged("is somebody else's database".to_owned());
             }
             transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(AGE)?;
             transaction.pragma_update(None, "application_id", APPLICATION)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
         }
         (APPLICATION, 1) => {
             transaction.execute_batch(MIGRATION)?;
+            transaction.execute_batch(AGE)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
         }
         // Once for each start is enough, and reading a large outbox whole takes time.

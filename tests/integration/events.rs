@@ -8,10 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use familiar::event::jws::{Envelope, LIMIT, VerifyError};
 use familiar::event::outbox::Position;
 use familiar::event::store::StoreError;
-use familiar::event::{DeviceKey, Ledger, LedgerError, Outbox, Typ};
+use familiar::event::{DeviceKey, Ledger, LedgerError, Limits, Outbox, Typ};
 use familiar::system::state::StateDirectory;
 
-use super::support::device::{Device, context, open, person, recognized};
+use super::support::device::{Device, bounded, context, open, person, recognized};
 
 #[test]
 fn altered_by_one_byte() {
@@ -169,8 +169,7 @@ fn chain_that_was_tampered_with() {
 #[test]
 fn full_outbox_tells_what_it_dropped() {
     let device = Device::new();
-    let (_, ledger) = open(&device.state);
-    let ledger = ledger.with_capacity(20);
+    let ledger = bounded(&device.state, &device.key, Limits { events: 20, ..Limits::default() });
     let mut received = Vec::new();
     for n in 0..137 {
         let message = ledger.record(&recognized(n)).unwrap();
@@ -198,7 +197,7 @@ fn torn_outbox() {
     let path = device.state.file("outbox.db");
     let whole = std::fs::read(&path).unwrap();
     let key = Arc::new(DeviceKey::open(&device.state).unwrap());
-    let reopen = || Ledger::open(&device.state, key.clone(), context());
+    let reopen = || Ledger::open(&device.state, key.clone(), context(), Limits::default());
     assert!(reopen().is_ok());
     // The chain table and its rows: the header is left whole.
     let mut torn = whole.clone();

@@ -10,6 +10,7 @@ mod engine;
 mod events;
 mod messages;
 mod mqtt;
+mod states;
 mod support;
 
 mod gallery;

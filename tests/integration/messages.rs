@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use familiar::event::{DeviceKey, Fact, Ledger, Typ};
+use familiar::event::{DeviceKey, Fact, Ledger, Limits, Typ};
 use familiar::recognition::{LivenessScore, LivenessVerdict, Verdict};
 
-use super::support::device::{Device, decision, evidence, open, person, recognized};
+use super::support::device::{Device, bounded, decision, evidence, person, recognized};
 use super::support::judge;
 
 /// One event of every type, also with and without what is optional.
@@ -47,8 +47,8 @@ fn every_event(device: &Device, ledger: &Ledger) -> Vec<String> {
 
 fn messages() -> (Device, Vec<String>) {
     let device = Device::new();
-    let (_, ledger) = open(&device.state);
-    let all = every_event(&device, &ledger.with_capacity(6));
+    let ledger = bounded(&device.state, &device.key, Limits { events: 6, ..Limits::default() });
+    let all = every_event(&device, &ledger);
     (device, all)
 }
 

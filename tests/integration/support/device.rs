@@ -7,7 +7,7 @@ use familiar::config::{CameraSource, DeviceName};
 use familiar::event::chain::{Chain, Report};
 use familiar::event::jws::{Envelope, Verified, VerifyError};
 use familiar::event::payload::Link;
-use familiar::event::{Context, DeviceKey, Fact, Ledger, SignedMessage};
+use familiar::event::{Context, DeviceKey, Fact, Ledger, Limits, SignedMessage};
 use familiar::model::ModelIdentity;
 use familiar::mqtt::{Broker, Ears, Publisher};
 use familiar::recognition::{Decision, Evidence, PersonRef, Verdict};
@@ -64,8 +64,12 @@ impl Device {
 
 pub fn open(state: &StateDirectory) -> (Arc<DeviceKey>, Ledger) {
     let key = Arc::new(DeviceKey::open_or_create(state).unwrap());
-    let ledger = Ledger::open(state, key.clone(), context()).unwrap();
+    let ledger = bounded(state, &key, Limits::default());
     (key, ledger)
+}
+
+pub fn bounded(state: &StateDirectory, key: &Arc<DeviceKey>, limits: Limits) -> Ledger {
+    Ledger::open(state, key.clone(), context(), limits).unwrap()
 }
 
 pub fn name() -> DeviceName {
