@@ -4,6 +4,7 @@
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
+mod command;
 mod daemon;
 mod engine;
 mod events;

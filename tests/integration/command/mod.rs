@@ -1,0 +1,4 @@
+//! Commands to the device, by attack.
+
+mod gate;
+mod site;
