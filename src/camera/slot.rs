@@ -35,6 +35,22 @@ pub struct Counters {
     pub reopened: u64,
 }
 
+impl std::ops::Add for Counters {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            frames: self.frames + more.frames,
+            skipped_broken: self.skipped_broken + more.skipped_broken,
+            skipped_too_large: self.skipped_too_large + more.skipped_too_large,
+            dropped_stale: self.dropped_stale + more.dropped_stale,
+            dropped_surplus: self.dropped_surplus + more.dropped_surplus,
+            timeouts: self.timeouts + more.timeouts,
+            reopened: self.reopened + more.reopened,
+        }
+    }
+}
+
 pub enum Taken {
     Captured(Captured),
     Nothing,

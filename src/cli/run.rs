@@ -12,7 +12,7 @@ pub struct Args {
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    Ok(daemon::run(&global.located()?, args.stdout)?)
+    Ok(daemon::run(global.located()?, args.stdout)?)
 }
 
 impl From<DaemonError> for Failure {
@@ -23,7 +23,8 @@ impl From<DaemonError> for Failure {
             | DaemonError::Engine { .. }
             | DaemonError::Liveness(_)
             | DaemonError::NoThreshold => Self::refused(error),
-            DaemonError::Threshold(_) => Self::usage(error),
+            DaemonError::Configuration(error) => error.into(),
+            DaemonError::Renamed { .. } | DaemonError::Threshold(_) => Self::usage(error),
             DaemonError::Gallery(error) => error.into(),
             DaemonError::Key(error) => super::key::failure(error),
             DaemonError::Broker(error) => error.into(),

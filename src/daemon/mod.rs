@@ -4,38 +4,57 @@
 //! ready. Nothing is asked of the camera before the models are verified and have passed their
 //! self-test.
 
+mod health;
+mod latency;
+mod limits;
+mod models;
 mod people;
+mod presence;
+mod reload;
+mod report;
+mod sight;
 mod teller;
+mod voice;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::camera::{self, CameraError, Feed, Next};
-use crate::config::{LivenessMode, Located};
+use crate::camera::CameraError;
+use crate::config::{ConfigError, Located};
 use crate::event::{Context, DeviceKey, KeyError, Ledger, LedgerError};
-use crate::model::{AnchorError, BundleError, Engine, EngineError, TrustAnchors, VerifiedBundle};
+use crate::model::{AnchorError, BundleError, Engine, EngineError};
 use crate::mqtt::publisher::{Publisher, StartError};
+use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, BrokerError, Ears};
 use crate::recognition::gallery::{Gallery, GalleryError};
-use crate::recognition::{Decision, LookThresholds, Settings, ThresholdError, Watch};
+use crate::recognition::{Decision, ThresholdError, Watch};
+use crate::system::signals::Signals;
 use crate::system::state::{StateDirectory, StateError};
-use crate::system::{memory, notify, stop::Stop};
+use crate::system::{memory, notify};
+use health::Schedule;
+use latency::{Latency, Timed};
+use limits::EventLimits;
 use people::People;
+use presence::Register;
+use sight::{Seen, Sight};
 use teller::Teller;
+use voice::Voice;
 
-/// Longest wait for a frame before the time is looked at again.
-const TICK: Duration = Duration::from_millis(500);
 /// Contract §1: a recording that has ended waits so long for the broker.
 const FLUSH_AT_END: Duration = Duration::from_secs(10);
 /// A daemon that is told to stop waits less; the outbox keeps what is left.
 const FLUSH_AT_STOP: Duration = Duration::from_secs(3);
-/// Looks for which thresholds are asked; more than the configuration allows to demand.
-const MOST_LOOKS: usize = 16;
+/// File in the state directory whose presence means: paused. A pause outlasts a power cut.
+const PAUSED: &str = "paused";
 
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    #[error(transparent)]
+    Configuration(#[from] ConfigError),
+    #[error("`device` was {before} and is now {after}: that takes a restart")]
+    Renamed { before: String, after: String },
     #[error(transparent)]
     Anchors(#[from] AnchorError),
     #[error(transparent)]
@@ -69,146 +88,213 @@ pub enum DaemonError {
 }
 
 /// Runs until the recording ends or a signal asks to stop. With `stdout`, every event is printed too.
-pub fn run(located: &Located, stdout: bool) -> Result<(), DaemonError> {
-    let began = Instant::now();
-    let config = &located.config;
-    let stop = Stop::on_signals().map_err(DaemonError::Signals)?;
-    // What costs nothing to check comes first, what needs no model before the models.
-    let state = StateDirectory::open()?;
-    let broker = config.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &state)).transpose()?;
-
-    let engine = start_engine(&config.models.bundle, &located.directory().join("trust.d"))?;
-    decide_liveness(config.liveness.mode, engine.has_liveness())?;
-    let mut watch = Watch::new(settings(located, &engine)?);
-
-    let key = Arc::new(DeviceKey::open_or_create(&state)?);
-    let context =
-        Context::new(config.device.clone(), &config.camera.source, Some(engine.identity().clone()));
-    let ledger = Ledger::open(&state, key.clone(), context, (&config.outbox).into())?;
-    let mut people = People::open(Gallery::open(&state)?, &engine, &ledger)?;
-
-    let feed = camera::open(&config.camera)?;
-    let identity = key.identity(&config.device).map_err(LedgerError::from)?;
-    let publisher = broker
-        .map(|broker| Publisher::start(broker, &config.device, identity, Ears::default(), &state))
-        .transpose()?;
-    let mut teller = Teller::new(ledger, publisher, stdout);
-
-    say_ready(located, &engine, &people, &feed, began);
-    let ended = observe(&feed, &mut watch, &engine, &mut people, &mut teller, &stop);
-
-    notify::stopping();
-    log::debug!("{:?} {:?}", feed.counters(), watch.counters());
-    drop(feed);
-    teller.finish(if stop.requested() { FLUSH_AT_STOP } else { FLUSH_AT_END });
+pub fn run(located: Located, stdout: bool) -> Result<(), DaemonError> {
+    let mut daemon = Daemon::start(located, stdout)?;
+    let ended = daemon.live();
+    daemon.finish();
     ended
 }
 
-/// The verified, loaded and self-tested models.
-fn start_engine(bundle: &Path, trust: &Path) -> Result<Engine, DaemonError> {
-    let anchors = TrustAnchors::load(trust)?;
-    let verified = VerifiedBundle::open(bundle, &anchors)?;
-    Engine::start(verified)
-        .map_err(|source| DaemonError::Engine { bundle: bundle.to_owned(), source })
+struct Daemon {
+    located: Located,
+    state: StateDirectory,
+    signals: Signals,
+    watchdog: notify::Watchdog,
+    began: Instant,
+
+    engine: Engine,
+    /// When the engine's bundle was verified.
+    verified: jiff::Timestamp,
+    latency: Latency,
+    sight: Sight,
+    watch: Watch,
+    people: People,
+    limits: EventLimits,
+
+    key: Arc<DeviceKey>,
+    teller: Teller,
+    /// `None` without `[mqtt]`.
+    voice: Option<Voice>,
+    register: Register,
+    schedule: Schedule,
+    /// Frames decoded, and when, at the last report.
+    frames: (u64, Instant),
+    /// The publisher's beat when the watchdog was last fed.
+    beat: u64,
+    /// What was wrong with the configuration at the last reload.
+    misconfigured: Option<String>,
 }
 
-/// This version carries the liveness networks and does not decide by them; whoever demands that it
-/// does must not be left to believe it.
-fn decide_liveness(mode: LivenessMode, carried: bool) -> Result<(), DaemonError> {
-    match (mode, carried) {
-        (LivenessMode::Off, _) => {}
-        (LivenessMode::Enforce, false) => {
-            return Err(DaemonError::Liveness("the model bundle has no liveness model"));
-        }
-        (LivenessMode::Enforce, true) => {
-            return Err(DaemonError::Liveness(
-                "this version cannot decide liveness yet; a photograph would be taken for its person",
-            ));
-        }
-        (LivenessMode::Auto | LivenessMode::Report, _) => log::warn!(
-            "liveness is off: {}; a photograph held before the camera is taken for its person",
-            if carried {
-                "this version does not decide by the bundle's liveness models yet"
-            } else {
-                "the model bundle has no liveness model"
-            }
-        ),
-    }
-    Ok(())
-}
+impl Daemon {
+    fn start(located: Located, stdout: bool) -> Result<Self, DaemonError> {
+        let began = Instant::now();
+        let config = &located.config;
+        let signals = Signals::watch().map_err(DaemonError::Signals)?;
+        // What costs nothing to check comes first, what needs no model before the models.
+        let state = StateDirectory::open()?;
+        let broker = config.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &state)).transpose()?;
 
-fn settings(located: &Located, engine: &Engine) -> Result<Settings, DaemonError> {
-    let config = &located.config;
-    let rate = config.recognition.false_match_rate;
-    let thresholds = LookThresholds::ask(MOST_LOOKS, |looks| engine.threshold(rate, looks))?
-        .ok_or(DaemonError::NoThreshold)?;
-    Ok(Settings::new(&config.recognition, &config.events, thresholds))
-}
+        let (engine, verified) = models::start(&located)?;
+        let watch = Watch::new(models::settings(&located, &engine)?);
 
-fn say_ready(located: &Located, engine: &Engine, people: &People, feed: &Feed, began: Instant) {
-    let model = engine.identity();
-    log::info!(
-        device = located.config.device.as_str(),
-        model = model.name.as_str(),
-        model_version = model.version.as_str(),
-        model_digest = model.digest.as_str(),
-        people = people.candidates().len();
-        "ready after {:.2} s: model {} {} ({}) verified and self-tested, {} enrolled, {}, peak memory {} MiB",
-        began.elapsed().as_secs_f64(),
-        model.name,
-        model.version,
-        model.digest,
-        people.candidates().len(),
-        feed.format(),
-        memory::peak().map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string()),
-    );
-    notify::ready(&format!("Watching; {} enrolled", people.candidates().len()));
-}
+        let key = Arc::new(DeviceKey::open_or_create(&state)?);
+        let context = Context::new(
+            config.device.clone(),
+            &config.camera.source,
+            Some(engine.identity().clone()),
+        );
+        let ledger = Ledger::open(&state, key.clone(), context, (&config.outbox).into())?;
+        let people = People::open(Gallery::open(&state)?, &engine, &ledger)?;
 
-/// Frames in, decisions out, until the end.
-fn observe(
-    feed: &Feed,
-    watch: &mut Watch,
-    engine: &Engine,
-    people: &mut People,
-    teller: &mut Teller,
-    stop: &Stop,
-) -> Result<(), DaemonError> {
-    // The last frame's place on the source's time line, and when it was there by our own clock.
-    let mut last: Option<(Duration, Instant)> = None;
-    let mut away = false;
-    while !stop.requested() {
-        people.refresh();
-        let decisions = match feed.next(TICK) {
-            Next::Frame(frame) => {
-                if std::mem::take(&mut away) {
-                    log::info!("the camera is back: {}", feed.format());
-                }
-                last = Some((frame.media, Instant::now()));
-                watch.observe(&frame, engine, people.candidates())
-            }
-            Next::Lost(reason) => {
-                away = true;
-                log::warn!("the camera is away: {reason}");
-                quiet(watch, last, people)
-            }
-            Next::Nothing => quiet(watch, last, people),
-            Next::End => {
-                log::info!("the recording is over");
-                break;
-            }
+        let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;
+        let voice = broker.map(|broker| speak(&located, broker, &key, &state)).transpose()?;
+        let daemon = Self {
+            signals,
+            watchdog: notify::Watchdog::new(),
+            began,
+            engine,
+            verified,
+            latency: Latency::default(),
+            watch,
+            people,
+            limits: EventLimits::new(&config.events),
+            teller: Teller::new(ledger, stdout),
+            register: Register::open(&state, config.events.departed_after.get()),
+            schedule: Schedule::new(),
+            frames: (0, Instant::now()),
+            beat: 0,
+            misconfigured: None,
+            key,
+            voice,
+            sight,
+            state,
+            located,
         };
-        teller.tell(decisions)?;
+        daemon.say_ready();
+        Ok(daemon)
     }
-    Ok(())
+
+    fn say_ready(&self) {
+        let model = self.engine.identity();
+        let people = self.people.candidates().len();
+        log::info!(
+            device = self.located.config.device.as_str(),
+            model = model.name.as_str(),
+            model_version = model.version.as_str(),
+            model_digest = model.digest.as_str(),
+            people = people;
+            "ready after {:.2} s: model {} {} ({}) verified and self-tested, {people} enrolled, {}, peak memory {} MiB",
+            self.began.elapsed().as_secs_f64(),
+            model.name,
+            model.version,
+            model.digest,
+            self.sight.format().unwrap_or_else(|| "paused".to_owned()),
+            memory::peak().map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string()),
+        );
+        notify::ready(&self.in_words());
+    }
+
+    /// Frames in, decisions out, until the end.
+    fn live(&mut self) -> Result<(), DaemonError> {
+        while !self.signals.stop_requested() {
+            self.feed_watchdog();
+            if self.signals.take_reload() {
+                self.reload();
+            }
+            self.people.refresh();
+            let (decisions, media) = match self.sight.next() {
+                Seen::Frame(frame) => {
+                    let eyes = Timed { engine: &self.engine, latency: &self.latency };
+                    let decisions = self.watch.observe(&frame, &eyes, self.people.candidates());
+                    (decisions, Some(frame.media))
+                }
+                // Those who were present may have departed all the same.
+                Seen::Nothing(Some(media)) => {
+                    let now = jiff::Timestamp::now();
+                    (self.watch.quiet(media, now, self.people.candidates()), Some(media))
+                }
+                Seen::Nothing(None) => (Vec::new(), None),
+                Seen::Blind => {
+                    self.watch.interrupt();
+                    (Vec::new(), None)
+                }
+                Seen::End => {
+                    log::info!("the recording is over");
+                    break;
+                }
+            };
+            self.tell(decisions, media)?;
+            self.report(media);
+        }
+        Ok(())
+    }
+
+    fn tell(
+        &mut self,
+        decisions: Vec<Decision>,
+        media: Option<Duration>,
+    ) -> Result<(), DaemonError> {
+        let admitted = match media {
+            Some(media) => self.limits.admit(decisions, media),
+            None => decisions,
+        };
+        if self.teller.tell(admitted)?
+            && let Some(voice) = &self.voice
+        {
+            voice.publisher().notify();
+        }
+        Ok(())
+    }
+
+    /// Only while frames come, or are known not to come, and the publisher is neither stuck nor dead.
+    fn feed_watchdog(&mut self) {
+        let beat = self.voice.as_ref().map(|voice| voice.publisher().beat());
+        let alive = !self.sight.is_stuck() && beat.is_none_or(|beat| beat != self.beat);
+        let mut fed = false;
+        self.watchdog.feed(|| {
+            fed = alive;
+            alive
+        });
+        if fed {
+            self.beat = beat.unwrap_or_default();
+        }
+    }
+
+    /// Says the last things: states, then `offline`.
+    fn finish(mut self) {
+        notify::stopping();
+        log::debug!("{:?} {:?}", self.sight.counters(), self.watch.counters());
+        let within = if self.signals.stop_requested() { FLUSH_AT_STOP } else { FLUSH_AT_END };
+        self.teller.finish();
+        self.schedule.want();
+        self.report(None);
+        // The camera's light goes out before the broker is waited for.
+        drop(self.sight);
+        let Some(voice) = self.voice else { return };
+        let publisher = voice.into_publisher();
+        match publisher.flush(within) {
+            Ok(true) => {}
+            Ok(false) => log::warn!(
+                "the broker has not taken all events ({}); the outbox keeps them for the next start",
+                publisher.status().trouble.as_deref().unwrap_or("it is slow")
+            ),
+            Err(error) => log::error!("{error}"),
+        }
+        publisher.stop();
+    }
 }
 
-/// No frame came; those who were present may have departed all the same.
-fn quiet(watch: &mut Watch, last: Option<(Duration, Instant)>, people: &People) -> Vec<Decision> {
-    match last {
-        Some((media, seen)) => {
-            watch.quiet(media + seen.elapsed(), jiff::Timestamp::now(), people.candidates())
-        }
-        None => Vec::new(),
-    }
+/// Begins the conversation with the broker.
+fn speak(
+    located: &Located,
+    broker: Broker,
+    key: &Arc<DeviceKey>,
+    state: &StateDirectory,
+) -> Result<Voice, DaemonError> {
+    let device = located.config.device.clone();
+    let topics = Topics::new(broker.prefix(), &device);
+    let identity = key.identity(&device).map_err(LedgerError::from)?;
+    let ears = Ears::default();
+    let publisher = Publisher::start(broker, &device, identity, ears, state)?;
+    Ok(Voice::new(publisher, key.clone(), topics, device))
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::DaemonError;
 use crate::event::{Fact, Ledger};
 use crate::model::Engine;
-use crate::recognition::Candidate;
-use crate::recognition::gallery::{Gallery, GalleryError, Generation};
+use crate::recognition::gallery::{Gallery, GalleryError, Generation, Person};
+use crate::recognition::{Candidate, PersonId, PersonRef};
 
 /// How often the store is asked whether it has changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -18,6 +18,9 @@ pub struct People {
     gallery: Gallery,
     embedder: String,
     candidates: Vec<Candidate>,
+    /// Everybody enrolled whose time is not over, in the order of enrolment; also those enrolled with
+    /// another model.
+    enrolled: Vec<PersonRef>,
     generation: Generation,
     /// When the next person's time is over.
     expiry: Option<Timestamp>,
@@ -33,10 +36,7 @@ impl People {
         engine: &Engine,
         ledger: &Ledger,
     ) -> Result<Self, DaemonError> {
-        gallery.settle_erasures(|person| {
-            let fact = Fact::Erased { person: person.clone(), time: Timestamp::now() };
-            ledger.record(&fact).map(drop).map_err(DaemonError::from)
-        })?;
+        settle_erasures(&mut gallery, ledger)?;
         let embedder = engine.embedder_digest().to_owned();
         let foreign =
             gallery.people()?.iter().filter(|person| person.looks_by(&embedder) == 0).count();
@@ -45,16 +45,35 @@ impl People {
                 "{foreign} enrolled with another model cannot be recognised; enroll them again"
             );
         }
-        let (candidates, generation, expiry) = read(&gallery, &embedder)?;
+        let Read { candidates, enrolled, generation, expiry } = read(&gallery, &embedder)?;
         Ok(Self {
             gallery,
             embedder,
             candidates,
+            enrolled,
             generation,
             expiry,
             looked: Instant::now(),
             failing: false,
         })
+    }
+
+    pub fn enrolled(&self) -> &[PersonRef] {
+        &self.enrolled
+    }
+
+    /// Erases a person; the signed event is recorded before the last trace goes.
+    pub fn forget(&mut self, id: &PersonId, ledger: &Ledger) -> Result<(), DaemonError> {
+        let known = self.gallery.begin_erasure(id).map(drop);
+        settle_erasures(&mut self.gallery, ledger)?;
+        self.reread()?;
+        Ok(known?)
+    }
+
+    /// Matches by another embedder from now on.
+    pub fn use_embedder(&mut self, engine: &Engine) -> Result<(), GalleryError> {
+        engine.embedder_digest().clone_into(&mut self.embedder);
+        self.read_again()
     }
 
     pub fn candidates(&self) -> &[Candidate] {
@@ -82,18 +101,47 @@ impl People {
         if !due && self.gallery.generation()? == self.generation {
             return Ok(());
         }
-        (self.candidates, self.generation, self.expiry) = read(&self.gallery, &self.embedder)?;
+        self.read_again()?;
         log::info!("the gallery has changed: {} enrolled", self.candidates.len());
+        Ok(())
+    }
+
+    fn read_again(&mut self) -> Result<(), GalleryError> {
+        let Read { candidates, enrolled, generation, expiry } =
+            read(&self.gallery, &self.embedder)?;
+        self.candidates = candidates;
+        self.enrolled = enrolled;
+        self.generation = generation;
+        self.expiry = expiry;
         Ok(())
     }
 }
 
-fn read(
-    gallery: &Gallery,
-    embedder: &str,
-) -> Result<(Vec<Candidate>, Generation, Option<Timestamp>), GalleryError> {
+/// Finishes erasures, those that a crash cut short among them.
+fn settle_erasures(gallery: &mut Gallery, ledger: &Ledger) -> Result<(), DaemonError> {
+    gallery.settle_erasures(|person| {
+        let fact = Fact::Erased { person: person.clone(), time: Timestamp::now() };
+        ledger.record(&fact).map(drop).map_err(DaemonError::from)
+    })?;
+    Ok(())
+}
+
+struct Read {
+    candidates: Vec<Candidate>,
+    enrolled: Vec<PersonRef>,
+    generation: Generation,
+    expiry: Option<Timestamp>,
+}
+
+fn read(gallery: &Gallery, embedder: &str) -> Result<Read, GalleryError> {
     // The generation first: a change in between is then seen at the next look.
     let generation = gallery.generation()?;
     let now = Timestamp::now();
-    Ok((gallery.candidates_at(embedder, now)?, generation, gallery.next_expiry(now)?))
+    let people = gallery.people()?;
+    Ok(Read {
+        candidates: gallery.candidates_at(embedder, now)?,
+        enrolled: people.iter().filter(|p| !p.expired(now)).map(Person::reference).collect(),
+        generation,
+        expiry: gallery.next_expiry(now)?,
+    })
 }

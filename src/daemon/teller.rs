@@ -1,4 +1,4 @@
-//! Decisions become durable events and go their ways: outbox, publisher, stdout.
+//! Decisions become durable events: outbox, and stdout where asked for.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::DaemonError;
 use crate::event::{Fact, Ledger, SignedMessage};
-use crate::mqtt::Publisher;
 use crate::recognition::{Decision, Verdict};
 
 /// Decisions kept in memory while the disk takes none; beyond that the newest are lost, with a word
@@ -17,43 +16,71 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 pub struct Teller {
     ledger: Ledger,
-    publisher: Option<Publisher>,
     stdout: bool,
     waiting: VecDeque<Fact>,
-    /// When the disk last took nothing.
-    failed: Option<Instant>,
+    /// When the disk last took nothing, and what it said.
+    failed: Option<(Instant, String)>,
+    lost: u64,
 }
 
 impl Teller {
-    pub fn new(ledger: Ledger, publisher: Option<Publisher>, stdout: bool) -> Self {
-        Self { ledger, publisher, stdout, waiting: VecDeque::new(), failed: None }
+    pub fn new(ledger: Ledger, stdout: bool) -> Self {
+        Self { ledger, stdout, waiting: VecDeque::new(), failed: None, lost: 0 }
     }
 
-    /// Records decisions in their order. A disk that takes nothing is logged and tried again;
-    /// recognition goes on.
-    pub fn tell(&mut self, decisions: Vec<Decision>) -> Result<(), DaemonError> {
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Records by another ledger from now on: with a new key, or another camera's name.
+    pub fn replace_ledger(&mut self, ledger: Ledger) {
+        self.ledger = ledger;
+    }
+
+    /// Why the disk takes nothing, if so.
+    pub fn trouble(&self) -> Option<&str> {
+        self.failed.as_ref().map(|(_, error)| error.as_str())
+    }
+
+    /// Facts that wait for the disk.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Facts that found no room to wait, since the start.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Records decisions in their order; `true` if something was recorded. A disk that takes nothing is
+    /// logged and tried again; recognition goes on.
+    pub fn tell(&mut self, decisions: Vec<Decision>) -> Result<bool, DaemonError> {
         for decision in decisions {
             log_decision(&decision);
             if self.waiting.len() < WAITING {
                 self.waiting.push_back(Fact::Decision(decision));
             } else {
+                self.lost += 1;
                 log::error!("a decision is lost: {WAITING} wait for the disk already");
             }
         }
-        if self.failed.is_some_and(|failed| failed.elapsed() < AGAIN) {
-            return Ok(());
+        if self.failed.as_ref().is_some_and(|(time, _)| time.elapsed() < AGAIN) {
+            return Ok(false);
         }
+        let mut recorded = false;
         while let Some(fact) = self.waiting.front() {
             match self.ledger.record(fact) {
                 Ok(message) => {
+                    recorded = true;
                     self.waiting.pop_front();
                     if self.failed.take().is_some() {
                         log::info!("events can be recorded again");
                     }
-                    self.pass_on(&message)?;
+                    self.print(&message)?;
                 }
                 Err(error) => {
-                    if self.failed.replace(Instant::now()).is_none() {
+                    let text = error.to_string();
+                    if self.failed.replace((Instant::now(), text)).is_none() {
                         log::error!("an event cannot be recorded, trying again: {error}");
                     }
                     break;
@@ -65,11 +92,11 @@ impl Teller {
         {
             log::error!("events too old for the outbox cannot be dropped: {error}");
         }
-        Ok(())
+        Ok(recorded)
     }
 
-    /// Waits for the broker to take what is left, at most `within`, says `offline` and closes.
-    pub fn finish(mut self, within: Duration) {
+    /// The last attempt to record what waits.
+    pub fn finish(&mut self) {
         self.failed = None;
         if let Err(error) = self.tell(Vec::new()) {
             log::error!("{error}");
@@ -77,22 +104,9 @@ impl Teller {
         if !self.waiting.is_empty() {
             log::error!("{} decisions could not be recorded and are lost", self.waiting.len());
         }
-        let Some(publisher) = self.publisher else { return };
-        match publisher.flush(within) {
-            Ok(true) => {}
-            Ok(false) => log::warn!(
-                "the broker has not taken all events ({}); the outbox keeps them for the next start",
-                publisher.status().trouble.as_deref().unwrap_or("it is slow")
-            ),
-            Err(error) => log::error!("{error}"),
-        }
-        publisher.stop();
     }
 
-    fn pass_on(&self, message: &SignedMessage) -> Result<(), DaemonError> {
-        if let Some(publisher) = &self.publisher {
-            publisher.notify();
-        }
+    fn print(&self, message: &SignedMessage) -> Result<(), DaemonError> {
         if self.stdout {
             let mut out = std::io::stdout().lock();
             writeln!(out, "{}", message.as_str())

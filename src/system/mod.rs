@@ -1,9 +1,11 @@
 //! The machine: where state lies, secrets, the clock, the journal, readiness.
 
+pub mod bucket;
 pub mod clock;
 pub mod log;
 pub mod memory;
 pub mod notify;
 pub mod secret;
+pub mod signals;
 pub mod state;
-pub mod stop;
+pub mod temperature;

@@ -1,6 +1,7 @@
 //! The state directory: `$STATE_DIRECTORY`, else `/var/lib/familiar`.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The folder that keeps keys, gallery and outbox.
@@ -41,5 +42,21 @@ impl StateDirectory {
 
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// Puts a file there, mode 0600, whole or not at all, in place of the one before.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let temporary = self.file(&format!(".{name}.{:016x}", fastrand::u64(..)));
+        let write = || {
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, self.file(name))
+        };
+        write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
     }
 }

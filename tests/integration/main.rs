@@ -7,8 +7,10 @@ mod bundle_signing;
 mod daemon;
 mod engine;
 mod events;
+mod full_disk;
 mod messages;
 mod mqtt;
+mod soak;
 mod support;
 
 mod gallery;

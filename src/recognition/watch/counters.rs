@@ -45,6 +45,34 @@ pub struct Refusals {
 }
 
 impl Refusals {
+    /// Of every reason.
+    pub fn total(&self) -> u64 {
+        let Self {
+            doubtful,
+            small,
+            cut,
+            turned,
+            nodding,
+            tilted,
+            dark,
+            bright,
+            clipped,
+            flat,
+            blurred,
+        } = *self;
+        doubtful
+            + small
+            + cut
+            + turned
+            + nodding
+            + tilted
+            + dark
+            + bright
+            + clipped
+            + flat
+            + blurred
+    }
+
     pub fn count(&mut self, refusal: &Refusal) {
         let counter = match refusal {
             Refusal::Doubtful { .. } => &mut self.doubtful,

@@ -1,0 +1,239 @@
+//! How the device is, for whoever looks after many: one retained, signed report (contract §4, `health`).
+//!
+//! Sent every minute, and at once when something changes that an operator acts upon, but at most every
+//! five seconds. A report has about a kilobyte and a half.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::latency::Quantiles;
+use crate::model::ModelIdentity;
+use crate::system::clock::ClockState;
+
+/// Between two reports when nothing happens.
+const INTERVAL: Duration = Duration::from_mins(1);
+/// Between two reports when much happens.
+const LEAST: Duration = Duration::from_secs(5);
+
+/// The report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    pub v: u8,
+    pub device: String,
+    pub time: String,
+    pub clock: ClockState,
+    /// Random id of this start, as in events.
+    pub boot: Uuid,
+    /// Seconds since the start.
+    pub uptime: u64,
+    pub state: State,
+    /// Of the program.
+    pub version: &'static str,
+    /// Thumbprint of the device's key.
+    pub key: String,
+    pub model: Model,
+    pub camera: Camera,
+    pub latency_ms: Latencies,
+    /// Enrolled; held to be present now.
+    pub people: usize,
+    pub present: usize,
+    /// Since the start: people recognised, strangers told of, arrivals that the limits kept back.
+    pub recognized: u64,
+    pub unknown: u64,
+    pub limited: u64,
+    pub refusals: Refusals,
+    pub commands: Commands,
+    pub memory_mib: Memory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature_c: Option<f64>,
+    pub outbox: Outbox,
+    pub broker: Broker,
+    /// The last update and its outcome; this version makes none.
+    pub update: Option<()>,
+    /// What went wrong last with the configuration, until a reload succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Watching,
+    Paused,
+    Blind,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Model {
+    #[serde(flatten)]
+    pub identity: ModelIdentity,
+    /// When its signature was last verified.
+    pub verified: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Camera {
+    pub state: CameraState,
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Since the last report.
+    pub frames_per_second: f64,
+    /// Frames that could not be decoded, since the start.
+    pub broken: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CameraState {
+    Ok,
+    Away,
+    Paused,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Latencies {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detect: Option<Quantiles>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embed: Option<Quantiles>,
+}
+
+/// Since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Refusals {
+    /// Faces not looked at: too small, turned, dark, blurred and so on.
+    pub quality: u64,
+    /// Frames in which a network failed.
+    pub failures: u64,
+    /// Messages to the device that nobody took because too many came.
+    pub messages: u64,
+}
+
+/// Since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Commands {
+    pub accepted: u64,
+    pub refused: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_refusal: Option<LastRefusal>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastRefusal {
+    pub time: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outbox {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u64>,
+    pub capacity: u64,
+    /// Whether events can be recorded.
+    pub storing: bool,
+    /// Decisions that wait in memory for the disk, and those that were lost so.
+    pub waiting: usize,
+    pub lost: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// Since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Broker {
+    pub connections: u64,
+    pub acknowledged: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// What an operator acts upon: a change is told at once.
+#[derive(Debug, Clone, PartialEq)]
+struct Alarm {
+    state: State,
+    storing: bool,
+    clock: ClockState,
+    digest: String,
+    people: usize,
+    refused: u64,
+    configuration: Option<String>,
+}
+
+/// When to report.
+pub struct Schedule {
+    last: Option<(Instant, Alarm)>,
+    /// Somebody asked.
+    wanted: bool,
+}
+
+impl Schedule {
+    pub fn new() -> Self {
+        Self { last: None, wanted: false }
+    }
+
+    /// Has the next look report.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Whether it is worth making a report, to be shown to [`Schedule::is_due`].
+    pub fn look(&self) -> bool {
+        self.wanted || self.last.as_ref().is_none_or(|(time, _)| time.elapsed() >= LEAST)
+    }
+
+    /// Whether to send this report; it then counts as sent.
+    pub fn is_due(&mut self, report: &Report) -> bool {
+        let alarm = Alarm {
+            state: report.state,
+            storing: report.outbox.storing,
+            clock: report.clock,
+            digest: report.model.identity.digest.clone(),
+            people: report.people,
+            refused: report.commands.refused,
+            configuration: report.configuration.clone(),
+        };
+        let due = self.wanted
+            || self
+                .last
+                .as_ref()
+                .is_none_or(|(time, before)| time.elapsed() >= INTERVAL || *before != alarm);
+        if due {
+            self.last = Some((Instant::now(), alarm));
+            self.wanted = false;
+        }
+        due
+    }
+}
+
+impl Report {
+    /// One line of JSON.
+    pub fn to_json(&self) -> String {
+        // Numbers, strings and structs only: this cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// A text of somebody else's making, cut to what fits a report.
+pub fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+pub fn time(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+pub fn mebibytes(bytes: u64) -> u64 {
+    bytes >> 20
+}

@@ -1,0 +1,80 @@
+//! SIGHUP: the configuration is read again and takes effect, whole or not at all.
+
+use std::sync::Arc;
+
+use super::{Daemon, DaemonError, models, speak};
+use crate::config::{self, Located};
+use crate::event::{Context, DeviceKey, Ledger};
+use crate::mqtt::Broker;
+use crate::system::notify;
+
+impl Daemon {
+    /// Takes over what can be read again: configuration, models, keys, certificates and passwords, operators.
+    /// If anything is wrong, all stays as it was, and the log and `health` say what.
+    pub(super) fn reload(&mut self) {
+        notify::reloading();
+        match self.try_reload() {
+            Ok(()) => {
+                self.misconfigured = None;
+                log::info!("the configuration was read again");
+            }
+            Err(error) => {
+                log::error!("the configuration stays as it was: {error}");
+                self.misconfigured = Some(super::health::short(&error.to_string()));
+            }
+        }
+        self.schedule.want();
+        notify::ready(&self.in_words());
+    }
+
+    fn try_reload(&mut self) -> Result<(), DaemonError> {
+        // All that can fail comes before anything is changed.
+        let located = config::find(Some(&self.located.path))?;
+        let (old, new) = (&self.located.config, &located.config);
+        if old.device != new.device {
+            let (before, after) = (old.device.to_string(), new.device.to_string());
+            return Err(DaemonError::Renamed { before, after });
+        }
+        let broker = new.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &self.state)).transpose()?;
+        let models = if old.models == new.models {
+            models::decide_liveness(new.liveness.mode, self.engine.has_liveness())?;
+            None
+        } else {
+            Some(models::start(&located)?)
+        };
+        let engine = models.as_ref().map_or(&self.engine, |(engine, _)| engine);
+        let settings = models::settings(&located, engine)?;
+        let key = Arc::new(DeviceKey::open_or_create(&self.state)?);
+        let context = Context {
+            boot: self.teller.ledger().context().boot,
+            ..Context::new(new.device.clone(), &new.camera.source, Some(engine.identity().clone()))
+        };
+        let ledger = Ledger::open(&self.state, key.clone(), context, (&new.outbox).into())?;
+
+        if let Some((engine, verified)) = models {
+            self.engine = engine;
+            self.verified = verified;
+            self.people.use_embedder(&self.engine)?;
+        }
+        self.watch.reconfigure(settings);
+        self.register.departed_after(new.events.departed_after.get());
+        self.limits.reconfigure(&new.events);
+        self.sight.change(new.camera.clone());
+        self.key = key;
+        self.teller.replace_ledger(ledger);
+        self.located = located;
+        self.reconnect(broker)
+    }
+
+    /// Speaks to the broker anew: a certificate, a password or the key may have changed.
+    fn reconnect(&mut self, broker: Option<Broker>) -> Result<(), DaemonError> {
+        if let Some(voice) = self.voice.take() {
+            voice.into_publisher().stop();
+        }
+        let located: &Located = &self.located;
+        self.voice =
+            broker.map(|broker| speak(located, broker, &self.key, &self.state)).transpose()?;
+        self.register.tell_all_again();
+        Ok(())
+    }
+}

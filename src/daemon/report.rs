@@ -1,0 +1,121 @@
+//! What the daemon says of its state: presence of each person, and its own health.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::Daemon;
+use super::health::{
+    self, Broker, Camera, CameraState, Commands, Latencies, Memory, Model, Outbox, Refusals,
+    Report, State,
+};
+use super::sight;
+use crate::event::Typ;
+use crate::event::payload::camera_name;
+use crate::system::{clock, memory, notify, temperature};
+
+impl Daemon {
+    /// Tells what changed; `media` is where the watched time line has come to, `None` while nobody
+    /// watches.
+    pub(super) fn report(&mut self, media: Option<Duration>) {
+        let Some(voice) = &self.voice else { return };
+        let present = self.watch.present();
+        self.register.update(self.people.enrolled(), present, media, voice);
+        let publisher = voice.publisher();
+        self.register.settle(|id| publisher.is_settled(&voice.topics().person(id)));
+        if self.register.take_change() {
+            let enrolled = self.people.enrolled();
+            self.limits.keep_only(|id| enrolled.iter().any(|person| person.id == *id));
+        }
+        if self.schedule.look() {
+            let report = self.health();
+            if self.schedule.is_due(&report)
+                && let Some(voice) = &self.voice
+            {
+                self.frames = (self.sight.counters().frames, Instant::now());
+                voice.state(Typ::Health, voice.topics().health(), &report.to_json());
+                notify::status(&self.in_words());
+            }
+        }
+    }
+
+    /// For `systemctl status`.
+    pub(super) fn in_words(&self) -> String {
+        let enrolled = self.people.candidates().len();
+        match self.sight.state() {
+            sight::State::Watching => format!("Watching; {enrolled} enrolled"),
+            sight::State::Paused => "Paused".to_owned(),
+            sight::State::Blind => "The camera is away".to_owned(),
+        }
+    }
+
+    fn health(&self) -> Report {
+        let config = &self.located.config;
+        let watched = self.watch.counters();
+        let camera = self.sight.counters();
+        let status =
+            self.voice.as_ref().map(|voice| voice.publisher().status()).unwrap_or_default();
+        let (state, camera_state) = match self.sight.state() {
+            sight::State::Watching => (State::Watching, CameraState::Ok),
+            sight::State::Paused => (State::Paused, CameraState::Paused),
+            sight::State::Blind => (State::Blind, CameraState::Away),
+        };
+        let (frames, since) = self.frames;
+        let rate = (camera.frames - frames) as f64 / since.elapsed().as_secs_f64().max(1e-3);
+        let ledger = self.teller.ledger();
+        Report {
+            v: 1,
+            device: config.device.to_string(),
+            time: health::time(Timestamp::now()),
+            clock: clock::state(),
+            boot: ledger.context().boot,
+            uptime: self.began.elapsed().as_secs(),
+            state,
+            version: env!("CARGO_PKG_VERSION"),
+            key: self.key.kid().to_owned(),
+            model: Model {
+                identity: self.engine.identity().clone(),
+                verified: health::time(self.verified),
+            },
+            camera: Camera {
+                state: camera_state,
+                name: camera_name(&config.camera.source),
+                format: self.sight.format().map(|format| health::short(&format)),
+                frames_per_second: (rate * 10.0).round() / 10.0,
+                broken: camera.skipped_broken + camera.skipped_too_large,
+            },
+            latency_ms: Latencies { detect: self.latency.detect(), embed: self.latency.embed() },
+            people: self.people.enrolled().len(),
+            present: self.register.present(),
+            recognized: watched.named,
+            unknown: watched.unknown,
+            limited: self.limits.limited(),
+            refusals: Refusals {
+                quality: watched.refusals.total(),
+                failures: watched.failures,
+                messages: self.voice.as_ref().map_or(0, |voice| voice.publisher().dropped()),
+            },
+            commands: Commands { accepted: 0, refused: 0, last_refusal: None },
+            memory_mib: Memory {
+                now: memory::resident().map(health::mebibytes),
+                peak: memory::peak().map(health::mebibytes),
+            },
+            temperature_c: temperature::hottest(),
+            outbox: Outbox {
+                depth: ledger.depth().ok(),
+                capacity: config.outbox.events,
+                storing: self.teller.trouble().is_none(),
+                waiting: self.teller.waiting(),
+                lost: self.teller.lost(),
+                trouble: self.teller.trouble().map(health::short),
+            },
+            broker: Broker {
+                connections: status.connections,
+                acknowledged: status.acknowledged,
+                trouble: status.trouble.map(|trouble| health::short(&trouble)),
+            },
+            update: None,
+            configuration: self.misconfigured.clone(),
+        }
+    }
+}

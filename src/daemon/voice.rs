@@ -1,0 +1,73 @@
+//! The daemon's own signed word to the broker: states and outcomes. Events go through the ledger.
+
+use std::sync::Arc;
+
+use crate::config::DeviceName;
+use crate::event::{DeviceKey, Typ};
+use crate::mqtt::publisher::Received;
+use crate::mqtt::topics::Topics;
+use crate::mqtt::{Publisher, Statement};
+
+/// The publisher, with what it takes to sign for it.
+pub struct Voice {
+    publisher: Publisher,
+    key: Arc<DeviceKey>,
+    topics: Topics,
+    device: DeviceName,
+}
+
+impl Voice {
+    pub fn new(
+        publisher: Publisher,
+        key: Arc<DeviceKey>,
+        topics: Topics,
+        device: DeviceName,
+    ) -> Self {
+        Self { publisher, key, topics, device }
+    }
+
+    pub fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    pub fn into_publisher(self) -> Publisher {
+        self.publisher
+    }
+
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    pub fn device(&self) -> &DeviceName {
+        &self.device
+    }
+
+    pub fn kid(&self) -> &str {
+        self.key.kid()
+    }
+
+    /// Signs a state, for the broker to keep.
+    pub fn state(&self, typ: Typ, topic: String, payload: &str) {
+        match self.key.sign(typ, payload) {
+            Ok(message) => self.publisher.retain(Statement::Signed { topic, message }),
+            Err(error) => log::error!("{topic} is not told: {error}"),
+        }
+    }
+
+    /// Has the broker forget what it keeps on a topic.
+    pub fn clear(&self, topic: String) {
+        self.publisher.retain(Statement::Cleared { topic });
+    }
+
+    /// Signs the outcome of a command.
+    pub fn answer(&self, payload: &str) {
+        match self.key.sign(Typ::Result, payload) {
+            Ok(message) => self.publisher.answer(message),
+            Err(error) => log::error!("the outcome of a command is not told: {error}"),
+        }
+    }
+
+    pub fn received(&self) -> Option<Received> {
+        self.publisher.received()
+    }
+}
