@@ -1,17 +1,25 @@
 //! `familiar forget`: erase a person.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::people::{open, print_json};
 use super::{Failure, Global};
+use crate::config::{self, DeviceName};
 use crate::event::{Context, DeviceKey, Fact, Ledger};
+use crate::mqtt::topics::Topics;
+use crate::mqtt::{Broker, ClientError, Connection, Incoming, Session};
 use crate::recognition::PersonId;
 use crate::system::state::StateDirectory;
 
+/// For the broker to clear who was present; without an answer the daemon does it later.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Templates and name are wiped from the store first; then the signed `erased` event is put into the outbox,
-/// for the daemon to publish. What a crash cuts short is finished by the daemon's next start, or by calling
+/// for the daemon to publish, and the broker is asked to forget whether the person was here. What a crash cuts short is finished by the daemon's next start, or by calling
 /// this again. With --json: {"erased":[ID]}, which may hold ids of erasures that were cut short before.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,13 +28,14 @@ pub struct Args {
 
 pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
     let config = global.located()?.config;
-    let limits = (&config.outbox).into();
+    let device = config.device.clone();
     let state = StateDirectory::open()?;
     let mut gallery = open()?;
     // The key and the ledger first: what cannot be told must not be begun.
     let key = Arc::new(DeviceKey::open_or_create(&state).map_err(Failure::failed)?);
-    let context = Context::new(config.device, &config.camera.source, None);
-    let ledger = Ledger::open(&state, key, context, limits).map_err(Failure::failed)?;
+    let context = Context::new(config.device.clone(), &config.camera.source, None);
+    let ledger =
+        Ledger::open(&state, key, context, (&config.outbox).into()).map_err(Failure::failed)?;
 
     let known = gallery.begin_erasure(&id).map(drop);
     // Pays older debts too, even if this id is unknown.
@@ -35,6 +44,13 @@ pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
         ledger.record(&fact).map(drop).map_err(Failure::failed)
     })?;
     known?;
+    if let Some(mqtt) = &config.mqtt
+        && let Err(error) = clear(&erased, mqtt, &device, &state)
+    {
+        log::warn!(
+            "the broker still keeps who was present; the daemon clears it when it runs: {error}"
+        );
+    }
     if global.json {
         return print_json(&serde_json::json!({ "erased": erased }));
     }
@@ -42,4 +58,47 @@ pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
         println!("{id}: erased");
     }
     Ok(())
+}
+
+/// Has the broker forget the retained presence of these people. A running daemon does so too; this is for
+/// when none runs.
+fn clear(
+    people: &[PersonId],
+    mqtt: &config::Mqtt,
+    device: &DeviceName,
+    state: &StateDirectory,
+) -> Result<(), Failure> {
+    let broker = Broker::new(mqtt, state)?;
+    let topics = Topics::new(broker.prefix(), device);
+    let session = Session {
+        client_id: format!("familiar-{device}-forget-{:08x}", fastrand::u32(..)),
+        will: None,
+        expiry: 0,
+        clean: true,
+    };
+    let cleared = async {
+        let mut connection = Connection::open(&broker, &session).await?;
+        for person in people {
+            let id = connection.publish(&topics.person(person), "", true)?;
+            loop {
+                match connection.next().await? {
+                    Incoming::Acknowledged { id: of, refusal: None } if of == id => break,
+                    Incoming::Acknowledged { refusal: Some(reason), .. } => {
+                        return Err(ClientError::Ended(format!("{reason:?}")));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        connection.close().await
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    runtime
+        .block_on(async { timeout(PATIENCE, cleared).await })
+        .map_err(|_| ClientError::Timeout)
+        .flatten()
+        .map_err(|error| Failure::Network(format!("{broker}: {error}")))
 }

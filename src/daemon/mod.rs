@@ -8,6 +8,7 @@ mod health;
 mod latency;
 mod limits;
 mod models;
+mod orders;
 mod people;
 mod presence;
 mod reload;
@@ -21,9 +22,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::camera::CameraError;
+use crate::command::{CommandError, Gate};
 use crate::config::{ConfigError, Located};
 use crate::event::{Context, DeviceKey, KeyError, Ledger, LedgerError};
 use crate::model::{AnchorError, BundleError, Engine, EngineError};
+use crate::mqtt::discovery::Discovery;
 use crate::mqtt::publisher::{Publisher, StartError};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, BrokerError, Ears};
@@ -80,6 +83,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Publisher(#[from] StartError),
     #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
     Camera(#[from] CameraError),
     #[error("cannot watch for signals: {0}")]
     Signals(std::io::Error),
@@ -115,6 +120,10 @@ struct Daemon {
     teller: Teller,
     /// `None` without `[mqtt]`.
     voice: Option<Voice>,
+    /// Who may command; there is one where there is a voice.
+    gate: Option<Gate>,
+    /// When Home Assistant last said that it has started.
+    birth: Option<Instant>,
     register: Register,
     schedule: Schedule,
     /// Frames decoded, and when, at the last report.
@@ -146,6 +155,7 @@ impl Daemon {
         let ledger = Ledger::open(&state, key.clone(), context, (&config.outbox).into())?;
         let people = People::open(Gallery::open(&state)?, &engine, &ledger)?;
 
+        let gate = config.mqtt.as_ref().map(|_| Gate::open(&located, &state)).transpose()?;
         let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;
         let voice = broker.map(|broker| speak(&located, broker, &key, &state)).transpose()?;
         let daemon = Self {
@@ -164,8 +174,10 @@ impl Daemon {
             frames: (0, Instant::now()),
             beat: 0,
             misconfigured: None,
+            birth: None,
             key,
             voice,
+            gate,
             sight,
             state,
             located,
@@ -202,6 +214,7 @@ impl Daemon {
                 self.reload();
             }
             self.people.refresh();
+            self.obey();
             let (decisions, media) = match self.sight.next() {
                 Seen::Frame(frame) => {
                     let eyes = Timed { engine: &self.engine, latency: &self.latency };
@@ -294,7 +307,18 @@ fn speak(
     let device = located.config.device.clone();
     let topics = Topics::new(broker.prefix(), &device);
     let identity = key.identity(&device).map_err(LedgerError::from)?;
-    let ears = Ears::default();
+    let prefix = discovery_prefix(located);
+    let ears = Ears {
+        command: true,
+        set: !located.config.commands.unsigned.is_empty(),
+        home_assistant: prefix.map(Discovery::birth_topic),
+    };
     let publisher = Publisher::start(broker, &device, identity, ears, state)?;
     Ok(Voice::new(publisher, key.clone(), topics, device))
+}
+
+/// `None` where discovery is off.
+fn discovery_prefix(located: &Located) -> Option<&str> {
+    let mqtt = located.config.mqtt.as_ref()?;
+    Some(mqtt.discovery_prefix.as_str()).filter(|prefix| !prefix.is_empty())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Daemon, DaemonError, models, speak};
+use crate::command::{CommandError, Gate};
 use crate::config::{self, Located};
 use crate::event::{Context, DeviceKey, Ledger};
 use crate::mqtt::Broker;
@@ -35,6 +36,15 @@ impl Daemon {
             let (before, after) = (old.device.to_string(), new.device.to_string());
             return Err(DaemonError::Renamed { before, after });
         }
+        // Of this alone there is no way back: whoever was taken out of the operators is out.
+        let gate = match (&mut self.gate, &new.mqtt) {
+            (Some(gate), Some(_)) => {
+                gate.reload(&located).map_err(CommandError::from)?;
+                None
+            }
+            (None, Some(_)) => Some(Gate::open(&located, &self.state)?),
+            (_, None) => None,
+        };
         let broker = new.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &self.state)).transpose()?;
         let models = if old.models == new.models {
             models::decide_liveness(new.liveness.mode, self.engine.has_liveness())?;
@@ -55,6 +65,9 @@ impl Daemon {
             self.engine = engine;
             self.verified = verified;
             self.people.use_embedder(&self.engine)?;
+        }
+        if gate.is_some() || located.config.mqtt.is_none() {
+            self.gate = gate;
         }
         self.watch.reconfigure(settings);
         self.register.departed_after(new.events.departed_after.get());

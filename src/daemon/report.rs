@@ -4,14 +4,17 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::Daemon;
 use super::health::{
-    self, Broker, Camera, CameraState, Commands, Latencies, Memory, Model, Outbox, Refusals,
-    Report, State,
+    self, Broker, Camera, CameraState, Commands, LastRefusal, Latencies, Memory, Model, Outbox,
+    Refusals, Report, State,
 };
 use super::sight;
+use super::{Daemon, discovery_prefix};
+use crate::command::Gate;
 use crate::event::Typ;
 use crate::event::payload::camera_name;
+use crate::mqtt::Statement;
+use crate::mqtt::discovery::{Discovery, Setting};
 use crate::system::{clock, memory, notify, temperature};
 
 impl Daemon {
@@ -22,8 +25,25 @@ impl Daemon {
         let present = self.watch.present();
         self.register.update(self.people.enrolled(), present, media, voice);
         let publisher = voice.publisher();
-        self.register.settle(|id| publisher.is_settled(&voice.topics().person(id)));
+        let prefix = discovery_prefix(&self.located);
+        let introduced = prefix.is_none_or(|prefix| {
+            publisher.is_settled(&Discovery::topic_of(prefix, voice.device()))
+        });
+        self.register.settle(|id| introduced && publisher.is_settled(&voice.topics().person(id)));
         if self.register.take_change() {
+            if let Some(prefix) = prefix {
+                let setting = Setting {
+                    topics: voice.topics(),
+                    device: voice.device(),
+                    discovery_prefix: prefix,
+                    kid: voice.kid(),
+                    version: env!("CARGO_PKG_VERSION"),
+                    commands: &self.located.config.commands.unsigned,
+                };
+                let gone = self.register.gone();
+                let discovery = Discovery::new(&setting, self.people.enrolled(), &gone);
+                publisher.retain(Statement::Discovery(discovery));
+            }
             let enrolled = self.people.enrolled();
             self.limits.keep_only(|id| enrolled.iter().any(|person| person.id == *id));
         }
@@ -95,7 +115,7 @@ impl Daemon {
                 failures: watched.failures,
                 messages: self.voice.as_ref().map_or(0, |voice| voice.publisher().dropped()),
             },
-            commands: Commands { accepted: 0, refused: 0, last_refusal: None },
+            commands: self.commands(),
             memory_mib: Memory {
                 now: memory::resident().map(health::mebibytes),
                 peak: memory::peak().map(health::mebibytes),
@@ -116,6 +136,18 @@ impl Daemon {
             },
             update: None,
             configuration: self.misconfigured.clone(),
+        }
+    }
+
+    fn commands(&self) -> Commands {
+        let counters = self.gate.as_ref().map(Gate::counters).cloned().unwrap_or_default();
+        Commands {
+            accepted: counters.accepted,
+            refused: counters.refused,
+            last_refusal: counters.last_refusal.map(|last| LastRefusal {
+                time: health::time(last.time),
+                reason: last.reason.code().to_owned(),
+            }),
         }
     }
 }

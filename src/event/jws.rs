@@ -13,6 +13,9 @@ use super::key::DeviceKey;
 /// Largest signed message, in bytes (contract §3).
 pub const LIMIT: usize = 4096;
 
+/// Largest command to the device, in bytes (contract §4).
+pub const COMMAND_LIMIT: usize = 16 * 1024;
+
 /// What a message is; part of what is signed, so that none can be taken for another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Typ {
@@ -124,7 +127,7 @@ pub struct Verified {
 /// Why a message is not believed.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum VerifyError {
-    #[error("more than {LIMIT} bytes")]
+    #[error("too long")]
     TooLong,
     #[error("not a signed message: {0}")]
     NotAMessage(String),
@@ -162,7 +165,16 @@ impl Envelope {
     /// Takes a message of at most [`LIMIT`] bytes apart. Whatever contract §3 does not name is
     /// refused: unknown or repeated members, other algorithms, encoded payloads, bytes after the end.
     pub fn parse(text: &str) -> Result<Self, VerifyError> {
-        if text.len() > LIMIT {
+        Self::parse_within(text, LIMIT)
+    }
+
+    /// The same for a command, which may have [`COMMAND_LIMIT`] bytes.
+    pub fn parse_command(text: &str) -> Result<Self, VerifyError> {
+        Self::parse_within(text, COMMAND_LIMIT)
+    }
+
+    fn parse_within(text: &str, limit: usize) -> Result<Self, VerifyError> {
+        if text.len() > limit {
             return Err(VerifyError::TooLong);
         }
         let Flattened { payload, protected, signature } =
@@ -186,8 +198,8 @@ impl Envelope {
     }
 
     /// The payload, not proven: only to find the key that a first contact offers
-    /// ([`super::identity`]).
-    pub(super) fn unproven_payload(&self) -> &str {
+    /// ([`super::identity`]), or the id by which a refused command is answered.
+    pub(crate) fn unproven_payload(&self) -> &str {
         &self.payload
     }
 
@@ -233,6 +245,18 @@ impl Header {
 fn header(typ: Typ, kid: &str) -> String {
     // A thumbprint is base64url: nothing in it needs escaping.
     format!(r#"{{"alg":"EdDSA","b64":false,"crit":["b64"],"kid":"{kid}","typ":"{typ}"}}"#)
+}
+
+/// A message of kind `typ` whose signature `sign` makes over the signing input; of any length.
+pub(crate) fn flattened(
+    typ: Typ,
+    kid: &str,
+    payload: &str,
+    sign: impl FnOnce(&[u8]) -> [u8; 64],
+) -> String {
+    let protected = BASE64URL.encode(header(typ, kid));
+    let signature = sign(&signing_input(&protected, payload));
+    flatten(payload, &protected, &BASE64URL.encode(signature))
 }
 
 fn flatten(payload: &str, protected: &str, signature: &str) -> String {

@@ -98,7 +98,8 @@ impl std::fmt::Debug for DeviceKey {
     }
 }
 
-fn generate() -> Result<Zeroizing<String>, KeyError> {
+/// A new Ed25519 key as a PEM of PKCS#8.
+pub(crate) fn generate() -> Result<Zeroizing<String>, KeyError> {
     let mut der = Zeroizing::new([0u8; PKCS8_PREFIX.len() + 32]);
     let (prefix, seed) = der.split_at_mut(PKCS8_PREFIX.len());
     prefix.copy_from_slice(&PKCS8_PREFIX);

@@ -20,6 +20,7 @@ pub mod store;
 pub use bounds::Limits;
 pub use jwk::{KeyRing, PublicKey};
 pub use jws::{SignedMessage, Typ};
+pub(crate) use key::generate as new_key_pem;
 pub use key::{DeviceKey, KeyError};
 pub use ledger::{Ledger, LedgerError};
 pub use outbox::Outbox;

@@ -9,11 +9,13 @@
 
 pub mod broker;
 pub mod client;
+pub mod discovery;
 pub mod publisher;
 pub mod tls;
 pub mod topics;
 
 pub use broker::{Broker, BrokerError};
 pub use client::{ClientError, Connection, Incoming, Session};
+pub use discovery::Discovery;
 pub use publisher::{Ears, Publisher, Statement, Status};
 pub use topics::Topics;

@@ -11,6 +11,7 @@ mod full_disk;
 mod messages;
 mod mqtt;
 mod soak;
+mod states;
 mod support;
 
 mod gallery;

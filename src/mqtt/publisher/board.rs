@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::event::SignedMessage;
+use crate::mqtt::discovery::Discovery;
 
 /// A retained message of this device, or its end.
 #[derive(Debug, Clone)]
@@ -11,6 +12,8 @@ pub enum Statement {
         topic: String,
         message: SignedMessage,
     },
+    /// What Home Assistant is told of the device; unsigned by contract.
+    Discovery(Discovery),
     /// The broker forgets what it kept on the topic.
     Cleared {
         topic: String,
@@ -49,6 +52,9 @@ impl Board {
     pub fn put(&mut self, statement: Statement) {
         let (topic, text, cleared) = match statement {
             Statement::Signed { topic, message } => (topic, Arc::from(message.as_str()), false),
+            Statement::Discovery(discovery) => {
+                (discovery.topic().to_owned(), Arc::from(discovery.text()), false)
+            }
             Statement::Cleared { topic } => (topic, Arc::from(""), true),
         };
         self.versions += 1;

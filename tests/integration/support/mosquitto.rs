@@ -160,6 +160,17 @@ impl Subscriber {
             .collect()
     }
 
+    /// The same, and what is not below `familiar/`.
+    pub fn all(&self) -> Vec<(String, String)> {
+        let lines = self.lines.lock().unwrap();
+        lines
+            .iter()
+            .filter(|line| line.starts_with("familiar/") || line.starts_with("homeassistant/"))
+            .map(|line| line.split_once(' ').unwrap_or((line, "")))
+            .map(|(topic, text)| (topic.to_owned(), text.to_owned()))
+            .collect()
+    }
+
     /// Texts on the topic that ends so.
     pub fn on(&self, end: &str) -> Vec<String> {
         self.messages().into_iter().filter(|(t, _)| t.ends_with(end)).map(|(_, m)| m).collect()
