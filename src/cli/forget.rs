@@ -34,7 +34,8 @@ pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
     // The key and the ledger first: what cannot be told must not be begun.
     let key = Arc::new(DeviceKey::open_or_create(&state).map_err(Failure::failed)?);
     let context = Context::new(config.device.clone(), &config.camera.source, None);
-    let ledger = Ledger::open(&state, key, context, (&config.outbox).into()).map_err(Failure::failed)?;
+    let ledger =
+        Ledger::open(&state, key, context, (&config.outbox).into()).map_err(Failure::failed)?;
 
     let known = gallery.begin_erasure(&id).map(drop);
     // Pays older debts too, even if this id is unknown.

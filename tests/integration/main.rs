@@ -7,6 +7,7 @@ mod bundle_signing;
 mod daemon;
 mod engine;
 mod events;
+mod home_assistant;
 mod messages;
 mod mqtt;
 mod support;

@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod device;
+pub mod house;
 pub mod judge;
 pub mod mosquitto;
 pub mod proxy;
