@@ -8,13 +8,14 @@ mod command;
 mod daemon;
 mod engine;
 mod events;
-mod lying_broker;
 mod full_disk;
+mod home_assistant;
+mod lying_broker;
 mod messages;
 mod mqtt;
+mod rotation;
 mod soak;
 mod states;
-mod rotation;
 mod support;
 
 mod gallery;

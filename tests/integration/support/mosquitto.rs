@@ -162,13 +162,7 @@ impl Subscriber {
     /// Messages so far as topic and text (`-d` mixes its own lines in; none of them begins like a
     /// topic of ours).
     pub fn messages(&self) -> Vec<(String, String)> {
-        let lines = self.lines.lock().unwrap();
-        lines
-            .iter()
-            .filter(|line| line.starts_with("familiar/"))
-            .map(|line| line.split_once(' ').unwrap_or((line, "")))
-            .map(|(topic, text)| (topic.to_owned(), text.to_owned()))
-            .collect()
+        self.all().into_iter().filter(|(topic, _)| topic.starts_with("familiar/")).collect()
     }
 
     /// The same, and what is not below `familiar/`.
@@ -178,7 +172,8 @@ impl Subscriber {
             .iter()
             .filter(|line| line.starts_with("familiar/") || line.starts_with("homeassistant/"))
             .map(|line| line.split_once(' ').unwrap_or((line, "")))
-            .map(|(topic, text)| (topic.to_owned(), text.to_owned()))
+            // So it prints an empty message.
+            .map(|(topic, text)| (topic.to_owned(), text.replace("(null)", "")))
             .collect()
     }
 
