@@ -21,6 +21,8 @@ pub struct People {
     /// Everybody enrolled whose time is not over, in the order of enrolment; also those enrolled with
     /// another model.
     enrolled: Vec<PersonRef>,
+    /// How often the gallery was read.
+    reading: u64,
     generation: Generation,
     /// When the next person's time is over.
     expiry: Option<Timestamp>,
@@ -51,6 +53,7 @@ impl People {
             embedder,
             candidates,
             enrolled,
+            reading: 1,
             generation,
             expiry,
             looked: Instant::now(),
@@ -60,6 +63,11 @@ impl People {
 
     pub fn enrolled(&self) -> &[PersonRef] {
         &self.enrolled
+    }
+
+    /// Differs when the gallery has been read again.
+    pub fn reading(&self) -> u64 {
+        self.reading
     }
 
     /// Erases a person; the signed event is recorded before the last trace goes.
@@ -118,6 +126,7 @@ impl People {
         self.enrolled = enrolled;
         self.generation = generation;
         self.expiry = expiry;
+        self.reading += 1;
         Ok(())
     }
 }
