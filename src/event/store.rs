@@ -107,6 +107,11 @@ pub(super) fn open(
     Ok((connection, path))
 }
 
+/// Reads the whole database and says whether it is sound. It must be there.
+pub fn verify(state: &StateDirectory) -> Result<(), StoreError> {
+    open(state, Durability::Full).map(drop)
+}
+
 fn connect(
     path: &Path,
     durability: Durability,

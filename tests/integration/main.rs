@@ -4,13 +4,16 @@
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
+mod check;
 mod daemon;
+mod dependencies;
 mod engine;
 mod events;
 mod lying_broker;
 mod messages;
 mod mqtt;
 mod rotation;
+mod sockets;
 mod support;
 
 mod gallery;
