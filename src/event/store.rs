@@ -69,7 +69,7 @@ pub enum StoreError {
     Database { path: PathBuf, source: rusqlite::Error },
     #[error("outbox {}: the disk is full; nothing stored was lost, this event was not taken", .path.display())]
     Full { path: PathBuf },
-    #[error("outbox {}: {what}; move it away together with `device-key` (a new key begins a new chain) or restore both", .path.display())]
+    #[error("outbox {}: {what}; move it away: the next start then begins a new chain with a new key, for which the old one vouches, and what was not delivered is lost", .path.display())]
     Damaged { path: PathBuf, what: String },
 }
 
