@@ -5,7 +5,9 @@ mod bundle;
 mod bundle_signature;
 mod bundle_signing;
 mod command;
+mod check;
 mod daemon;
+mod dependencies;
 mod engine;
 mod events;
 mod full_disk;
@@ -16,6 +18,7 @@ mod mqtt;
 mod rotation;
 mod soak;
 mod states;
+mod sockets;
 mod support;
 
 mod gallery;

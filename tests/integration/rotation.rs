@@ -17,7 +17,9 @@ use familiar::system::state::StateDirectory;
 use ring::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 
+use super::messages::{feed, snippet};
 use super::support::device::{context, name, recognized};
+use super::support::judge;
 use super::support::mosquitto::{Mosquitto, wait};
 
 struct Home {
@@ -528,4 +530,110 @@ fn listener_goes_along() {
     assert_eq!(out.status.code(), Some(3), "{out:?}");
     assert!(String::from_utf8_lossy(&out.stderr).contains("is refused"), "{out:?}");
     assert!(!std::fs::read_to_string(&pins).unwrap().contains(stranger.open().0.kid()));
+}
+
+/// The judge goes where we go, along three rotations, and stays where a message is forged.
+fn follows_alike(folder: &std::path::Path, judge: &mut Command) {
+    let home = Home::new();
+    let first = home.open().0.public().to_jwk();
+    let pinned = folder.join("pinned.jwk");
+    std::fs::write(&pinned, &first).unwrap();
+    let stranger = Home::new();
+    let thief = home.stolen();
+    let (old, _) = home.open();
+    let (key, _) = stranger.open();
+    let mut lines = vec![home.identity(), stranger.identity()];
+    // A vouch for another device, one by another, and one for another key.
+    for said in [
+        vouch(&thief, old.kid(), &statement("yard", key.public())),
+        vouch(&stranger.stolen(), old.kid(), &statement("porch", key.public())),
+        vouch(&thief, old.kid(), &statement("porch", old.public())),
+        vouch(&thief, key.kid(), &statement("porch", key.public())),
+    ] {
+        lines.push(forged(&key, &[key.public(), old.public()], &[said]));
+    }
+    home.tell(2);
+    home.rotate();
+    let second = home.identity();
+    lines.extend(["{}".to_owned(), second.replace("\"v", "\" v"), second.clone()]);
+    home.rotate();
+    home.rotate();
+    lines.extend([home.identity(), second]);
+    let consumer = Consumer { folder: tempfile::tempdir().unwrap() };
+    let mut pins = consumer.pins();
+    pins.trust("porch", PublicKey::from_jwk(&first).unwrap());
+    let mut expected = Vec::new();
+    for line in &lines {
+        let met = parse(line).and_then(|met| pins.meet("porch", &met));
+        expected.push(match met {
+            Ok(_) => format!("trusted {}", pins.key("porch").unwrap().kid()),
+            Err(_) => "REFUSED".to_owned(),
+        });
+    }
+    let trusted = expected.iter().filter(|verdict| verdict.starts_with("trusted")).count();
+    assert_eq!(trusted, 3, "{expected:?}");
+    let out = feed(judge.arg(pinned), &(lines.join("\n") + "\n"));
+    let verdicts: Vec<&str> = out.lines().collect();
+    assert_eq!(verdicts.len(), expected.len(), "{out}");
+    for (verdict, expected) in verdicts.iter().zip(&expected) {
+        assert!(verdict.starts_with(expected.as_str()), "{verdict}: {expected}\n{out}");
+    }
+}
+
+#[test]
+fn python_snippet_follows_a_key() {
+    let Some(mut python) = judge::python("python_snippet_follows_a_key") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let program = snippet(folder.path(), "follow.py");
+    follows_alike(folder.path(), python.arg(program));
+}
+
+#[test]
+fn javascript_snippet_follows_a_key() {
+    let Some(judges) = judge::node("javascript_snippet_follows_a_key") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let program = snippet(folder.path(), "follow.mjs");
+    std::os::unix::fs::symlink(judges.join("node_modules"), folder.path().join("node_modules"))
+        .unwrap();
+    let mut node = Command::new("node");
+    node.arg("--experimental-global-webcrypto").arg(program);
+    follows_alike(folder.path(), &mut node);
+}
+
+/// The schema, and PyJWT on the vouches as they are.
+#[test]
+fn identities_hold_the_schema() {
+    let Some(mut python) = judge::python("identities_hold_the_schema") else { return };
+    let home = Home::new();
+    let mut lines = String::new();
+    for round in 0..7 {
+        home.tell(round % 2);
+        let envelope = Envelope::parse(&home.identity()).unwrap();
+        lines += &(introduction(envelope).unwrap().verified.payload + "\n");
+        home.rotate();
+    }
+    let schema =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/identity.schema.json");
+    let program = r#"
+import json, sys, jsonschema, jwt
+schema = json.load(open(sys.argv[1]))
+jsonschema.Draft202012Validator.check_schema(schema)
+judge = jsonschema.Draft202012Validator(schema)
+vouch = jsonschema.Draft202012Validator(schema | {"$ref": "#/$defs/vouch", "required": [], "properties": {}, "additionalProperties": True})
+for line in sys.stdin:
+    identity = json.loads(line)
+    judge.validate(identity)
+    assert not judge.is_valid(identity | {"d": "secret"})
+    for field in ("v", "device", "keys"):
+        assert not judge.is_valid({k: v for k, v in identity.items() if k != field}), field
+    for n, text in enumerate(identity.get("vouches", [])):
+        key = jwt.PyJWK(identity["keys"][n + 1] | {"alg": "EdDSA"}).key
+        said = json.loads(jwt.api_jws.decode(text, key, algorithms=["EdDSA"]))
+        vouch.validate(said)
+        assert not vouch.is_valid(said | {"more": 1})
+        assert said["successor"] == identity["keys"][n]["kid"]
+    print(len(identity["keys"]))
+"#;
+    let out = feed(python.args(["-c", program]).arg(schema), &lines);
+    assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["1", "2", "3", "4", "5", "6", "6"]);
 }
