@@ -65,9 +65,14 @@ impl People {
     /// Erases a person; the signed event is recorded before the last trace goes.
     pub fn forget(&mut self, id: &PersonId, ledger: &Ledger) -> Result<(), DaemonError> {
         let known = self.gallery.begin_erasure(id).map(drop);
-        settle_erasures(&mut self.gallery, ledger)?;
-        self.reread()?;
+        self.settle(ledger)?;
         Ok(known?)
+    }
+
+    /// Finishes begun erasures.
+    pub fn settle(&mut self, ledger: &Ledger) -> Result<(), DaemonError> {
+        settle_erasures(&mut self.gallery, ledger)?;
+        Ok(self.reread()?)
     }
 
     /// Matches by another embedder from now on.

@@ -8,8 +8,13 @@ mod command;
 mod daemon;
 mod engine;
 mod events;
+mod full_disk;
+mod home_assistant;
+mod lying_broker;
 mod messages;
 mod mqtt;
+mod rotation;
+mod soak;
 mod states;
 mod support;
 

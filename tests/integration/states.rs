@@ -104,6 +104,8 @@ fn presence_and_health_are_signed_retained_and_hold_their_schemas() {
     let Some(scene) = Scene::new(test, "") else { return };
     let running = scene.home.start(&[]);
     wait("Ada is here", || last(&scene.presence())["present"] == true);
+    // A report is due once a minute, and after a reload.
+    running.signal("HUP");
     wait("health says so", || last(&scene.health())["present"] == 1);
     let presence = last(&scene.presence()).clone();
     assert_eq!(presence["person"], serde_json::json!({"id": "ada", "name": "Ada"}));
