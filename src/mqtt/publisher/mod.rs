@@ -323,6 +323,7 @@ impl Task {
         let mut stopped = self.stopped.clone();
         loop {
             flight.check_patience()?;
+            self.outbox.settle()?;
             self.send_statements(&mut connection, &mut flight)?;
             self.send_events(&mut connection, &mut flight)?;
             tokio::select! {
