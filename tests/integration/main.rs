@@ -4,8 +4,8 @@
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
-mod command;
 mod check;
+mod command;
 mod daemon;
 mod dependencies;
 mod engine;
@@ -17,8 +17,8 @@ mod messages;
 mod mqtt;
 mod rotation;
 mod soak;
-mod states;
 mod sockets;
+mod states;
 mod support;
 
 mod gallery;
