@@ -35,6 +35,7 @@ if wants demo || wants judges; then
   need openssl has openssl
 fi
 if wants judges; then
+  need faketime has faketime
   need nodejs has node
   need npm has npm
 fi

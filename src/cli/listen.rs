@@ -9,6 +9,7 @@ use super::verdict::{Believed, Verdict, believe, envelope, plain};
 use super::{Failure, Global};
 use crate::config::Span;
 use crate::event::jws::VerifyError;
+use crate::event::line::Heard;
 use crate::event::pins::Pins;
 use crate::event::{DeviceKey, KeyError, Typ, identity};
 use crate::mqtt::topics::{self, Content, Topics};
@@ -52,7 +53,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let broker = Broker::new(mqtt, &state)?;
     let mut pins = Pins::open(&state).map_err(Failure::failed)?;
     match DeviceKey::open(&state) {
-        Ok(key) => pins.trust(config.device.as_str(), key.public().clone()),
+        Ok(key) => pins.trust(config.device.as_str(), key.line()),
         Err(KeyError::Missing) => {}
         Err(error) => return Err(super::key::failure(error)),
     }
@@ -255,8 +256,10 @@ impl Listener {
             Err(reason) => return Verdict::refused(&reason, None),
         };
         let claimed = Some((envelope.kid().to_owned(), envelope.typ()));
-        let believed = believe(envelope, &self.pins.ring(device), Some(due));
-        match believed.and_then(|believed| told_by(device, believed)) {
+        let believed = believe(envelope, &self.pins.ring(device), Some(due))
+            .and_then(|believed| told_by(device, believed))
+            .and_then(|believed| self.by_the_right_key(device, believed));
+        match believed {
             Ok(Believed { message, .. }) => Verdict::believed(&message),
             Err(VerifyError::UnknownKey(_)) if self.pins.key(device).is_none() => {
                 let reason =
@@ -267,14 +270,27 @@ impl Listener {
         }
     }
 
+    /// A key that was replaced may still be heard with what it signed before, and no more.
+    fn by_the_right_key(&self, device: &str, believed: Believed) -> Result<Believed, VerifyError> {
+        let Believed { message, link } = &believed;
+        match self.pins.line(device) {
+            Some(line) => line.admit(&message.kid, message.typ, link.as_ref(), Heard::Live)?,
+            None => return Err(VerifyError::UnknownKey(message.kid.clone())),
+        }
+        Ok(believed)
+    }
+
     fn introduce(
         &mut self,
         device: &str,
         payload: &[u8],
     ) -> Result<crate::event::jws::Verified, VerifyError> {
         let met = identity::introduction(envelope(payload)?)?;
-        if self.pins.meet(device, &met)? {
-            log::warn!("{device} is known from now on by its key {}", met.key.kid());
+        let news = self.pins.meet(device, &met).inspect_err(|error| {
+            log::error!("the identity of {device} is refused: {error}");
+        })?;
+        if let Some(news) = news {
+            log::warn!("{news}");
             if let Err(error) = self.pins.save() {
                 log::warn!("cannot keep that: {error}");
             }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::DaemonError;
-use crate::event::{Fact, Ledger, SignedMessage};
+use crate::event::{Fact, Ledger, LedgerError, SignedMessage};
 use crate::recognition::{Decision, Verdict};
 
 /// Decisions kept in memory while the disk takes none; beyond that the newest are lost, with a word
@@ -21,11 +21,13 @@ pub struct Teller {
     /// When the disk last took nothing, and what it said.
     failed: Option<(Instant, String)>,
     lost: u64,
+    /// The key that the ledger signs by was replaced.
+    rotated: bool,
 }
 
 impl Teller {
     pub fn new(ledger: Ledger, stdout: bool) -> Self {
-        Self { ledger, stdout, waiting: VecDeque::new(), failed: None, lost: 0 }
+        Self { ledger, stdout, waiting: VecDeque::new(), failed: None, lost: 0, rotated: false }
     }
 
     pub fn ledger(&self) -> &Ledger {
@@ -35,6 +37,12 @@ impl Teller {
     /// Records by another ledger from now on: with a new key, or another camera's name.
     pub fn replace_ledger(&mut self, ledger: Ledger) {
         self.ledger = ledger;
+        self.rotated = false;
+    }
+
+    /// Whether the device's key was replaced, so that another ledger is due.
+    pub fn is_rotated(&self) -> bool {
+        self.rotated
     }
 
     /// Why the disk takes nothing, if so.
@@ -77,6 +85,11 @@ impl Teller {
                         log::info!("events can be recorded again");
                     }
                     self.print(&message)?;
+                }
+                // The daemon opens the new key, and this is tried again.
+                Err(LedgerError::Rotated { .. }) => {
+                    self.rotated = true;
+                    break;
                 }
                 Err(error) => {
                     let text = error.to_string();
