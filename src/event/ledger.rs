@@ -93,6 +93,15 @@ impl Ledger {
         self.expire_at(&Reading::now())
     }
 
+    /// [`LedgerError::Rotated`] if another key took this one's place meanwhile; for times in which no event
+    /// asks. Cheap: one row.
+    pub fn check_key(&self) -> Result<(), LedgerError> {
+        let mut database = self.lock();
+        let store = |source| LedgerError::Store(StoreError::of(&self.path, source));
+        let transaction = database.connection.transaction().map_err(store)?;
+        refuse_rotated(&transaction, self.key.kid(), store)
+    }
+
     /// Events in the outbox, of every key.
     pub fn depth(&self) -> Result<u64, LedgerError> {
         bounds::count(&self.lock().connection)

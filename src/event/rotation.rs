@@ -31,6 +31,8 @@ const RETIRED: &str = "device-key.retired";
 /// Thumbprints of the keys whose chains have begun, one a line: it tells a new key from one whose
 /// database was lost.
 const BEGUN: &str = "device-key.begun";
+/// Size in bytes from which it begins anew: hundreds of keys.
+const BEGUN_LIMIT: u64 = 32 * 1024;
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,6 +239,12 @@ pub(super) fn note_begun(state: &StateDirectory, kid: &str) -> Result<(), KeyErr
         return Ok(());
     }
     let path = state.file(BEGUN);
+    // Long ago began what nobody can have any more: a record that cannot grow for ever.
+    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > BEGUN_LIMIT) {
+        secret::wipe(&path).map_err(|source| {
+            KeyError::Secret(SecretError::Io { path: path.clone(), source })
+        })?;
+    }
     let write = || {
         // One small write at the end: processes that do so at once note the same.
         let mut file =
@@ -303,6 +311,7 @@ mod tests {
             catch_unwind(AssertUnwindSafe(|| rotate(&state, &porch()))).unwrap_err();
             CUT.set("");
             // Whoever still holds the old key signs with it, or is told; never both keys sign.
+            assert_eq!(ledger.check_key().is_err(), rotated, "{cut}");
             match ledger.record(&fact()) {
                 Ok(_) => assert!(!rotated, "{cut}"),
                 Err(LedgerError::Rotated { .. }) => assert!(rotated, "{cut}"),
