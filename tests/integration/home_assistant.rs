@@ -301,11 +301,12 @@ fn name_is_not_a_template() {
     let person = PersonRef { name: name.to_owned(), ..zoe() };
     scene.discover(std::slice::from_ref(&person), &[], &[]);
     scene.present(&person, true, None);
-    scene.tell(Verdict::Recognized { person, evidence: evidence() });
+    scene.house.wait("sensor.porch_last_person", "unknown");
     scene.house.wait_until("the name", |all| {
         let mut names = all["entities"].as_object().unwrap().values().map(|entity| &entity["name"]);
         names.any(|found| found == name)
     });
+    scene.tell(Verdict::Recognized { person, evidence: evidence() });
     scene.house.wait("sensor.porch_last_person", name);
     let all = scene.house.all();
     assert!(!all.to_string().contains("42 "), "{all}");

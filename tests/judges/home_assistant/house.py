@@ -26,6 +26,10 @@ from homeassistant.util.yaml import parse_yaml
 
 VERSION = (const.MAJOR_VERSION, const.MINOR_VERSION)
 KNOWS_DEVICES = VERSION >= (2024, 12)
+# Not about what the device said.
+OTHERS = ("aiohttp", "homeassistant.helpers.frame", "py.warnings", "asyncio")
+# Of versions before 2024.12 only; see House.states and take_apart.
+OF_OLD = ("Invalid state message", "Integration device is not supported")
 SHARED = ("availability_topic", "state_topic")
 
 if VERSION < (2024, 8):
@@ -45,8 +49,10 @@ class Complaints(logging.Handler):
         self.lines = []
 
     def emit(self, record):
-        if not record.name.startswith(("aiohttp", "homeassistant.helpers.frame", "py.warnings", "asyncio")):
-            self.lines.append(f"{record.levelname} {record.name}: {record.getMessage()}")
+        line = f"{record.levelname} {record.name}: {record.getMessage()}"
+        of_old = not KNOWS_DEVICES and any(text in line for text in OF_OLD)
+        if not of_old and not record.name.startswith(OTHERS):
+            self.lines.append(line)
 
     def take(self):
         lines, self.lines = self.lines, []
@@ -127,7 +133,8 @@ class House:
         devices = device_registry.async_get(self.hass).devices.values()
         return {
             "states": {
-                state.entity_id: {"state": state.state, "attributes": dict(state.attributes)}
+                # Before device discovery, a text or time of `None` was not yet shown as unknown.
+                state.entity_id: {"state": "unknown" if state.state == "None" else state.state, "attributes": dict(state.attributes)}
                 for state in self.hass.states.async_all()
             },
             "entities": {
