@@ -241,9 +241,8 @@ pub(super) fn note_begun(state: &StateDirectory, kid: &str) -> Result<(), KeyErr
     let path = state.file(BEGUN);
     // Long ago began what nobody can have any more: a record that cannot grow for ever.
     if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > BEGUN_LIMIT) {
-        secret::wipe(&path).map_err(|source| {
-            KeyError::Secret(SecretError::Io { path: path.clone(), source })
-        })?;
+        secret::wipe(&path)
+            .map_err(|source| KeyError::Secret(SecretError::Io { path: path.clone(), source }))?;
     }
     let write = || {
         // One small write at the end: processes that do so at once note the same.

@@ -614,7 +614,7 @@ fn identities_hold_the_schema() {
     }
     let schema =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/identity.schema.json");
-    let program = r#"
+    let program = r##"
 import json, sys, jsonschema, jwt
 schema = json.load(open(sys.argv[1]))
 jsonschema.Draft202012Validator.check_schema(schema)
@@ -633,7 +633,7 @@ for line in sys.stdin:
         assert not vouch.is_valid(said | {"more": 1})
         assert said["successor"] == identity["keys"][n]["kid"]
     print(len(identity["keys"]))
-"#;
+"##;
     let out = feed(python.args(["-c", program]).arg(schema), &lines);
     assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["1", "2", "3", "4", "5", "6", "6"]);
 }
