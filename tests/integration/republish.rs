@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::support::device::Device;
 use super::support::house::publish;
+use super::support::judge;
 use super::support::mosquitto::{Mosquitto, Subscriber, wait};
 
 struct Bridge {
@@ -232,4 +233,100 @@ fn reader_who_stops_reading() {
         code.is_some()
     });
     assert_eq!(code.unwrap().code(), Some(0));
+}
+
+/// What stands between the fences behind `<!-- test: NAME -->` in `docs/integrations.md`.
+fn documented(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/integrations.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, behind) = text.split_once(&format!("<!-- test: {name} -->\n```")).unwrap();
+    let (_, snippet) = behind.split_once('\n').unwrap();
+    format!("{}\n", snippet.split_once("\n```").unwrap().0)
+}
+
+#[test]
+fn access_rules_of_the_documentation() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("acl");
+    std::fs::write(&rules, documented("acl")).unwrap();
+    let options = format!("acl_file {}", rules.display());
+    let Some(broker) = Mosquitto::start("access_rules_of_the_documentation", &options) else {
+        return;
+    };
+    let port = broker.port.to_string();
+    for (topic, writers) in [
+        ("familiar/porch/event", "porch"),
+        ("familiar/porch/health", "porch"),
+        ("familiar/porch/set/pause", "porch homeassistant"),
+        ("familiar/attic/event", ""),
+        ("verified/porch/event", "bridge"),
+        ("homeassistant/device/porch/config", "porch"),
+        ("homeassistant/device/attic/config", ""),
+        ("homeassistant/status", "homeassistant"),
+        ("elsewhere", ""),
+    ] {
+        for user in ["porch", "bridge", "panel", "homeassistant"] {
+            let out = Command::new("mosquitto_pub")
+                .args(["-V", "5", "-h", "127.0.0.1", "-p", &port, "-q", "1", "-d"])
+                .args(["-u", user, "-t", topic, "-m", "x"])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&out.stdout).into_owned();
+            assert!(said.contains("PUBACK"), "{said}");
+            let refused = said.contains("RC:135");
+            assert_eq!(!refused, writers.split(' ').any(|name| name == user), "{user} {topic}");
+        }
+    }
+    // The bridge of the documentation works by them.
+    let device = Device::new();
+    let identity = device.key.identity(&super::support::device::name()).unwrap();
+    let health = state(&device, Typ::Health, &json!({}), 0);
+    for (topic, text) in [("identity", identity.as_str()), ("health", health.as_str())] {
+        let done = Command::new("mosquitto_pub")
+            .args(["-V", "5", "-h", "127.0.0.1", "-p", &port, "-q", "1", "-r", "-u", "porch"])
+            .args(["-t", &format!("familiar/porch/{topic}"), "-m", text])
+            .status();
+        assert!(done.unwrap().success());
+    }
+    let heard = Subscriber::start(broker.port, "verified/#", &["-u", "panel"]);
+    let mut bridge = Bridge::new(broker.port);
+    let configuration = bridge.folder.path().join("familiar.toml");
+    let mut text = std::fs::read_to_string(&configuration).unwrap();
+    text.push_str("username = \"bridge\"\n");
+    std::fs::write(&configuration, text).unwrap();
+    let store = familiar::system::state::StateDirectory::at(bridge.folder.path().join("state"));
+    familiar::system::secret::create(&store.unwrap(), "mqtt-password", b"none").unwrap();
+    bridge.child = Some(bridge.command(&["--republish", "verified"]).spawn().unwrap());
+    wait("the copy", || {
+        heard.below("verified/") == [("verified/porch/health".to_owned(), payload(&health))]
+    });
+}
+
+#[test]
+fn flow_of_the_documentation() {
+    let flow = documented("flow.json");
+    let nodes: Vec<Value> = serde_json::from_str(&flow).unwrap();
+    let ids: Vec<&str> = nodes.iter().map(|node| node["id"].as_str().unwrap()).collect();
+    for node in &nodes {
+        for to in node["wires"].as_array().into_iter().flatten().flat_map(|w| w.as_array().unwrap())
+        {
+            assert!(ids.contains(&to.as_str().unwrap()), "{node}");
+        }
+        for field in ["z", "broker"] {
+            let named = node["type"] == "mqtt-broker" || node[field].is_null();
+            assert!(named || ids.contains(&node[field].as_str().unwrap()), "{node}");
+        }
+    }
+    let Some(_) = judge::node("flow_of_the_documentation") else { return };
+    let program = r#"
+const flow = JSON.parse(process.argv[1]);
+const kept = {};
+const context = { get: (k) => kept[k], set: (k, v) => { kept[k] = v; } };
+const run = new Function("msg", "context", flow.find((n) => n.type === "function").func);
+const event = (id, ago) => ({ payload: { device: "porch", id, time: new Date(Date.now() - ago).toISOString() } });
+console.log([event("a", 0), event("a", 0), event("b", 3600000), event("c", 1000)].map((m) => run(m, context) !== null).join());
+"#;
+    let out = Command::new("node").args(["-e", program, &flow]).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(said.trim(), "true,false,false,true", "{}", String::from_utf8_lossy(&out.stderr));
 }
