@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
@@ -13,6 +13,8 @@ const DOCUMENTS: [&str; 11] = [
     "docs/camera.md",
     "docs/commands.md",
     "docs/configuration.md",
+    "docs/home-assistant.md",
+    "docs/integrations.md",
     "docs/messages.md",
     "docs/threat-model.md",
 ];

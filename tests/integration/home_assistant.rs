@@ -395,3 +395,80 @@ fn discovery_of_a_crowd_is_bounded() {
     assert_eq!(message["cmps"]["person_00069-a"], json!({"p": "binary_sensor"}));
     assert_eq!(message["cmps"]["seen_00069-a"], json!({"p": "sensor"}));
 }
+
+/// The automations of `docs/home-assistant.md`, run as they stand there.
+#[test]
+fn automations_of_the_documentation() {
+    let Some(mut scene) = Scene::start("automations_of_the_documentation") else { return };
+    let ann = PersonRef { id: "ann".parse().unwrap(), name: "Ann".to_owned() };
+    let automations = documented("automations.yaml").replace("\n", "\n  ");
+    // Ten minutes are too long for a test; nothing else is changed.
+    assert_eq!(automations.matches("\"00:10:00\"").count(), 2);
+    let quick = automations.replace("\"00:10:00\"", "\"00:00:01\"");
+    let house = "alarm_control_panel:\n  - platform: manual\n    name: House\n    code_arm_required: false\n    arming_time: 0\n";
+    for service in ["notify.mobile_app_phone"] {
+        scene.house.ask(&json!({"do": "service", "service": service}));
+    }
+    scene.discover(&[ann.clone(), zoe()], &[], &[]);
+    scene.sign(Typ::Health, "health", &health());
+    scene.house.wait("sensor.porch_state", "watching");
+    let yaml = format!("{house}automation:\n  {quick}\n");
+    let done = scene.house.ask(&json!({"do": "setup", "yaml": yaml}));
+    assert_eq!(done["done"], json!({"alarm_control_panel": true, "automation": true}));
+    for automation in
+        ["tell_me_who_is_at_the_door", "tell_me_of_a_stranger", "arm_when_all_have_left"]
+    {
+        scene.house.wait(&format!("automation.{automation}"), "on");
+    }
+    scene.house.wait("alarm_control_panel.house", "disarmed");
+    let mut told = 0;
+    let mut expect = |scene: &mut Scene, message: &str| {
+        told += 1;
+        scene.house.wait_until(message, |all| {
+            let calls = all["calls"].as_array().unwrap();
+            calls.len() == told && calls[told - 1]["data"]["message"] == message
+        });
+    };
+
+    // Who is at the door; not who was there an hour ago, nor who has left.
+    scene.tell(Verdict::Recognized { person: zoe(), evidence: evidence() });
+    expect(&mut scene, "Zoë is at the door");
+    let hour_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1);
+    let late = familiar::event::Fact::Decision(familiar::recognition::Decision {
+        time: hour_ago,
+        track: 7,
+        verdict: Verdict::Recognized { person: ann.clone(), evidence: evidence() },
+    });
+    scene.tell_text(scene.device.ledger.record(&late).unwrap().as_str());
+    scene.tell(Verdict::Departed { person: zoe() });
+    // The device comes back: nothing new has happened.
+    scene.say("availability", "offline");
+    scene.house.wait("event.porch_face", "unavailable");
+    scene.say("availability", "online");
+    scene.tell(Verdict::Unknown { evidence: evidence() });
+    expect(&mut scene, "Somebody unknown");
+    scene.tell(Verdict::Spoof { evidence: evidence() });
+    expect(&mut scene, "Somebody holds a picture before the camera");
+
+    // One has left, the other is not known to have: no alarm. Then she is.
+    scene.present(&zoe(), true, Some("2026-11-22T11:58:07.250Z"));
+    scene.house.wait("binary_sensor.porch_zoe", "on");
+    scene.present(&zoe(), false, Some("2026-11-22T11:58:07.250Z"));
+    scene.house.wait("binary_sensor.porch_zoe", "off");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(scene.house.state("alarm_control_panel.house"), "disarmed");
+    scene.present(&ann, true, Some("2026-11-22T11:59:07.250Z"));
+    scene.house.wait("binary_sensor.porch_ann", "on");
+    scene.present(&ann, false, Some("2026-11-22T11:59:07.250Z"));
+    scene.house.wait("alarm_control_panel.house", "armed_away");
+    assert_eq!(scene.house.complaints(), [""; 0]);
+}
+
+/// What stands between the fences behind `<!-- test: NAME -->`.
+fn documented(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/home-assistant.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, behind) = text.split_once(&format!("<!-- test: {name} -->\n```")).unwrap();
+    let (_, snippet) = behind.split_once('\n').unwrap();
+    snippet.split_once("\n```").unwrap().0.to_owned()
+}

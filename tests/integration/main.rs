@@ -15,6 +15,7 @@ mod home_assistant;
 mod lying_broker;
 mod messages;
 mod mqtt;
+mod republish;
 mod rotation;
 mod soak;
 mod sockets;

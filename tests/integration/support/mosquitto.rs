@@ -167,10 +167,19 @@ impl Subscriber {
 
     /// The same, and what is not below `familiar/`.
     pub fn all(&self) -> Vec<(String, String)> {
+        self.beginning(&["familiar/", "homeassistant/"])
+    }
+
+    /// The same for topics below a prefix.
+    pub fn below(&self, prefix: &str) -> Vec<(String, String)> {
+        self.beginning(&[prefix])
+    }
+
+    fn beginning(&self, prefixes: &[&str]) -> Vec<(String, String)> {
         let lines = self.lines.lock().unwrap();
         lines
             .iter()
-            .filter(|line| line.starts_with("familiar/") || line.starts_with("homeassistant/"))
+            .filter(|line| prefixes.iter().any(|prefix| line.starts_with(prefix)))
             .map(|line| line.split_once(' ').unwrap_or((line, "")))
             // So it prints an empty message.
             .map(|(topic, text)| (topic.to_owned(), text.replace("(null)", "")))
