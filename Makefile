@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test soak soak-memory lint bench evaluate clean
+.PHONY: help setup build models demo test soak soak-memory home-assistant lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -14,8 +14,10 @@ SEED ?= $(shell date +%s)
 # An hour at ten frames a second.
 FRAMES ?= 36000
 
+PYTHON ?= python3.13
+
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the machine lacks (all the targets below call it)
 	@tools/setup.sh
@@ -50,6 +52,10 @@ soak-memory: build models/facenet/model.sig ## The daemon's memory over an hour'
 	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_SOAK_FRAMES=$(FRAMES) \
 	  cargo test --release --locked --test integration -- --exact soak::memory::memory_is_flat --ignored --nocapture
 
+home-assistant: build ## The tests with Home Assistant in a later version: PYTHON=… is one of 3.13
+	@PYTHON="$(PYTHON)" tools/setup.sh demo judges home-assistant
+	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_JUDGES_HOME="$$target/home-assistant/bin/python" cargo test --release --locked --test integration -- home_assistant
+
 lint: ## Format, clippy, dependencies
 	@tools/setup.sh build lint
 	@cargo fmt --check
@@ -64,6 +70,6 @@ evaluate: build models/facenet/model.sig ## Accuracy on pictures in LFW's layout
 	@tools/evaluate.sh "$(DATA)"
 
 clean: ## Remove all that was built or fetched, but for the key that signs your models
-	@$(ENV) rm -rf models/facenet demo/.work "$$target"/{judges,judges-node,openpeople,lint}
+	@$(ENV) rm -rf models/facenet demo/.work "$$target"/{judges,judges-home,judges-node,home-assistant,openpeople,lint}
 	@find models/.build -mindepth 1 -maxdepth 1 ! -name signing.pem ! -name trust.d -exec rm -rf {} + 2>/dev/null || true
 	@cargo clean --release

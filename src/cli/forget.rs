@@ -1,6 +1,5 @@
 //! `familiar forget`: erase a person.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +8,7 @@ use tokio::time::timeout;
 use super::people::{open, print_json};
 use super::{Failure, Global};
 use crate::config::{self, DeviceName};
-use crate::event::{Context, DeviceKey, Fact, Ledger};
+use crate::event::{self, Context, Fact};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, ClientError, Connection, Incoming, Session};
 use crate::recognition::PersonId;
@@ -32,10 +31,9 @@ pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
     let state = StateDirectory::open()?;
     let mut gallery = open()?;
     // The key and the ledger first: what cannot be told must not be begun.
-    let key = Arc::new(DeviceKey::open_or_create(&state).map_err(Failure::failed)?);
     let context = Context::new(config.device.clone(), &config.camera.source, None);
-    let ledger =
-        Ledger::open(&state, key, context, (&config.outbox).into()).map_err(Failure::failed)?;
+    let (_, ledger) = event::open(&state, context, (&config.outbox).into())
+        .map_err(super::key::rotation_failure)?;
 
     let known = gallery.begin_erasure(&id).map(drop);
     // Pays older debts too, even if this id is unknown.

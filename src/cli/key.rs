@@ -1,6 +1,7 @@
 //! `familiar key`
 
 use super::{Failure, Global};
+use crate::event::rotation::{self, RotateError, Rotation};
 use crate::event::{DeviceKey, KeyError};
 use crate::system::state::StateDirectory;
 
@@ -15,10 +16,15 @@ enum Action {
     /// Print the device's public key as a JWK with its thumbprint
     Show,
     /// Replace the device's key by a new one that the old one vouches for
+    ///
+    /// A running daemon goes on with the new key by itself. Consumers that know the old key follow its
+    /// word for the new one on the topic `identity`. The old private key is overwritten and removed; a
+    /// disk that writes elsewhere than before (flash, btrfs) may keep its bytes for a while. Prints the
+    /// new public key.
     Rotate,
 }
 
-pub fn run(_global: &Global, args: Args) -> Result<(), Failure> {
+pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let Args { action } = args;
     match action {
         Action::Show => {
@@ -26,13 +32,40 @@ pub fn run(_global: &Global, args: Args) -> Result<(), Failure> {
             println!("{}", key.public().to_jwk());
             Ok(())
         }
-        Action::Rotate => Err(Failure::failed("`key rotate` is not in this version")),
+        Action::Rotate => rotate(global),
     }
+}
+
+fn rotate(global: &Global) -> Result<(), Failure> {
+    let device = global.located()?.config.device;
+    let state = StateDirectory::open()?;
+    let Rotation { old, new, last } =
+        rotation::rotate(&state, &device).map_err(rotation_failure)?;
+    match last {
+        Some(last) => log::info!("{} was replaced after event {}", old.kid(), last.seq),
+        None => log::warn!(
+            "{} was replaced; where its chain ended is not known, for outbox.db was lost",
+            old.kid()
+        ),
+    }
+    log::info!(
+        "the old private key was overwritten, as far as this file system overwrites in place"
+    );
+    println!("{}", new.to_jwk());
+    Ok(())
 }
 
 pub(super) fn failure(error: KeyError) -> Failure {
     match error {
         KeyError::Secret(error) => error.into(),
+        other => Failure::failed(other),
+    }
+}
+
+pub(super) fn rotation_failure(error: RotateError) -> Failure {
+    match error {
+        RotateError::Key(error) => failure(error),
+        RotateError::Credential | RotateError::Rotated { .. } => Failure::refused(error),
         other => Failure::failed(other),
     }
 }

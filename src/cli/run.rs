@@ -27,7 +27,7 @@ impl From<DaemonError> for Failure {
             DaemonError::Configuration(error) => error.into(),
             DaemonError::Renamed { .. } | DaemonError::Threshold(_) => Self::usage(error),
             DaemonError::Gallery(error) => error.into(),
-            DaemonError::Key(error) => super::key::failure(error),
+            DaemonError::Key(error) => super::key::rotation_failure(error),
             DaemonError::Broker(error) => error.into(),
             DaemonError::Camera(error) => Self::Camera(error.to_string()),
             DaemonError::Command(CommandError::Operators(_)) => Self::refused(error),

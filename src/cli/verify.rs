@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::verdict::{Verdict, believe, envelope};
+use super::verdict::{Believed, Verdict, believe, envelope};
 use super::{Failure, Global};
 use crate::event::chain::Chain;
-use crate::event::jws::{Envelope, LIMIT};
-use crate::event::{DeviceKey, KeyError, KeyRing, identity, jwk};
+use crate::event::identity::Introduction;
+use crate::event::jws::{Envelope, LIMIT, Verified, VerifyError};
+use crate::event::line::{Heard, Met};
+use crate::event::{DeviceKey, KeyError, KeyRing, Line, Typ, identity, jwk};
 use crate::system::state::StateDirectory;
 
 /// Ends with 3 if a message is not verified or, with --chain, if the chain is not whole.
@@ -20,14 +22,16 @@ pub struct Args {
     /// Also prove the order of events and that none is missing
     #[arg(long)]
     chain: bool,
-    /// Keys to trust: a JWK, a JWK set or a device's identity message [default: this device's own key]
+    /// Keys to trust: a JWK, a JWK set or a device's identity messages, one per line [default: this
+    /// device's own key]. A key may be followed to its successor by an identity message here or among
+    /// the messages
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let Args { file, chain: prove, jwks } = args;
-    let keys = trusted(jwks.as_deref())?;
+    let mut trusted = trusted(jwks.as_deref())?;
     let mut input = open(&file)?;
     let mut out = std::io::stdout().lock();
     let mut chain = Chain::default();
@@ -35,7 +39,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     while let Some(line) =
         next_line(&mut input).map_err(|e| Failure::failed(format!("{}: {e}", file.display())))?
     {
-        let verdict = judge(&line, &keys, &mut chain);
+        let verdict = judge(&line, &mut trusted, &mut chain);
         total += 1;
         refused += u64::from(!verdict.verified);
         let text = if global.json { verdict.to_json() } else { verdict.to_line() };
@@ -46,7 +50,11 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     }
     let mut broken = None;
     if prove {
+        trusted.iter().for_each(|line| chain.follow(line));
         let mut report = chain.report();
+        for doubt in &report.doubts {
+            log::warn!("{doubt}");
+        }
         if !report.ok {
             broken = Some(report.faults.first().cloned().unwrap_or_else(|| "a gap".to_owned()));
         }
@@ -71,47 +79,114 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     broken.map_or(Ok(()), |why| Err(Failure::refused(format!("the chain is not whole: {why}"))))
 }
 
-fn judge(line: &[u8], keys: &KeyRing, chain: &mut Chain) -> Verdict {
-    let envelope = match envelope(line) {
+fn judge(text: &[u8], trusted: &mut [Line], chain: &mut Chain) -> Verdict {
+    let envelope = match envelope(text) {
         Ok(envelope) => envelope,
         Err(reason) => return Verdict::refused(&reason, None),
     };
     let claimed = Some((envelope.kid().to_owned(), envelope.typ()));
-    match believe(envelope, keys, None) {
-        Ok(believed) => {
-            if let Some(link) = &believed.link {
-                chain.add(&believed.message, link);
+    let outcome = if envelope.typ() == Typ::Identity {
+        follow(envelope, trusted)
+    } else {
+        let known = trusted.iter().find(|line| line.ring().get(envelope.kid()).is_some());
+        known.ok_or_else(|| VerifyError::UnknownKey(envelope.kid().to_owned())).and_then(|line| {
+            let Believed { message, link } = believe(envelope, &line.ring(), None)?;
+            line.admit(&message.kid, message.typ, link.as_ref(), Heard::Before)?;
+            if let Some(link) = link {
+                chain.add(&message, &link);
             }
-            Verdict::believed(&believed.message)
-        }
+            Ok(message)
+        })
+    };
+    match outcome {
+        Ok(message) => Verdict::believed(&message),
         Err(reason) => Verdict::refused(&reason, claimed),
     }
 }
 
+/// An identity message: believed if it is by a trusted key, also a former one, or if a trusted key vouched
+/// for it; then the new key is trusted as well.
+fn follow(envelope: Envelope, trusted: &mut [Line]) -> Result<Verified, VerifyError> {
+    let met = identity::introduction(envelope)?;
+    let Some(line) = related(&met, trusted) else {
+        return Err(VerifyError::UnknownKey(met.key.kid().to_owned()));
+    };
+    if line.former().iter().any(|former| former.key == met.key) {
+        return Ok(met.verified);
+    }
+    let old = line.key().kid().to_owned();
+    if line.follow(&met)? == Met::Followed {
+        log::warn!("{} has a new key, {}: {old} vouched for it", met.device, met.key.kid());
+    }
+    Ok(met.verified)
+}
+
+/// The trusted line that the introduced key, or one before it, belongs to.
+fn related<'a>(met: &Introduction, trusted: &'a mut [Line]) -> Option<&'a mut Line> {
+    trusted.iter_mut().find(|line| {
+        let ring = line.ring();
+        ring.get(met.key.kid()).is_some()
+            || met.former.iter().any(|former| ring.get(former.key.kid()).is_some())
+    })
+}
+
 /// The keys of `--jwks`, else this device's own.
-fn trusted(jwks: Option<&Path>) -> Result<KeyRing, Failure> {
+fn trusted(jwks: Option<&Path>) -> Result<Vec<Line>, Failure> {
     if let Some(path) = jwks {
         let wrong = |what: String| Failure::usage(format!("--jwks {}: {what}", path.display()));
         let mut text = String::new();
         File::open(path)
             .and_then(|file| file.take(jwk::LIMIT as u64 + 1).read_to_string(&mut text))
             .map_err(|e| wrong(e.to_string()))?;
-        let text = text.trim();
-        return match Envelope::parse(text) {
-            Ok(envelope) => identity::introduction(envelope)
-                .map(|met| met.key.into())
-                .map_err(|e| wrong(format!("identity message: {e}"))),
-            Err(_) => KeyRing::from_json(text).map_err(|e| wrong(e.to_string())),
-        };
+        if text.len() > jwk::LIMIT {
+            return Err(wrong(jwk::JwkError::TooLong.to_string()));
+        }
+        // A JWK or a set of them may be written over several lines; messages are one line each.
+        if let Ok(keys) = KeyRing::from_json(&text) {
+            return Ok(keys.iter().cloned().map(Line::from).collect());
+        }
+        return each_line(&text).map_err(wrong);
     }
     let none = "no key to trust: name one with --jwks, or run this where the device keeps its own \
                 (STATE_DIRECTORY)";
     let Ok(state) = StateDirectory::open() else { return Err(Failure::usage(none)) };
     match DeviceKey::open(&state) {
-        Ok(key) => Ok(key.public().clone().into()),
+        Ok(key) => Ok(vec![key.line()]),
         Err(KeyError::Missing) => Err(Failure::usage(none)),
         Err(error) => Err(super::key::failure(error)),
     }
+}
+
+/// Keys and identity messages, one per line. The first message of a device is taken at its word; a
+/// further one must follow from what came before.
+fn each_line(text: &str) -> Result<Vec<Line>, String> {
+    let mut trusted: Vec<Line> = Vec::new();
+    let mut met_devices: Vec<String> = Vec::new();
+    for text in text.lines().map(str::trim).filter(|text| !text.is_empty()) {
+        let Ok(envelope) = Envelope::parse(text) else {
+            let keys = KeyRing::from_json(text).map_err(|e| e.to_string())?;
+            trusted.extend(keys.iter().cloned().map(Line::from));
+            continue;
+        };
+        let met = identity::introduction(envelope).map_err(|e| format!("identity message: {e}"))?;
+        let stranger =
+            !trusted.is_empty() && (met_devices.is_empty() || met_devices.contains(&met.device));
+        match related(&met, &mut trusted) {
+            Some(line) => {
+                line.follow(&met).map_err(|e| format!("identity message: {e}"))?;
+            }
+            // Keys that were given by hand, or an earlier message, say who this device is.
+            None if stranger => {
+                return Err(format!(
+                    "identity message: no key given before it vouched for {}",
+                    met.key.kid()
+                ));
+            }
+            None => trusted.push(Line::from(&met)),
+        }
+        met_devices.push(met.device);
+    }
+    if trusted.is_empty() { Err("no key in it".to_owned()) } else { Ok(trusted) }
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {

@@ -14,7 +14,7 @@ mod seen;
 
 pub use gate::{Accepted, Counters, Gate, Judgement, LastRefusal, Origin, Refused};
 pub use operator_key::{OperatorKey, OperatorKeyError};
-pub use operators::OperatorsError;
+pub use operators::{OperatorsError, load as load_operators};
 pub use request::{Command, CommandId, LONGEST, Order, SKEW};
 pub use result::{Answer, Reference, Refusal, Reported, Trouble, request_digest};
 pub use seen::SeenError;

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crate::camera::CameraError;
 use crate::command::{CommandError, Gate};
 use crate::config::{ConfigError, Located};
-use crate::event::{Context, DeviceKey, KeyError, Ledger, LedgerError};
+use crate::event::{self, Context, DeviceKey, LedgerError, RotateError};
 use crate::model::{AnchorError, BundleError, Engine, EngineError};
 use crate::mqtt::discovery::Discovery;
 use crate::mqtt::publisher::{Publisher, StartError};
@@ -75,7 +75,7 @@ pub enum DaemonError {
     #[error(transparent)]
     Gallery(#[from] GalleryError),
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(#[from] RotateError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
@@ -146,13 +146,12 @@ impl Daemon {
         let (engine, verified) = models::start(&located)?;
         let watch = Watch::new(models::settings(&located, &engine)?);
 
-        let key = Arc::new(DeviceKey::open_or_create(&state)?);
         let context = Context::new(
             config.device.clone(),
             &config.camera.source,
             Some(engine.identity().clone()),
         );
-        let ledger = Ledger::open(&state, key.clone(), context, (&config.outbox).into())?;
+        let (key, ledger) = event::open(&state, context, (&config.outbox).into())?;
         let people = People::open(Gallery::open(&state)?, &engine, &ledger)?;
 
         let gate = config.mqtt.as_ref().map(|_| Gate::open(&located, &state)).transpose()?;
@@ -251,9 +250,14 @@ impl Daemon {
             Some(media) => self.limits.admit(decisions, media),
             None => decisions,
         };
-        if self.teller.tell(admitted)?
-            && let Some(voice) = &self.voice
-        {
+        let mut recorded = self.teller.tell(admitted)?;
+        if self.teller.is_rotated() {
+            match self.take_new_key() {
+                Ok(()) => recorded |= self.teller.tell(Vec::new())?,
+                Err(error) => self.teller.fail(&error),
+            }
+        }
+        if recorded && let Some(voice) = &self.voice {
             voice.publisher().notify();
         }
         Ok(())

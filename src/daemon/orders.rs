@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Daemon, DaemonError, PAUSED, discovery_prefix, health};
 use crate::command::{Accepted, Answer, Command, Judgement, Moment, Trouble};
+use crate::event::LedgerError;
 use crate::mqtt::publisher::{Inbound, Received};
 use crate::recognition::PersonId;
 use crate::recognition::gallery::GalleryError;
@@ -115,7 +116,13 @@ impl Daemon {
     }
 
     fn forget(&mut self, person: &PersonId) -> Result<(), DaemonError> {
-        self.people.forget(person, self.teller.ledger())?;
+        let mut forgotten = self.people.forget(person, self.teller.ledger());
+        if let Err(DaemonError::Ledger(LedgerError::Rotated { .. })) = forgotten {
+            // The record is erased already; what is left is to tell of it, by the new key.
+            self.take_new_key()?;
+            forgotten = self.people.settle(self.teller.ledger());
+        }
+        forgotten?;
         if let Some(voice) = &self.voice {
             voice.publisher().notify();
         }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{Daemon, DaemonError, models, speak};
 use crate::command::{CommandError, Gate};
-use crate::config::{self, Located};
-use crate::event::{Context, DeviceKey, Ledger};
+use crate::config::{self, Config, Located};
+use crate::event::{self, Context, DeviceKey, Ledger, LedgerError};
+use crate::model::Engine;
 use crate::mqtt::Broker;
 use crate::system::notify;
 
@@ -54,12 +55,7 @@ impl Daemon {
         };
         let engine = models.as_ref().map_or(&self.engine, |(engine, _)| engine);
         let settings = models::settings(&located, engine)?;
-        let key = Arc::new(DeviceKey::open_or_create(&self.state)?);
-        let context = Context {
-            boot: self.teller.ledger().context().boot,
-            ..Context::new(new.device.clone(), &new.camera.source, Some(engine.identity().clone()))
-        };
-        let ledger = Ledger::open(&self.state, key.clone(), context, (&new.outbox).into())?;
+        let (key, ledger) = self.open_ledger(new, engine)?;
 
         if let Some((engine, verified)) = models {
             self.engine = engine;
@@ -89,5 +85,38 @@ impl Daemon {
             broker.map(|broker| speak(located, broker, &self.key, &self.state)).transpose()?;
         self.register.tell_all_again();
         Ok(())
+    }
+
+    /// Somebody has rotated the device's key: events are signed by the new one from here on, and the
+    /// identity tells of it.
+    pub(super) fn take_new_key(&mut self) -> Result<(), DaemonError> {
+        let (key, ledger) = self.open_ledger(&self.located.config, &self.engine)?;
+        log::warn!("the device key was rotated; events are signed by {} from now on", key.kid());
+        self.teller.replace_ledger(ledger);
+        if let Some(voice) = &mut self.voice {
+            let identity = key.identity(voice.device()).map_err(LedgerError::from)?;
+            voice.renew(key.clone(), identity);
+        }
+        self.key = key;
+        self.register.tell_all_again();
+        self.schedule.want();
+        Ok(())
+    }
+
+    /// The device's key and the ledger that signs by it, for the same start of the program.
+    fn open_ledger(
+        &self,
+        config: &Config,
+        engine: &Engine,
+    ) -> Result<(Arc<DeviceKey>, Ledger), DaemonError> {
+        let context = Context {
+            boot: self.teller.ledger().context().boot,
+            ..Context::new(
+                config.device.clone(),
+                &config.camera.source,
+                Some(engine.identity().clone()),
+            )
+        };
+        Ok(event::open(&self.state, context, (&config.outbox).into())?)
     }
 }

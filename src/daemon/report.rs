@@ -23,7 +23,7 @@ impl Daemon {
     pub(super) fn report(&mut self, media: Option<Duration>) {
         let Some(voice) = &self.voice else { return };
         let present = self.watch.present();
-        self.register.update(self.people.enrolled(), present, media, voice);
+        self.register.update(&self.people, present, media, voice);
         let publisher = voice.publisher();
         let prefix = discovery_prefix(&self.located);
         let introduced = prefix.is_none_or(|prefix| {

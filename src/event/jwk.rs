@@ -82,6 +82,12 @@ impl PublicKey {
         serde_json::to_string(&jwk).unwrap_or_default()
     }
 
+    /// The same with nothing but what it needs: for a set that must stay small.
+    pub(super) fn to_short_jwk(&self) -> String {
+        let x = BASE64URL.encode(self.bytes);
+        format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}","kid":"{}"}}"#, self.kid)
+    }
+
     /// Reads one JWK.
     pub fn from_jwk(text: &str) -> Result<Self, JwkError> {
         if text.len() > LIMIT {
@@ -116,6 +122,28 @@ fn thumbprint(bytes: &[u8; 32]) -> String {
     BASE64URL.encode(digest(&SHA256, canonical.as_bytes()))
 }
 
+/// The keys of a JWK set in their order; none of them twice.
+pub(super) fn set_from_json(text: &str) -> Result<Vec<PublicKey>, JwkError> {
+    if text.len() > LIMIT {
+        return Err(JwkError::TooLong);
+    }
+    let json = |e: serde_json::Error| JwkError::Json(e.to_string());
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for jwk in serde_json::from_str::<Set>(text).map_err(json)?.keys {
+        let key: PublicKey = jwk.try_into()?;
+        if keys.contains(&key) {
+            return Err(JwkError::Json(format!("key {} is in it twice", key.kid)));
+        }
+        keys.push(key);
+    }
+    if keys.is_empty() { Err(JwkError::Empty) } else { Ok(keys) }
+}
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Jwk>,
+}
+
 /// Keys that a verifier trusts, by `kid`.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing(BTreeMap<String, PublicKey>);
@@ -123,10 +151,6 @@ pub struct KeyRing(BTreeMap<String, PublicKey>);
 impl KeyRing {
     /// Reads a JWK, or a JWK set (`{"keys":[…]}`, other members ignored, every key of it Ed25519).
     pub fn from_json(text: &str) -> Result<Self, JwkError> {
-        #[derive(Deserialize)]
-        struct Set {
-            keys: Vec<Jwk>,
-        }
         #[derive(Deserialize)]
         struct Probe {
             keys: Option<serde::de::IgnoredAny>,

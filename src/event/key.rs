@@ -6,7 +6,11 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
 use super::jwk::PublicKey;
-use crate::system::secret::{self, SecretError};
+use super::line::Line;
+use super::rotation;
+use super::store::StoreError;
+use super::vouch::{self, Vouch};
+use crate::system::secret::{self, SecretError, Source};
 use crate::system::state::StateDirectory;
 
 /// Name of the secret: a PEM of a PKCS#8 private key.
@@ -22,7 +26,14 @@ const PKCS8_PREFIX: [u8; 16] = [
 pub struct DeviceKey {
     pair: Ed25519KeyPair,
     public: PublicKey,
+    /// The keys before it, newest first, with their vouches.
+    former: Vec<(PublicKey, Vouch)>,
+    source: Source,
 }
+
+/// Begins a line before the PEM that tells of a former key: its public half and its vouch. They lie in
+/// one file so that no crash parts them, and because RFC 7468 §5.2 lets explanations stand there.
+const FORMER: &str = "Former: ";
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -34,13 +45,21 @@ pub enum KeyError {
     Missing,
     #[error("the system gives no random numbers")]
     NoRandomness,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl DeviceKey {
-    /// Reads the key; [`KeyError::Missing`] if there is none.
+    /// Reads the key; [`KeyError::Missing`] if there is none. Finishes a rotation that was cut short.
     pub fn open(state: &StateDirectory) -> Result<Self, KeyError> {
-        match secret::read(state, NAME)? {
-            Some(pem) => Self::from_pem(&pem),
+        rotation::settle(state)?;
+        Self::read(state)
+    }
+
+    /// Reads the key as it lies there.
+    pub(super) fn read(state: &StateDirectory) -> Result<Self, KeyError> {
+        match secret::find(state, NAME)? {
+            Some((text, source)) => Self::parse(&text, source),
             None => Err(KeyError::Missing),
         }
     }
@@ -52,8 +71,7 @@ impl DeviceKey {
             Err(KeyError::Missing) => {}
             found => return found,
         }
-        let pem = generate()?;
-        match secret::create(state, NAME, pem.as_bytes()) {
+        match secret::create(state, NAME, generate()?.as_bytes()) {
             Ok(()) => log::info!("made the device key {}", state.file(NAME).display()),
             // Another process was faster; its key counts.
             Err(SecretError::Io { source, .. })
@@ -63,9 +81,17 @@ impl DeviceKey {
         Self::open(state)
     }
 
-    fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        let text = std::str::from_utf8(pem).map_err(|_| KeyError::Malformed)?;
-        let (label, der) = SecretDocument::from_pem(text).map_err(|_| KeyError::Malformed)?;
+    /// A new key, not yet kept anywhere, and the text of the file that will keep it.
+    pub(super) fn generate() -> Result<(Self, Zeroizing<String>), KeyError> {
+        let text = generate()?;
+        Ok((Self::parse(text.as_bytes(), Source::State)?, text))
+    }
+
+    pub(super) fn parse(bytes: &[u8], source: Source) -> Result<Self, KeyError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| KeyError::Malformed)?;
+        let begin = text.find("-----BEGIN").ok_or(KeyError::Malformed)?;
+        let (explanation, pem) = text.split_at(begin);
+        let (label, der) = SecretDocument::from_pem(pem).map_err(|_| KeyError::Malformed)?;
         if label != "PRIVATE KEY" {
             return Err(KeyError::Malformed);
         }
@@ -73,7 +99,46 @@ impl DeviceKey {
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.as_bytes())
             .map_err(|_| KeyError::Malformed)?;
         let bytes = pair.public_key().as_ref().try_into().map_err(|_| KeyError::Malformed)?;
-        Ok(Self { pair, public: PublicKey::from_bytes(bytes) })
+        let former = explanation
+            .lines()
+            .filter_map(|line| line.strip_prefix(FORMER))
+            .map(|line| {
+                let (jwk, vouch) = line.split_once(' ')?;
+                Some((PublicKey::from_jwk(jwk).ok()?, Vouch::parse(vouch).ok()?))
+            })
+            .collect::<Option<Vec<_>>>()
+            .ok_or(KeyError::Malformed)?;
+        Ok(Self { pair, public: PublicKey::from_bytes(bytes), former, source })
+    }
+
+    /// The lines before the PEM: this key and those before it, newest first, once `vouch` has named the
+    /// successor.
+    pub(super) fn explanation(&self, vouch: &Vouch) -> String {
+        let newest = std::iter::once((&self.public, vouch));
+        newest
+            .chain(self.former.iter().map(|(key, vouch)| (key, vouch)))
+            .take(vouch::MOST)
+            .map(|(key, vouch)| format!("{FORMER}{} {}\n", key.to_short_jwk(), vouch.as_str()))
+            .collect()
+    }
+
+    /// Whether systemd gives the key: then it is not ours to change.
+    pub fn is_credential(&self) -> bool {
+        self.source == Source::Credential
+    }
+
+    /// The keys before it, newest first, as far as they vouched for the same device.
+    pub(super) fn former(&self, device: &str) -> impl Iterator<Item = &(PublicKey, Vouch)> {
+        self.former.iter().take_while(move |(_, vouch)| vouch.claim().device == device)
+    }
+
+    /// This key and those before it that vouched for the device of the newest vouch.
+    pub fn line(&self) -> Line {
+        let device = self.former.first().map_or("", |(_, vouch)| &vouch.claim().device);
+        let (keys, vouches) = self.former(device).cloned().unzip();
+        // A line that does not hold is no reason to distrust the key itself.
+        let former = vouch::prove(device, &self.public, keys, vouches).unwrap_or_default();
+        Line::new(self.public.clone(), former)
     }
 
     pub fn public(&self) -> &PublicKey {
@@ -84,7 +149,7 @@ impl DeviceKey {
         self.public.kid()
     }
 
-    /// Ed25519 over raw bytes; [`super::jws`] is the only one who may ask.
+    /// Ed25519 over raw bytes; [`super::jws`] and [`super::vouch`] are the only ones who may ask.
     pub(super) fn sign_bytes(&self, bytes: &[u8]) -> [u8; 64] {
         let mut signature = [0; 64];
         signature.copy_from_slice(self.pair.sign(bytes).as_ref());

@@ -9,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::age::{self, Reading};
 use super::bounds::{self, Limits};
 use super::jws::{SignedMessage, TooLong, Typ};
-use super::key::DeviceKey;
+use super::key::{DeviceKey, KeyError};
 use super::payload::{self, Context, Fact, Lost, Place};
+use super::rotation;
 use super::store::{self, Durability, StoreError};
 use crate::system::state::StateDirectory;
 
@@ -37,28 +38,51 @@ pub enum LedgerError {
     Store(#[from] StoreError),
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    #[error("the device key was replaced by {successor}; the old one signs no more")]
+    Rotated { successor: String },
+    #[error(
+        "outbox.db was lost or replaced: it does not know where the chain of key {kid} stands, and must not begin it again"
+    )]
+    ChainLost { kid: String },
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 impl Ledger {
+    /// Prefer [`super::open`], which also knows what to do about [`LedgerError::Rotated`] and
+    /// [`LedgerError::ChainLost`].
     pub fn open(
         state: &StateDirectory,
         key: Arc<DeviceKey>,
         context: Context,
         limits: Limits,
     ) -> Result<Self, LedgerError> {
-        let (connection, path) = store::open(state, Durability::Full)?;
-        connection
-            .execute(
-                "INSERT INTO chain (kid, public, seq) VALUES (?1, ?2, 0) ON CONFLICT DO NOTHING",
-                params![key.kid(), key.public().as_bytes()],
-            )
-            .map_err(|source| StoreError::of(&path, source))?;
+        let (mut connection, path) = store::open(state, Durability::Full)?;
+        let store = |source| LedgerError::Store(StoreError::of(&path, source));
+        let kid = key.kid();
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store)?;
+        if next_place(&transaction, kid).map_err(store)?.is_none() {
+            if rotation::has_begun(state, kid)? {
+                return Err(LedgerError::ChainLost { kid: kid.to_owned() });
+            }
+            transaction
+                .execute(
+                    "INSERT INTO chain (kid, public, seq) VALUES (?1, ?2, 0)",
+                    params![kid, key.public().as_bytes()],
+                )
+                .map_err(store)?;
+        }
+        refuse_rotated(&transaction, kid, store)?;
+        transaction.commit().map_err(store)?;
+        rotation::note_begun(state, kid)?;
         let database = Mutex::new(Database { connection, look: Instant::now() });
         Ok(Self { database, path, key, context, limits })
     }
 
     /// Makes an event of `fact`. When this returns, it is on the disk and will be published; after an
-    /// error nothing has changed, and the next event takes the same number.
+    /// error nothing has changed, and the next event takes the same number. [`LedgerError::Rotated`]:
+    /// open key and ledger again ([`super::open`]), and record it by the new key.
     pub fn record(&self, fact: &Fact) -> Result<SignedMessage, LedgerError> {
         self.record_at(fact, &Reading::now())
     }
@@ -67,6 +91,15 @@ impl Ledger {
     /// a hundred times within the limit, at most. Call it often.
     pub fn expire(&self) -> Result<(), LedgerError> {
         self.expire_at(&Reading::now())
+    }
+
+    /// [`LedgerError::Rotated`] if another key took this one's place meanwhile; for times in which no event
+    /// asks. Cheap: one row.
+    pub fn check_key(&self) -> Result<(), LedgerError> {
+        let mut database = self.lock();
+        let store = |source| LedgerError::Store(StoreError::of(&self.path, source));
+        let transaction = database.connection.transaction().map_err(store)?;
+        refuse_rotated(&transaction, self.key.kid(), store)
     }
 
     /// Events in the outbox, of every key.
@@ -164,6 +197,7 @@ impl Ledger {
     ) -> Result<SignedMessage, LedgerError> {
         let store = |source| LedgerError::Store(StoreError::of(&self.path, source));
         let kid = self.key.kid();
+        refuse_rotated(transaction, kid, store)?;
         let place = next_place(transaction, kid).map_err(store)?.ok_or_else(|| {
             let what = "the chain of this device's key is gone".to_owned();
             StoreError::Damaged { path: self.path.clone(), what }
@@ -191,6 +225,20 @@ impl Ledger {
         // A panic inside a transaction rolled it back: the connection is as good as before.
         self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A key with a successor signs no event any more.
+fn refuse_rotated(
+    transaction: &Transaction<'_>,
+    kid: &str,
+    store: impl Fn(rusqlite::Error) -> LedgerError,
+) -> Result<(), LedgerError> {
+    let successor: Option<String> = transaction
+        .prepare_cached("SELECT successor FROM chain WHERE kid = ?1")
+        .and_then(|mut select| select.query_row([kid], |row| row.get(0)).optional())
+        .map_err(store)?
+        .flatten();
+    successor.map_or(Ok(()), |successor| Err(LedgerError::Rotated { successor }))
 }
 
 fn next_place(transaction: &Transaction<'_>, kid: &str) -> rusqlite::Result<Option<Place>> {

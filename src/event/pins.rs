@@ -6,21 +6,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use super::identity::Introduction;
-use super::jwk::{KeyRing, LIMIT, PublicKey};
+use super::jwk::{KeyRing, PublicKey};
 use super::jws::VerifyError;
+use super::line::{Line, Met};
+use super::vouch::{Former, Last};
 use crate::system::secret::{self, SecretError};
 use crate::system::state::StateDirectory;
 
 const NAME: &str = "pins.json";
+/// Largest file, in bytes: as much as is read back.
+const LIMIT: usize = 64 * 1024;
 
 /// Which key each device has.
 #[derive(Debug, Default)]
 pub struct Pins {
     /// Where pins are kept; in memory only where there is none.
     path: Option<PathBuf>,
-    keys: BTreeMap<String, PublicKey>,
+    keys: BTreeMap<String, Line>,
     /// This device's own key needs no first contact.
-    own: BTreeMap<String, PublicKey>,
+    own: BTreeMap<String, Line>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,47 +45,58 @@ impl Pins {
         if let Some(bytes) = secret::read_file(&path, 0o022)? {
             let jwks: BTreeMap<String, serde_json::Value> =
                 serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
-            for (device, jwk) in jwks {
-                let key =
-                    PublicKey::from_jwk(&jwk.to_string()).map_err(|e| wrong(e.to_string()))?;
-                keys.insert(device, key);
+            for (device, pin) in jwks {
+                keys.insert(device, read(&pin).map_err(wrong)?);
             }
         }
         Ok(Self { path: Some(path), keys, own: BTreeMap::new() })
     }
 
-    /// Trusts a device's key outright: it lies in this machine's own state directory.
-    pub fn trust(&mut self, device: &str, key: PublicKey) {
-        self.own.insert(device.to_owned(), key);
+    /// Trusts a device's keys outright: they lie in this machine's own state directory.
+    pub fn trust(&mut self, device: &str, line: impl Into<Line>) {
+        self.own.insert(device.to_owned(), line.into());
     }
 
-    pub fn key(&self, device: &str) -> Option<&PublicKey> {
+    pub fn line(&self, device: &str) -> Option<&Line> {
         self.own.get(device).or_else(|| self.keys.get(device))
     }
 
-    /// The keys that messages of `device` may be signed by.
-    pub fn ring(&self, device: &str) -> KeyRing {
-        self.key(device).cloned().map(KeyRing::from).unwrap_or_default()
+    pub fn key(&self, device: &str) -> Option<&PublicKey> {
+        self.line(device).map(Line::key)
     }
 
-    /// Takes the key of a device that introduces itself: the first one is kept (`true`), the same one
-    /// is welcome, another one is refused.
-    pub fn meet(&mut self, device: &str, met: &Introduction) -> Result<bool, VerifyError> {
-        let refused = |what: String| Err(VerifyError::Payload(what));
+    /// The keys that messages of `device` may be signed by; see also [`Line::admit`].
+    pub fn ring(&self, device: &str) -> KeyRing {
+        self.line(device).map(Line::ring).unwrap_or_default()
+    }
+
+    /// Takes the key of a device that introduces itself: the first one is kept, the same one is welcome,
+    /// one that the kept key leads to by its vouches takes its place, and any other is refused. Gives what
+    /// is to be told and [saved](Self::save).
+    pub fn meet(
+        &mut self,
+        device: &str,
+        met: &Introduction,
+    ) -> Result<Option<String>, VerifyError> {
         if met.device != device {
-            return refused(format!("is the identity of {:?}, not of {device:?}", met.device));
+            return Err(VerifyError::Payload(format!(
+                "is the identity of {:?}, not of {device:?}",
+                met.device
+            )));
         }
-        match self.key(device) {
-            None => {
-                self.keys.insert(device.to_owned(), met.key.clone());
-                Ok(true)
-            }
-            Some(key) if *key == met.key => Ok(false),
-            Some(key) => refused(format!(
-                "{device} shows key {}, but was known by {}",
-                met.key.kid(),
-                key.kid()
-            )),
+        let shown = met.key.kid();
+        let pins = if self.own.contains_key(device) { &mut self.own } else { &mut self.keys };
+        let Some(line) = pins.get_mut(device) else {
+            pins.insert(device.to_owned(), Line::from(met));
+            return Ok(Some(format!("{device} is known from now on by its key {shown}")));
+        };
+        let known = line.key().kid().to_owned();
+        match line.follow(met) {
+            Ok(Met::Known) => Ok(None),
+            Ok(Met::Followed) => Ok(Some(format!(
+                "{device} has a new key, {shown}: the one known before, {known}, vouched for it"
+            ))),
+            Err(error) => Err(VerifyError::Payload(format!("{device}: {error}"))),
         }
     }
 
@@ -91,8 +106,8 @@ impl Pins {
         let entries: Vec<String> = self
             .keys
             .iter()
-            .map(|(device, key)| {
-                format!("{}:{}", serde_json::Value::from(device.as_str()), key.to_jwk())
+            .map(|(device, line)| {
+                format!("{}:{}", serde_json::Value::from(device.as_str()), write(line))
             })
             .collect();
         let text = format!("{{{}}}\n", entries.join(",\n"));
@@ -113,4 +128,43 @@ impl Pins {
         };
         write().map_err(|source| PinError::Io { path: path.clone(), source })
     }
+}
+
+/// A pin as JSON: the key as a JWK, and with it the keys before.
+fn write(line: &Line) -> String {
+    let former: Vec<serde_json::Value> = line
+        .former()
+        .iter()
+        .map(|Former { key, last }| serde_json::json!({ "key": jwk(key), "last": last }))
+        .collect();
+    let mut pin = jwk(line.key());
+    if !former.is_empty() {
+        pin["former"] = former.into();
+    }
+    pin.to_string()
+}
+
+fn jwk(key: &PublicKey) -> serde_json::Value {
+    serde_json::from_str(&key.to_jwk()).unwrap_or_default()
+}
+
+fn read(pin: &serde_json::Value) -> Result<Line, String> {
+    #[derive(serde::Deserialize)]
+    struct Pin {
+        #[serde(default)]
+        former: Vec<Entry>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        key: serde_json::Value,
+        last: Option<Last>,
+    }
+    let key = |jwk: &serde_json::Value| PublicKey::from_jwk(&jwk.to_string());
+    let Pin { former } = serde::Deserialize::deserialize(pin).map_err(|e| format!("{e}"))?;
+    let former = former
+        .into_iter()
+        .map(|entry| Ok(Former { key: key(&entry.key)?, last: entry.last }))
+        .collect::<Result<Vec<_>, super::jwk::JwkError>>()
+        .map_err(|e| e.to_string())?;
+    Ok(Line::new(key(pin).map_err(|e| e.to_string())?, former))
 }

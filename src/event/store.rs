@@ -69,7 +69,7 @@ pub enum StoreError {
     Database { path: PathBuf, source: rusqlite::Error },
     #[error("outbox {}: the disk is full; nothing stored was lost, this event was not taken", .path.display())]
     Full { path: PathBuf },
-    #[error("outbox {}: {what}; move it away together with `device-key` (a new key begins a new chain) or restore both", .path.display())]
+    #[error("outbox {}: {what}; move it away: the next start then begins a new chain with a new key, for which the old one vouches, and what was not delivered is lost", .path.display())]
     Damaged { path: PathBuf, what: String },
 }
 
@@ -105,6 +105,11 @@ pub(super) fn open(
     let connection =
         connect(&path, durability).map_err(|source| StoreError::of(&path, source))??;
     Ok((connection, path))
+}
+
+/// Reads the whole database and says whether it is sound. It must be there.
+pub fn verify(state: &StateDirectory) -> Result<(), StoreError> {
+    open(state, Durability::Full).map(drop)
 }
 
 fn connect(

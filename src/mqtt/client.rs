@@ -4,6 +4,10 @@
 //! ways. It may be dropped at any moment (`select!`) and loses nothing. The one who publishes bounds
 //! what is in flight, so the buffer stays small. Nothing is remembered between connections: the
 //! outbox is the memory.
+//!
+//! The broker is not trusted. What it sends is read only as fast as it is handed out, one packet of
+//! bounded size at a time; while it does not take our answers, nothing more is read; each wait has an
+//! end; and what MQTT 5 forbids ends the connection.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +29,11 @@ use super::broker::{Broker, Security};
 
 /// Largest packet that is taken from a broker, in bytes; it is told so.
 const PACKET_LIMIT: u32 = 64 * 1024;
+/// Messages that the broker may send before we acknowledge the first; it is told so.
+const RECEIVE_MAXIMUM: u16 = 16;
+/// While so many bytes wait to be sent, nothing is read: a broker that sends and never takes our
+/// acknowledgements must not fill the memory. More than all that one publishes at once.
+const OUTGOING_LIMIT: usize = 128 * 1024;
 /// From the first step of connecting to the broker's answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often to ask a silent broker whether it is there; it has as long to answer.
@@ -79,6 +88,8 @@ pub enum ClientError {
     NotVersion5,
     #[error("the broker takes no messages with QoS 1")]
     NoQos1,
+    #[error("the broker keeps no retained messages; consumers need them")]
+    NoRetain,
     #[error("the broker closed the connection")]
     Closed,
     #[error("the broker ended the connection: {0}")]
@@ -106,7 +117,13 @@ pub struct Connection {
     timer: Instant,
     awaits_pong: bool,
     last_id: u16,
+    by_hand: bool,
+    received: Option<Receipt>,
 }
+
+/// The broker's right to an acknowledgement for a message.
+#[derive(Debug)]
+pub struct Receipt(u16);
 
 impl Connection {
     /// Connects and logs in.
@@ -129,6 +146,8 @@ impl Connection {
             timer: Instant::now() + CONNECT_TIMEOUT,
             awaits_pong: true,
             last_id: 0,
+            by_hand: false,
+            received: None,
         };
         connection.send(&connect_packet(broker, session))?;
         let answer = loop {
@@ -139,21 +158,31 @@ impl Connection {
                 Ok(Some(_)) | Err(_) => return Err(ClientError::NotVersion5),
             }
         };
-        connection.accept(&answer)?;
+        connection.accept(&answer, session)?;
         Ok(connection)
     }
 
-    fn accept(&mut self, answer: &ConnAck) -> Result<(), ClientError> {
+    fn accept(&mut self, answer: &ConnAck, session: &Session) -> Result<(), ClientError> {
+        let protocol = |what: &str| Err(ClientError::Protocol(what.to_owned()));
         if answer.code != ConnectReturnCode::Success {
             return Err(ClientError::Refused(answer.code));
+        }
+        if session.clean && answer.session_present {
+            return protocol("it knows a session that it was asked to forget");
         }
         self.session_present = answer.session_present;
         if let Some(properties) = &answer.properties {
             if properties.max_qos == Some(0) {
                 return Err(ClientError::NoQos1);
             }
+            if properties.retain_available == Some(0) {
+                return Err(ClientError::NoRetain);
+            }
+            if properties.receive_max == Some(0) || properties.max_packet_size == Some(0) {
+                return protocol("it takes no message at all");
+            }
             self.packet_limit = properties.max_packet_size;
-            self.receive_maximum = properties.receive_max.unwrap_or(u16::MAX).max(1);
+            self.receive_maximum = properties.receive_max.unwrap_or(u16::MAX);
             if let Some(seconds @ 1..) = properties.server_keep_alive {
                 self.keep_alive = self.keep_alive.min(Duration::from_secs(seconds.into()));
             }
@@ -190,8 +219,23 @@ impl Connection {
         self.send(&Packet::Subscribe(subscribe))
     }
 
+    /// From now on a message is acknowledged by [`Connection::acknowledge`] alone, so that the broker
+    /// keeps it for our session until we are done with it.
+    pub fn acknowledge_by_hand(&mut self) {
+        self.by_hand = true;
+    }
+
+    /// For the message given out last; `None` if there is nothing to acknowledge, or it was done.
+    pub fn take_receipt(&mut self) -> Option<Receipt> {
+        self.received.take()
+    }
+
+    pub fn acknowledge(&mut self, Receipt(id): Receipt) -> Result<(), ClientError> {
+        self.send(&Packet::PubAck(PubAck::new(id, None)))
+    }
+
     /// Waits for what comes next, sending and answering meanwhile. Messages are acknowledged when
-    /// they are given out.
+    /// they are given out, unless that is done by hand.
     pub async fn next(&mut self) -> Result<Incoming, ClientError> {
         loop {
             if let Some(packet) = self.take_packet()? {
@@ -241,15 +285,28 @@ impl Connection {
     }
 
     fn message(&mut self, publish: Publish) -> Result<Incoming, ClientError> {
-        let Publish { qos, topic, pkid, payload, retain, .. } = publish;
+        let Publish { qos, topic, pkid, payload, retain, properties, .. } = publish;
+        self.received = None;
         match qos {
             QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => self.send(&Packet::PubAck(PubAck::new(pkid, None)))?,
+            QoS::AtLeastOnce if pkid == 0 => {
+                return Err(ClientError::Protocol("sent QoS 1 without a packet id".to_owned()));
+            }
+            QoS::AtLeastOnce if self.by_hand => self.received = Some(Receipt(pkid)),
+            QoS::AtLeastOnce => self.acknowledge(Receipt(pkid))?,
             // Never subscribed to.
             QoS::ExactlyOnce => return Err(ClientError::Protocol("sent QoS 2".to_owned())),
         }
+        if properties.is_some_and(|properties| properties.topic_alias.is_some()) {
+            return Err(ClientError::Protocol("used a topic alias; none was allowed".to_owned()));
+        }
         let topic = String::from_utf8(topic.to_vec())
             .map_err(|_| ClientError::Protocol("sent a topic that is not UTF-8".to_owned()))?;
+        if topic.is_empty() || topic.contains(['+', '#', '\0']) {
+            return Err(ClientError::Protocol("sent a message on no topic".to_owned()));
+        }
+        // A copy: a slice of what was read would keep all of that in memory.
+        let payload = Bytes::copy_from_slice(&payload);
         Ok(Incoming::Message { topic, payload, retained: retain })
     }
 
@@ -297,6 +354,8 @@ impl Connection {
         self.incoming.reserve(8 * 1024);
         let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
         let unsent = !self.outgoing.is_empty();
+        // The timer still runs: a broker that takes nothing is given up.
+        let may_read = self.outgoing.len() < OUTGOING_LIMIT;
         let write = async {
             if unsent {
                 writer.write_buf(&mut self.outgoing).await.map(|_| true)
@@ -305,7 +364,7 @@ impl Connection {
             }
         };
         tokio::select! {
-            read = reader.read_buf(&mut self.incoming) => if read? == 0 {
+            read = reader.read_buf(&mut self.incoming), if may_read => if read? == 0 {
                 return Err(ClientError::Closed);
             },
             unflushed = write, if unsent || self.unflushed => self.unflushed = unflushed?,
@@ -348,6 +407,7 @@ fn connect_packet(broker: &Broker, session: &Session) -> Packet {
     let mut properties = ConnectProperties::new();
     properties.session_expiry_interval = Some(session.expiry);
     properties.max_packet_size = Some(PACKET_LIMIT);
+    properties.receive_maximum = Some(RECEIVE_MAXIMUM);
     let connect = Connect {
         // The broker waits half as long again; we ask in good time.
         keep_alive: KEEP_ALIVE.as_secs() as u16 * 2,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
@@ -11,6 +11,7 @@ const DOCUMENTS: [&str; 10] = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/camera.md",
+    "docs/commands.md",
     "docs/configuration.md",
     "docs/messages.md",
     "docs/threat-model.md",

@@ -4,13 +4,20 @@
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
+mod check;
+mod command;
 mod daemon;
+mod dependencies;
 mod engine;
 mod events;
 mod full_disk;
+mod home_assistant;
+mod lying_broker;
 mod messages;
 mod mqtt;
+mod rotation;
 mod soak;
+mod sockets;
 mod states;
 mod support;
 

@@ -45,7 +45,7 @@ fn every_event(device: &Device, ledger: &Ledger) -> Vec<String> {
     all
 }
 
-fn messages() -> (Device, Vec<String>) {
+pub(super) fn messages() -> (Device, Vec<String>) {
     let device = Device::new();
     let ledger = bounded(&device.state, &device.key, Limits { events: 6, ..Limits::default() });
     let all = every_event(&device, &ledger);
@@ -311,7 +311,7 @@ mod verify {
 }
 
 /// The program between the fences behind `<!-- test: NAME -->`.
-fn snippet(folder: &Path, name: &str) -> PathBuf {
+pub fn snippet(folder: &Path, name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/messages.md");
     let text = std::fs::read_to_string(path).unwrap();
     let (_, behind) = text.split_once(&format!("<!-- test: {name} -->\n```")).unwrap();
@@ -322,7 +322,7 @@ fn snippet(folder: &Path, name: &str) -> PathBuf {
     path
 }
 
-fn feed(command: &mut Command, input: &str) -> String {
+pub fn feed(command: &mut Command, input: &str) -> String {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -12,6 +12,7 @@ use familiar::event::jws::{Envelope, LIMIT};
 use familiar::mqtt::{Broker, ClientError, Connection, Session};
 
 use super::support::device::Device;
+use super::support::judge;
 use super::support::mosquitto::{Mosquitto, Subscriber, free_port, wait};
 use super::support::proxy::Proxy;
 
@@ -398,6 +399,97 @@ fn broker_that_speaks_nonsense() {
     }
 }
 
+/// Access rules as a plugin keeps them, changed while the device is connected.
+#[test]
+fn dynamic_security() {
+    let test = "dynamic_security";
+    let plugins = ["x86_64", "aarch64"]
+        .map(|machine| PathBuf::from(format!("/usr/lib/{machine}-linux-gnu")))
+        .map(|folder| folder.join("mosquitto_dynamic_security.so"));
+    let Some(plugin) = plugins.iter().find(|plugin| plugin.exists()) else {
+        assert!(!judge::required(), "{test}: the plugin is not installed");
+        eprintln!("{test}: SKIPPED, the plugin is not installed");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("dynamic-security.json");
+    let made = Command::new("mosquitto_ctrl")
+        .args(["dynsec", "init"])
+        .arg(&rules)
+        .args(["admin", "secret"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let options = format!(
+        "plugin {}\nplugin_opt_config_file {}\nallow_anonymous false",
+        plugin.display(),
+        rules.display()
+    );
+    let Some(broker) = Mosquitto::start(test, &options) else { return };
+    let port = broker.port.to_string();
+    let control = |arguments: &[&str]| {
+        let out = Command::new("mosquitto_ctrl")
+            .args(["-h", "127.0.0.1", "-p", &port, "-u", "admin", "-P", "secret", "dynsec"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{arguments:?}: {out:?}");
+    };
+    let allow = |role: &str, kind: &str, topic: &str| {
+        control(&["addRoleACL", role, kind, topic, "allow"]);
+    };
+    control(&["createRole", "device"]);
+    allow("device", "publishClientSend", "familiar/porch/#");
+    control(&["createClient", "porch", "-p", "secret 1"]);
+    control(&["addClientRole", "porch", "device"]);
+    control(&["createRole", "consumer"]);
+    allow("consumer", "subscribePattern", "familiar/#");
+    allow("consumer", "publishClientReceive", "familiar/#");
+    control(&["createClient", "panel", "-p", "secret 2"]);
+    control(&["addClientRole", "panel", "consumer"]);
+
+    let subscriber =
+        Subscriber::start(broker.port, "familiar/#", &["-u", "panel", "-P", "secret 2"]);
+    let device = Device::new();
+    familiar::system::secret::create(&device.state, "mqtt-password", b"secret 1").unwrap();
+    let publisher = device.publisher(&loopback(broker.port), "username = \"porch\"");
+    let mut told = 0;
+    let mut tell = |number| {
+        device.tell(number);
+        publisher.notify();
+        told += number;
+        told
+    };
+    let arrive = |told| {
+        assert!(publisher.flush(PATIENT).unwrap());
+        wait("all events", || first_times(&subscriber.on("/event")).len() == told);
+    };
+    arrive(tell(5));
+
+    // Disabled in the middle of the session: the broker hangs up, and lets it in again when it is told to.
+    control(&["disableClient", "porch"]);
+    wait("disconnected", || !publisher.status().connected);
+    let waiting = tell(5);
+    wait("a refused login", || {
+        publisher.status().trouble.is_some_and(|why| why.contains("refused the login"))
+    });
+    assert_eq!(depth(&device), 5);
+    control(&["enableClient", "porch"]);
+    arrive(waiting);
+
+    // The right to publish goes while the connection stays.
+    control(&["removeRoleACL", "device", "publishClientSend", "familiar/porch/#"]);
+    let waiting = tell(5);
+    wait("a refusal", || {
+        publisher.status().trouble.is_some_and(|why| why.contains("NotAuthorized"))
+    });
+    assert_eq!(depth(&device), 5);
+    allow("device", "publishClientSend", "familiar/porch/#");
+    arrive(waiting);
+    let report = device.chain(&subscriber.on("/event"));
+    assert!(report.ok && report.events == 15, "{report:?}");
+}
+
 mod tls {
     use super::*;
 
@@ -478,6 +570,25 @@ mod tls {
         }
 
         fn broker(&self, test: &str, server: &str, more: &str) -> Option<Mosquitto> {
+            self.broker_of_version(test, server, more, None)
+        }
+
+        /// With no other version of TLS than those between, by OpenSSL's names.
+        fn broker_of_version(
+            &self,
+            test: &str,
+            server: &str,
+            more: &str,
+            versions: Option<(&str, &str)>,
+        ) -> Option<Mosquitto> {
+            let environment = versions.map(|(least, most)| {
+                let text = format!(
+                    "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n\
+                     MinProtocol = {least}\nMaxProtocol = {most}\nCipherString = DEFAULT@SECLEVEL=0\n"
+                );
+                std::fs::write(self.path("openssl.cnf"), text).unwrap();
+                ("OPENSSL_CONF", self.path("openssl.cnf"))
+            });
             let path = |name: &str| self.path(name).display().to_string();
             let options = format!(
                 "cafile {}\ncertfile {}\nkeyfile {}\n{more}",
@@ -485,7 +596,20 @@ mod tls {
                 path(&format!("{server}.crt")),
                 path(&format!("{server}.key"))
             );
-            Mosquitto::start(test, &options)
+            Mosquitto::start_with(test, &options, environment.into_iter().collect())
+        }
+
+        /// Whether OpenSSL's own client comes to an agreement with these options.
+        fn agrees(&self, port: u16, options: &[&str]) -> bool {
+            Command::new("openssl")
+                .args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-CAfile"])
+                .arg(self.path("ca.crt"))
+                .args(options)
+                .stdin(Stdio::null())
+                .output()
+                .is_ok_and(|out| {
+                    String::from_utf8_lossy(&out.stdout).contains("Verify return code: 0")
+                })
         }
     }
 
@@ -546,6 +670,48 @@ mod tls {
             assert!(why.contains(reason), "{server}: {why}");
         }
         assert_eq!(depth(&device), 1);
+    }
+
+    #[test]
+    fn tls_1_2_and_nothing_older() {
+        let authority = Authority::new();
+        authority.sign("server", "DNS:localhost,IP:127.0.0.1", "serverAuth", &VALID);
+        let trusted = ca(&authority.path("ca.crt"));
+        let device = Device::new();
+        let start = |least, most, older| {
+            let versions = Some((least, most));
+            authority.broker_of_version("tls_1_2_and_nothing_older", "server", older, versions)
+        };
+        let Some(broker) = start("TLSv1.2", "TLSv1.2", "") else { return };
+        assert!(!authority.agrees(broker.port, &["-tls1_3"]));
+        device.tell(3);
+        let url = format!("mqtts://localhost:{}", broker.port);
+        assert!(device.publisher(&url, &trusted).flush(PATIENT).unwrap());
+        drop(broker);
+        let Some(broker) = start("TLSv1", "TLSv1.1", "tls_version tlsv1.1") else { return };
+        let legacy = ["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"];
+        assert!(authority.agrees(broker.port, &legacy), "the broker does speak TLS 1.1");
+        device.tell(1);
+        let why = trouble(&device, &format!("mqtts://localhost:{}", broker.port), &trusted);
+        assert!(why.contains("ProtocolVersion") || why.contains("alert"), "{why}");
+        assert_eq!(depth(&device), 1);
+    }
+
+    #[test]
+    fn self_signed() {
+        let (authority, other) = (Authority::new(), Authority::new());
+        // The broker shows the certificate of an authority, as its own.
+        std::fs::copy(other.path("ca.crt"), authority.path("server.crt")).unwrap();
+        std::fs::copy(other.path("ca.key"), authority.path("server.key")).unwrap();
+        let Some(broker) = authority.broker("self_signed", "server", "") else { return };
+        let device = Device::new();
+        device.tell(1);
+        let url = format!("mqtts://localhost:{}", broker.port);
+        let why = trouble(&device, &url, &ca(&authority.path("ca.crt")));
+        assert!(why.contains("invalid peer certificate"), "{why}");
+        // Nor is it taken for a broker's where it is itself the authority that is trusted.
+        let why = trouble(&device, &url, &ca(&other.path("ca.crt")));
+        assert!(why.contains("invalid peer certificate"), "{why}");
     }
 
     #[test]

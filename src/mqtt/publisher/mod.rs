@@ -314,7 +314,7 @@ impl Task {
             status.connected = true;
             status.connections += 1;
         }
-        lock(&self.shared.board).connected();
+        lock(&self.shared.board).repeat();
         let mut flight = Flight::new(connection.receive_maximum());
         let id = connection.publish(&self.topics.availability(), "online", true)?;
         flight.push(id, What::Availability);

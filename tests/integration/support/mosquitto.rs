@@ -13,6 +13,7 @@ pub struct Mosquitto {
     child: Option<Child>,
     pub port: u16,
     folder: TempDir,
+    environment: Vec<(&'static str, std::path::PathBuf)>,
 }
 
 /// Where Debian and most others put it.
@@ -23,6 +24,15 @@ impl Mosquitto {
     /// A broker whose listener also has these lines of configuration; `None`, said loudly, where
     /// Mosquitto is not installed (an error where judges are required).
     pub fn start(test: &str, options: &str) -> Option<Self> {
+        Self::start_with(test, options, Vec::new())
+    }
+
+    /// The same with environment variables, which name files.
+    pub fn start_with(
+        test: &str,
+        options: &str,
+        environment: Vec<(&'static str, std::path::PathBuf)>,
+    ) -> Option<Self> {
         if !PROGRAMS.iter().any(|program| Path::new(program).exists()) {
             assert!(!super::judge::required(), "{test}: Mosquitto is not installed");
             eprintln!("{test}: SKIPPED, Mosquitto is not installed");
@@ -30,7 +40,7 @@ impl Mosquitto {
         }
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        let mut broker = Self { child: None, port, folder };
+        let mut broker = Self { child: None, port, folder, environment };
         broker.configure(options);
         broker.start_again();
         Some(broker)
@@ -55,6 +65,7 @@ impl Mosquitto {
         let child = Command::new(program)
             .arg("-c")
             .arg(self.folder.path().join("mosquitto.conf"))
+            .envs(self.environment.iter().map(|(name, path)| (name, path)))
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -151,13 +162,7 @@ impl Subscriber {
     /// Messages so far as topic and text (`-d` mixes its own lines in; none of them begins like a
     /// topic of ours).
     pub fn messages(&self) -> Vec<(String, String)> {
-        let lines = self.lines.lock().unwrap();
-        lines
-            .iter()
-            .filter(|line| line.starts_with("familiar/"))
-            .map(|line| line.split_once(' ').unwrap_or((line, "")))
-            .map(|(topic, text)| (topic.to_owned(), text.to_owned()))
-            .collect()
+        self.all().into_iter().filter(|(topic, _)| topic.starts_with("familiar/")).collect()
     }
 
     /// The same, and what is not below `familiar/`.
@@ -167,7 +172,8 @@ impl Subscriber {
             .iter()
             .filter(|line| line.starts_with("familiar/") || line.starts_with("homeassistant/"))
             .map(|line| line.split_once(' ').unwrap_or((line, "")))
-            .map(|(topic, text)| (topic.to_owned(), text.to_owned()))
+            // So it prints an empty message.
+            .map(|(topic, text)| (topic.to_owned(), text.replace("(null)", "")))
             .collect()
     }
 

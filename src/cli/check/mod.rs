@@ -1,0 +1,131 @@
+//! `familiar check`: what would keep the daemon from its work, one line each.
+
+mod broker;
+mod camera;
+mod machine;
+mod models;
+mod state;
+
+use serde::Serialize;
+
+use super::{Failure, Global};
+use crate::config::Located;
+use crate::system::state::StateDirectory;
+
+/// Reads the configuration, verifies the models, reads frames from the camera for two seconds, logs in at the
+/// broker, and looks at keys, people, outbox, clock, permissions and the sandbox. It publishes nothing and changes
+/// nothing, but makes the state directory where there is none. Ends with the exit code of the first thing that
+/// fails. With --json: [{"check","state","message"}], state being "ok", "warn" or "fail".
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Also load the models and run the bundle's self-test, as every start of the daemon does
+    #[arg(long)]
+    self_test: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    check: &'static str,
+    state: State,
+    message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// The lines so far, and the first failure.
+#[derive(Default)]
+struct Report {
+    lines: Vec<Line>,
+    failure: Option<Failure>,
+}
+
+impl Report {
+    fn say(&mut self, check: &'static str, state: State, message: impl Into<String>) {
+        self.lines.push(Line { check, state, message: message.into() });
+    }
+
+    fn ok(&mut self, check: &'static str, message: impl Into<String>) {
+        self.say(check, State::Ok, message);
+    }
+
+    fn warn(&mut self, check: &'static str, message: impl Into<String>) {
+        self.say(check, State::Warn, message);
+    }
+
+    fn fail(&mut self, check: &'static str, failure: Failure) {
+        self.say(check, State::Fail, failure.to_string());
+        self.failure.get_or_insert(failure);
+    }
+
+    /// What was found, or `None` once it is told as a failure.
+    fn take<T>(&mut self, check: &'static str, found: Result<T, Failure>) -> Option<T> {
+        found.map_err(|failure| self.fail(check, failure)).ok()
+    }
+}
+
+pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let located = global.located()?;
+    let mut report = Report::default();
+    report.ok("configuration", located.path.display().to_string());
+    machine::permissions(&located, &mut report);
+    let embedder = models::check(global, &located, args.self_test, &mut report);
+    camera::check(&located.config, &mut report);
+    let opened = StateDirectory::open().map_err(Failure::from);
+    if let Some(state) = report.take("state", opened) {
+        state::check(&located, &state, embedder.as_deref(), &mut report);
+        broker::check(&located.config, &state, &mut report);
+    }
+    operators(&located, &mut report);
+    machine::clock(&mut report);
+    machine::sandbox(&mut report);
+    print(global, report)
+}
+
+fn operators(located: &Located, report: &mut Report) {
+    let unsigned = located.config.commands.unsigned.len();
+    match crate::command::load_operators(located.directory()) {
+        Err(error) => report.fail("operators", Failure::refused(error)),
+        Ok(keys) => {
+            let signed = match keys.iter().count() {
+                0 => "nobody may command the device by signature (no key in operators.jwks)"
+                    .to_owned(),
+                1 => "one key may command the device".to_owned(),
+                many => format!("{many} keys may command the device"),
+            };
+            if unsigned == 0 {
+                report.ok("operators", signed);
+            } else {
+                report.warn(
+                    "operators",
+                    format!(
+                        "{signed}; {unsigned} unsigned commands are as safe as the broker's access rules \
+                         for `set/#`"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn print(global: &Global, report: Report) -> Result<(), Failure> {
+    if global.json {
+        println!("{}", serde_json::to_string(&report.lines).map_err(Failure::failed)?);
+    } else {
+        for Line { check, state, message } in &report.lines {
+            let state = match state {
+                State::Ok => "ok",
+                State::Warn => "warn",
+                State::Fail => "fail",
+            };
+            // One line, whatever a file name or a broker put into it.
+            println!("{state:<5} {check:<14} {}", super::verdict::plain(message));
+        }
+    }
+    report.failure.map_or(Ok(()), Err)
+}

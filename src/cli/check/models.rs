@@ -1,0 +1,92 @@
+//! Trust anchors, the bundle's signature, and what the configured rate means.
+
+use std::path::Path;
+
+use super::Report;
+use crate::cli::{Failure, Global, engine};
+use crate::config::{Config, LivenessMode, Located};
+use crate::model::{self, TrustAnchors, VerifiedBundle};
+use crate::recognition::Thresholds;
+
+/// Gives the digest of the embedder, by which looks in the gallery are known.
+pub fn check(
+    global: &Global,
+    located: &Located,
+    self_test: bool,
+    report: &mut Report,
+) -> Option<String> {
+    let trust = located.directory().join("trust.d");
+    anchors(&trust, report)?;
+    let open = || {
+        let (bundle, trust) = engine::configured(global)?;
+        engine::verify(&bundle, &trust)
+    };
+    let bundle = report.take("models", open())?;
+    let identity = bundle.identity();
+    report.ok(
+        "models",
+        format!(
+            "{} {} ({}) verified, signed by {}",
+            identity.name,
+            identity.version,
+            identity.digest,
+            bundle.signer().name()
+        ),
+    );
+    rate(&located.config, &bundle, report);
+    liveness(&located.config, &bundle, report);
+    if self_test {
+        let started = engine::start(bundle, &located.config.models.bundle);
+        let engine = report.take("self-test", started)?;
+        report.ok("self-test", "loaded, and every network computes what it did when it was signed");
+        return Some(engine.embedder_digest().to_owned());
+    }
+    model::embedder_digest(bundle).ok()
+}
+
+fn anchors(trust: &Path, report: &mut Report) -> Option<()> {
+    let anchors = report.take("anchors", TrustAnchors::load(trust).map_err(Failure::refused))?;
+    let names: Vec<String> = anchors.iter().map(model::Anchor::name).collect();
+    report.ok(
+        "anchors",
+        format!("{} may sign models: {} in {}", names.len(), names.join(", "), trust.display()),
+    );
+    Some(())
+}
+
+fn rate(config: &Config, bundle: &VerifiedBundle, report: &mut Report) {
+    let (rate, frames) = (config.recognition.false_match_rate, config.recognition.frames);
+    let thresholds = Thresholds::new(&bundle.manifest().calibration).map_err(Failure::refused);
+    let Some(thresholds) = report.take("threshold", thresholds) else { return };
+    let at = |looks| thresholds.at(rate, looks).map_err(Failure::usage);
+    let Some(single) = report.take("threshold", at(1)) else { return };
+    report.ok(
+        "threshold",
+        format!(
+            "false_match_rate {rate}: of {:.0} looks at strangers one passes for a given enrolled person by \
+             itself (similarity {single:.3}); {frames} that agree name somebody",
+            1.0 / rate
+        ),
+    );
+}
+
+fn liveness(config: &Config, bundle: &VerifiedBundle, report: &mut Report) {
+    let carried = !bundle.manifest().liveness.is_empty();
+    match config.liveness.mode {
+        LivenessMode::Off => report.warn(
+            "liveness",
+            "off by the configuration: a photograph of a person is taken for the person",
+        ),
+        LivenessMode::Enforce if !carried => report.fail(
+            "liveness",
+            Failure::refused("mode = \"enforce\", but the model bundle has no liveness model"),
+        ),
+        LivenessMode::Enforce => report.fail(
+            "liveness",
+            Failure::refused("mode = \"enforce\", but this version does not decide liveness"),
+        ),
+        LivenessMode::Auto | LivenessMode::Report => {
+            report.warn("liveness", "this version does not decide liveness");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the state directory holds: keys, people, events.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::Report;
+use crate::cli::Failure;
+use crate::config::Located;
+use crate::event::store::{self, StoreError};
+use crate::event::{DeviceKey, KeyError, Outbox};
+use crate::recognition::gallery::{self, Gallery};
+use crate::system::state::StateDirectory;
+
+pub fn check(
+    located: &Located,
+    state: &StateDirectory,
+    embedder: Option<&str>,
+    report: &mut Report,
+) {
+    directory(state, report);
+    key(state, report);
+    people(state, embedder, report);
+    outbox(located, state, report);
+}
+
+fn directory(state: &StateDirectory, report: &mut Report) {
+    let path = state.path().display();
+    let Ok(metadata) = std::fs::metadata(state.path()) else { return };
+    let mode = metadata.mode() & 0o777;
+    let user = rustix::process::geteuid().as_raw();
+    if mode & 0o022 != 0 {
+        let why =
+            format!("{path}: mode {mode:04o} lets others replace keys and events; chmod 0700");
+        report.fail("state", Failure::refused(why));
+    } else if metadata.uid() != user {
+        let owner = metadata.uid();
+        let why = format!(
+            "{path} belongs to user {owner}, this is user {user}; run this as the daemon's user, or files \
+             made now will be in its way"
+        );
+        report.warn("state", why);
+    } else if mode & 0o077 != 0 {
+        report.warn("state", format!("{path}: mode {mode:04o}; 0700 is enough"));
+    } else {
+        report.ok("state", path.to_string());
+    }
+}
+
+fn key(state: &StateDirectory, report: &mut Report) {
+    match DeviceKey::open(state) {
+        Ok(key) => {
+            let from = if key.is_credential() { ", a systemd credential" } else { "" };
+            report.ok("device key", format!("{}{from}", key.kid()));
+        }
+        Err(KeyError::Missing) => {
+            report.ok("device key", "none yet; the first `familiar run` makes it")
+        }
+        Err(error) => report.fail("device key", crate::cli::key::failure(error)),
+    }
+}
+
+fn people(state: &StateDirectory, embedder: Option<&str>, report: &mut Report) {
+    // Opening a gallery would make one.
+    if !state.file("gallery.db").exists() {
+        return report.warn("people", "nobody is enrolled; `familiar enroll NAME PHOTO…`");
+    }
+    let people = Gallery::open(state).and_then(|gallery| gallery.people()).map_err(Failure::from);
+    let Some(people) = report.take("people", people) else { return };
+    let looks: usize = people.iter().map(gallery::Person::total_looks).sum();
+    let enrolled = format!("{} enrolled, {looks} looks", people.len());
+    let now = jiff::Timestamp::now();
+    let expired = people.iter().filter(|person| person.expired(now)).count();
+    let foreign = embedder
+        .map_or(0, |digest| people.iter().filter(|person| person.looks_by(digest) == 0).count());
+    if people.is_empty() {
+        report.warn("people", "nobody is enrolled; `familiar enroll NAME PHOTO…`");
+    } else if foreign > 0 {
+        let why = format!("{enrolled}; {foreign} have no look by this model: enroll them again");
+        report.warn("people", why);
+    } else if expired > 0 {
+        report.warn("people", format!("{enrolled}; {expired} expired, erased at the next start"));
+    } else {
+        report.ok("people", enrolled);
+    }
+}
+
+fn outbox(located: &Located, state: &StateDirectory, report: &mut Report) {
+    let path = state.file(store::NAME);
+    if !path.exists() {
+        return match DeviceKey::open(state) {
+            Ok(key) if !key.is_credential() => report.warn(
+                "outbox",
+                "outbox.db is not there, but a device key is: the next start begins a new chain, with a new \
+                 key where the old one had signed",
+            ),
+            _ => report.ok("outbox", "none yet"),
+        };
+    }
+    let depth = store::verify(state).and_then(|()| Outbox::open(state)?.depth());
+    let failure = |error: StoreError| match error {
+        StoreError::Io { ref source, .. }
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Failure::refused(error)
+        }
+        other => Failure::failed(other),
+    };
+    let Some(depth) = report.take("outbox", depth.map_err(failure)) else { return };
+    let capacity = located.config.outbox.events;
+    let said = format!("sound; {depth} of {capacity} events wait");
+    if depth > capacity / 2 {
+        report.warn("outbox", format!("{said}: the broker has not taken events for long"));
+    } else {
+        report.ok("outbox", said);
+    }
+}

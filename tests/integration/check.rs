@@ -1,0 +1,304 @@
+//! `familiar check`: each thing that would keep the daemon from its work is named, with its mend.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use familiar::system::state::StateDirectory;
+use serde_json::Value;
+
+use super::support::bundle::TestBundle;
+use super::support::device::Device;
+use super::support::fake_broker::{FakeBroker, answer, packet};
+use super::support::mosquitto::{Mosquitto, Subscriber, free_port, wait};
+
+/// A device whose models are signed bytes; `check` does not load them.
+struct Home {
+    bundle: TestBundle,
+}
+
+impl Home {
+    fn new() -> Self {
+        let home = Self { bundle: TestBundle::new() };
+        std::fs::create_dir(home.path("frames")).unwrap();
+        for number in 0..60 {
+            home.frame(number);
+        }
+        home.configure("");
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.bundle.root().join(name)
+    }
+
+    fn frame(&self, number: usize) {
+        let picture = image::RgbImage::from_pixel(64, 48, image::Rgb([number as u8, 90, 90]));
+        picture.save(self.path("frames").join(format!("{number:04}.jpg"))).unwrap();
+    }
+
+    fn configure(&self, more: &str) {
+        let text = format!(
+            "device = \"porch\"\n[camera]\nsource = \"replay:{}\"\nfps = 20\nloop = true\n\
+             [models]\nbundle = {:?}\n[recognition]\nfalse_match_rate = 0.01\n{more}",
+            self.path("frames").display(),
+            self.bundle.path()
+        );
+        std::fs::write(self.path("familiar.toml"), text).unwrap();
+    }
+
+    fn run(&self, environment: &[(&str, &Path)]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_familiar"))
+            .args(["check", "--json", "--config"])
+            .arg(self.path("familiar.toml"))
+            .env("STATE_DIRECTORY", self.path("state"))
+            .env_remove("CREDENTIALS_DIRECTORY")
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap()
+    }
+
+    /// The exit code, and what it says of one thing.
+    fn says(&self, check: &str) -> (i32, String) {
+        said(&self.run(&[]), check)
+    }
+
+    fn state(&self) -> StateDirectory {
+        StateDirectory::at(self.path("state")).unwrap()
+    }
+}
+
+fn lines(out: &Output) -> Vec<Value> {
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{out:?}"))
+}
+
+fn said(out: &Output, check: &str) -> (i32, String) {
+    let all = lines(out);
+    let mut found = all.iter().filter(|line| line["check"] == check).map(|line| {
+        format!("{} {}", line["state"].as_str().unwrap(), line["message"].as_str().unwrap())
+    });
+    (out.status.code().unwrap(), found.next().unwrap_or_else(|| panic!("{check}: {all:?}")))
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn says_how_everything_is() {
+    let home = Home::new();
+    let out = home.run(&[]);
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let names: Vec<String> =
+        lines(&out).iter().map(|line| line["check"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        names,
+        [
+            "configuration",
+            "permissions",
+            "anchors",
+            "models",
+            "threshold",
+            "liveness",
+            "camera",
+            "frame rate",
+            "state",
+            "device key",
+            "people",
+            "outbox",
+            "broker",
+            "operators",
+            "clock",
+            "sandbox"
+        ]
+    );
+    assert!(said(&out, "anchors").1.contains("1 may sign models: signer.pub"));
+    assert!(said(&out, "models").1.contains("signed by signer.pub"));
+    // Twenty a second were wished for; a busy machine gives fewer, never more.
+    let (_, rate) = said(&out, "frame rate");
+    let figure: f64 = rate.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(figure > 0.0 && figure < 25.0, "{rate}");
+    // Nothing was begun.
+    assert!(!home.path("state/device-key").exists() && !home.path("state/outbox.db").exists());
+    // For people: one line each.
+    let plain = Command::new(env!("CARGO_BIN_EXE_familiar"))
+        .args(["check", "--config"])
+        .arg(home.path("familiar.toml"))
+        .env("STATE_DIRECTORY", home.path("state"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(plain.stdout).unwrap().lines().count(), names.len());
+}
+
+#[test]
+fn anybody_may_change_what_is_trusted() {
+    let home = Home::new();
+    mode(&home.bundle.trust(), 0o777);
+    let (code, said) = home.says("permissions");
+    assert!(code == 3 && said.starts_with("fail") && said.contains("chmod o-w"), "{code} {said}");
+    mode(&home.bundle.trust(), 0o775);
+    let (code, said) = home.says("permissions");
+    assert!(code == 0 && said.starts_with("warn") && said.contains("group"), "{code} {said}");
+    mode(&home.bundle.trust(), 0o755);
+    mode(&home.bundle.trust().join("signer.pub"), 0o666);
+    assert_eq!(home.says("permissions").0, 3);
+}
+
+#[test]
+fn state_that_others_may_write() {
+    let home = Home::new();
+    Device::new();
+    mode(home.state().path(), 0o770);
+    let (code, said) = home.says("state");
+    assert!(code == 3 && said.contains("chmod 0700"), "{code} {said}");
+}
+
+#[test]
+fn key_that_others_may_read() {
+    let home = Home::new();
+    familiar::event::DeviceKey::open_or_create(&home.state()).unwrap();
+    assert!(home.says("device key").1.starts_with("ok"));
+    mode(&home.path("state/device-key"), 0o644);
+    let (code, said) = home.says("device key");
+    assert!(code == 3 && said.contains("chmod 0600"), "{code} {said}");
+}
+
+#[test]
+fn operators_that_others_may_write() {
+    let home = Home::new();
+    let key = Device::new().key.public().to_jwk();
+    std::fs::write(home.path("operators.jwks"), format!("{{\"keys\":[{key}]}}")).unwrap();
+    mode(&home.path("operators.jwks"), 0o644);
+    assert!(home.says("operators").1.contains("ok one key"));
+    mode(&home.path("operators.jwks"), 0o666);
+    let (code, said) = home.says("operators");
+    assert!(code == 3 && said.contains("0644"), "{code} {said}");
+}
+
+#[test]
+fn frames_that_are_no_pictures() {
+    let home = Home::new();
+    for number in (0..60).step_by(2) {
+        std::fs::write(home.path("frames").join(format!("{number:04}.jpg")), b"torn").unwrap();
+    }
+    let (code, said) = home.says("frame rate");
+    assert!(code == 0 && said.starts_with("warn"), "{code} {said}");
+    for number in 0..60 {
+        std::fs::write(home.path("frames").join(format!("{number:04}.jpg")), b"torn").unwrap();
+    }
+    let (code, said) = home.says("frame rate");
+    assert!(code == 4 && said.contains("decoded"), "{code} {said}");
+}
+
+#[test]
+fn first_failure_gives_the_exit_code() {
+    let home = Home::new();
+    home.configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", free_port()));
+    let (code, said) = home.says("broker");
+    assert!(code == 5 && said.starts_with("fail"), "{code} {said}");
+    std::fs::write(home.bundle.file("embedder.onnx"), b"swapped").unwrap();
+    let (code, said) = home.says("models");
+    assert!(code == 3 && said.contains("embedder.onnx"), "{code} {said}");
+}
+
+#[test]
+fn rate_stricter_than_measured() {
+    let home = Home::new();
+    let path = home.path("familiar.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("false_match_rate = 0.01", "false_match_rate = 1e-9"))
+        .unwrap();
+    let (code, said) = home.says("threshold");
+    assert!(code == 2 && said.contains("stricter"), "{code} {said}");
+}
+
+#[test]
+fn lost_or_damaged_outbox() {
+    let home = Home::new();
+    let state = home.state();
+    super::support::device::open(&state).1.record(&super::support::device::recognized(1)).unwrap();
+    assert!(home.says("outbox").1.contains("1 of 100000"));
+    for name in ["outbox.db-wal", "outbox.db-shm"] {
+        let _ = std::fs::remove_file(state.file(name));
+    }
+    std::fs::write(state.file("outbox.db"), b"no database".repeat(1000)).unwrap();
+    let (code, said) = home.says("outbox");
+    assert!(code == 1 && said.starts_with("fail"), "{code} {said}");
+    std::fs::remove_file(state.file("outbox.db")).unwrap();
+    let (code, said) = home.says("outbox");
+    assert!(code == 0 && said.starts_with("warn") && said.contains("new"), "{code} {said}");
+}
+
+#[test]
+fn password_from_a_credential() {
+    let test = "password_from_a_credential";
+    let home = Home::new();
+    let passwords = home.path("passwords");
+    let made = Command::new("mosquitto_passwd")
+        .args(["-b", "-c"])
+        .arg(&passwords)
+        .args(["porch", "secret 1"])
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let options = format!("allow_anonymous false\npassword_file {}", passwords.display());
+    let Some(broker) = Mosquitto::start(test, &options) else { return };
+    home.configure(&format!(
+        "[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nusername = \"porch\"\n",
+        broker.port
+    ));
+    assert_eq!(home.says("broker").0, 5);
+    let credentials = home.path("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    std::fs::write(credentials.join("mqtt-password"), "secret 1\n").unwrap();
+    mode(&credentials.join("mqtt-password"), 0o400);
+    let out = home.run(&[("CREDENTIALS_DIRECTORY", &credentials)]);
+    let (code, said) = said(&out, "broker");
+    assert!(code == 0 && said.starts_with("ok"), "{code} {said}");
+}
+
+#[test]
+fn another_device_of_the_same_name() {
+    let Some(broker) = Mosquitto::start("another_device_of_the_same_name", "") else { return };
+    let home = Home::new();
+    let url = format!("mqtt://127.0.0.1:{}", broker.port);
+    home.configure(&format!("[mqtt]\nurl = {url:?}\n"));
+    let other = Device::new();
+    let publisher = other.publisher(&url, "");
+    let listener = Subscriber::start(broker.port, "familiar/#", &[]);
+    wait("its identity", || listener.on("/identity").len() == 1);
+    publisher.stop();
+    let seen = listener.messages().len();
+    let (code, said) = home.says("identity");
+    assert!(code == 0 && said.starts_with("warn") && said.contains(other.key.kid()), "{said}");
+    // Looking changed nothing at the broker.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(listener.messages().len(), seen);
+    // The same key here: it is this device.
+    std::fs::create_dir_all(home.path("state")).unwrap();
+    mode(&home.path("state"), 0o700);
+    std::fs::copy(other.state.file("device-key"), home.path("state/device-key")).unwrap();
+    assert!(home.says("identity").1.starts_with("ok"));
+}
+
+#[test]
+fn broker_that_grants_no_commands() {
+    let broker = FakeBroker::start(|_, mut stream| {
+        use std::io::Write;
+        while let Some((first, body)) = packet(&mut stream) {
+            let Some(mut answer) = answer(first, &body) else { return };
+            if first >> 4 == 8 {
+                // Not authorized.
+                *answer.last_mut().unwrap() = 0x87;
+            }
+            let _ = stream.write_all(&answer);
+        }
+    });
+    let home = Home::new();
+    home.configure(&format!("[mqtt]\nurl = {:?}\n", broker.url()));
+    let (code, said) = home.says("rights");
+    assert!(code == 0 && said.starts_with("warn"), "{code} {said}");
+    assert!(said.contains("familiar/porch/command") && said.contains("set/#"), "{said}");
+}
