@@ -152,7 +152,7 @@ impl Daemon {
             Some(engine.identity().clone()),
         );
         let (key, ledger) = event::open(&state, context, (&config.outbox).into())?;
-        let people = People::open(Gallery::open(&state)?, &engine, &ledger)?;
+        let people = People::open(Gallery::open(&state)?, engine.embedder_digest(), &ledger)?;
 
         let gate = config.mqtt.as_ref().map(|_| Gate::open(&located, &state)).transpose()?;
         let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;
@@ -212,7 +212,7 @@ impl Daemon {
             if self.signals.take_reload() {
                 self.reload();
             }
-            self.people.refresh();
+            self.tend_people();
             self.obey();
             let (decisions, media) = match self.sight.next() {
                 Seen::Frame(frame) => {

@@ -10,6 +10,7 @@ use crate::event::LedgerError;
 use crate::mqtt::publisher::{Inbound, Received};
 use crate::recognition::PersonId;
 use crate::recognition::gallery::GalleryError;
+use crate::system::clock::Date;
 
 /// Messages looked at between two frames, at most: a flood must not keep the camera waiting.
 const AT_ONCE: usize = 16;
@@ -113,6 +114,29 @@ impl Daemon {
         }
         self.sight.resume();
         self.schedule.want();
+    }
+
+    /// Takes over what other processes changed in the gallery, and erases those whose time is over.
+    pub(super) fn tend_people(&mut self) {
+        if !self.people.is_due() {
+            return;
+        }
+        let date = Date::now();
+        self.people.refresh(&date);
+        let mut erased = self.people.erase_expired(self.teller.ledger(), &date);
+        if let Err(DaemonError::Ledger(LedgerError::Rotated { .. })) = erased {
+            erased = self
+                .take_new_key()
+                .and_then(|()| self.people.settle(self.teller.ledger()))
+                .map(|()| true);
+        }
+        match (erased, &self.voice) {
+            (Ok(true), Some(voice)) => voice.publisher().notify(),
+            (Ok(_), _) => {}
+            (Err(error), _) => {
+                log::error!("who expired is not erased yet, trying again in a minute: {error}");
+            }
+        }
     }
 
     fn forget(&mut self, person: &PersonId) -> Result<(), DaemonError> {

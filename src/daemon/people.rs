@@ -1,5 +1,5 @@
 //! The enrolled people as the running daemon knows them: kept in memory, read again when another
-//! process has enrolled, renamed or forgotten someone, or somebody's time is over.
+//! process has enrolled, renamed or forgotten someone. Whose time is over is erased.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,16 @@ use jiff::Timestamp;
 
 use super::DaemonError;
 use crate::event::{Fact, Ledger};
-use crate::model::Engine;
 use crate::recognition::gallery::{Gallery, GalleryError, Generation, Person};
 use crate::recognition::{Candidate, PersonId, PersonRef};
+use crate::system::clock::{ClockState, Date};
 
 /// How often the store is asked whether it has changed.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often an erasure that failed is tried again.
+const AGAIN: Duration = Duration::from_mins(1);
+/// People erased between two frames, at most: each has the store written anew.
+const AT_ONCE: usize = 4;
 
 pub struct People {
     gallery: Gallery,
@@ -26,36 +30,49 @@ pub struct People {
     generation: Generation,
     /// When the next person's time is over.
     expiry: Option<Timestamp>,
+    /// The time of somebody who is still in the store is over.
+    overdue: bool,
+    /// That overdue people wait for a date to believe was said.
+    awaiting_date: bool,
+    /// Erasures were begun here that are not told of yet.
+    owing: bool,
+    /// When erasing last failed.
+    failed: Option<Instant>,
     looked: Instant,
     /// The last look failed; say it once.
     failing: bool,
 }
 
 impl People {
-    /// Finishes erasures that were cut short, then reads the gallery.
+    /// Finishes erasures that were cut short, then reads the gallery, for templates of the embedder with
+    /// this digest.
     pub fn open(
         mut gallery: Gallery,
-        engine: &Engine,
+        embedder: &str,
         ledger: &Ledger,
     ) -> Result<Self, DaemonError> {
         settle_erasures(&mut gallery, ledger)?;
-        let embedder = engine.embedder_digest().to_owned();
         let foreign =
-            gallery.people()?.iter().filter(|person| person.looks_by(&embedder) == 0).count();
+            gallery.people()?.iter().filter(|person| person.looks_by(embedder) == 0).count();
         if foreign > 0 {
             log::warn!(
                 "{foreign} enrolled with another model cannot be recognised; enroll them again"
             );
         }
-        let Read { candidates, enrolled, generation, expiry } = read(&gallery, &embedder)?;
+        let Read { candidates, enrolled, generation, expiry, overdue } =
+            read(&gallery, embedder, Timestamp::now())?;
         Ok(Self {
             gallery,
-            embedder,
+            embedder: embedder.to_owned(),
             candidates,
             enrolled,
             reading: 1,
             generation,
             expiry,
+            overdue,
+            awaiting_date: false,
+            owing: false,
+            failed: None,
             looked: Instant::now(),
             failing: false,
         })
@@ -72,34 +89,38 @@ impl People {
 
     /// Erases a person; the signed event is recorded before the last trace goes.
     pub fn forget(&mut self, id: &PersonId, ledger: &Ledger) -> Result<(), DaemonError> {
-        let known = self.gallery.begin_erasure(id).map(drop);
+        let known = self.begin_erasure(id);
         self.settle(ledger)?;
         Ok(known?)
     }
 
     /// Finishes begun erasures.
     pub fn settle(&mut self, ledger: &Ledger) -> Result<(), DaemonError> {
-        settle_erasures(&mut self.gallery, ledger)?;
-        Ok(self.reread()?)
+        self.settle_at(ledger, Timestamp::now())
     }
 
     /// Matches by another embedder from now on.
-    pub fn use_embedder(&mut self, engine: &Engine) -> Result<(), GalleryError> {
-        engine.embedder_digest().clone_into(&mut self.embedder);
-        self.read_again()
+    pub fn use_embedder(&mut self, embedder: &str) -> Result<(), GalleryError> {
+        embedder.clone_into(&mut self.embedder);
+        self.read_again(Timestamp::now())
     }
 
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
     }
 
-    /// Reads the gallery again if it has changed. If that fails, those known so far are kept.
-    pub fn refresh(&mut self) {
-        if self.looked.elapsed() < LOOK {
-            return;
+    /// Whether it is time for [`Self::refresh`] and [`Self::erase_expired`]; once a second.
+    pub fn is_due(&mut self) -> bool {
+        let due = self.looked.elapsed() >= LOOK;
+        if due {
+            self.looked = Instant::now();
         }
-        self.looked = Instant::now();
-        match self.reread() {
+        due
+    }
+
+    /// Reads the gallery again if it has changed. If that fails, those known so far are kept.
+    pub fn refresh(&mut self, date: &Date) {
+        match self.reread(date.time) {
             Ok(()) => self.failing = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
@@ -109,23 +130,77 @@ impl People {
         }
     }
 
-    fn reread(&mut self) -> Result<(), GalleryError> {
-        let due = self.expiry.is_some_and(|expiry| expiry <= Timestamp::now());
+    /// Erases those whose time is over, a few at a time, each with its signed event; `true` if it did.
+    ///
+    /// Nobody matches any more from the moment that the device's clock says so, right or wrong: that can be
+    /// taken back. An erasure cannot, so it waits until the kernel says that the date is synchronized.
+    pub fn erase_expired(&mut self, ledger: &Ledger, date: &Date) -> Result<bool, DaemonError> {
+        if !(self.overdue || self.owing) || self.failed.is_some_and(|at| at.elapsed() < AGAIN) {
+            return Ok(false);
+        }
+        if !self.owing && date.state == ClockState::Unsynchronized {
+            if !std::mem::replace(&mut self.awaiting_date, true) {
+                log::warn!(
+                    "the time of an enrolled person is over by this clock, which is not synchronized: they are \
+                     no longer recognised, and erased once the date is certain"
+                );
+            }
+            return Ok(false);
+        }
+        self.failed = Some(Instant::now()); // unless all of it succeeds
+        if date.state == ClockState::Synchronized {
+            let people = self.gallery.people()?;
+            for person in people.iter().filter(|p| p.expired(date.time)).take(AT_ONCE) {
+                log::info!(person = person.id.as_str(); "the time of {} is over: erasing", person.id);
+                self.begin_erasure(&person.id)?;
+            }
+            self.awaiting_date = false;
+        }
+        let erased = self.owing;
+        self.settle_at(ledger, date.time)?;
+        if !erased {
+            // The date was put right, and their time is not over after all.
+            self.read_again(date.time)?;
+        }
+        Ok(erased)
+    }
+
+    fn begin_erasure(&mut self, id: &PersonId) -> Result<(), GalleryError> {
+        match self.gallery.begin_erasure(id).map(drop) {
+            Err(error @ GalleryError::Unknown { .. }) => Err(error),
+            // Also after an error it may have begun.
+            outcome => {
+                self.owing = true;
+                outcome
+            }
+        }
+    }
+
+    fn settle_at(&mut self, ledger: &Ledger, now: Timestamp) -> Result<(), DaemonError> {
+        settle_erasures(&mut self.gallery, ledger)?;
+        self.owing = false;
+        self.failed = None;
+        Ok(self.reread(now)?)
+    }
+
+    fn reread(&mut self, now: Timestamp) -> Result<(), GalleryError> {
+        let due = self.expiry.is_some_and(|expiry| expiry <= now);
         if !due && self.gallery.generation()? == self.generation {
             return Ok(());
         }
-        self.read_again()?;
+        self.read_again(now)?;
         log::info!("the gallery has changed: {} enrolled", self.candidates.len());
         Ok(())
     }
 
-    fn read_again(&mut self) -> Result<(), GalleryError> {
-        let Read { candidates, enrolled, generation, expiry } =
-            read(&self.gallery, &self.embedder)?;
+    fn read_again(&mut self, now: Timestamp) -> Result<(), GalleryError> {
+        let Read { candidates, enrolled, generation, expiry, overdue } =
+            read(&self.gallery, &self.embedder, now)?;
         self.candidates = candidates;
         self.enrolled = enrolled;
         self.generation = generation;
         self.expiry = expiry;
+        self.overdue = overdue;
         self.reading += 1;
         Ok(())
     }
@@ -145,17 +220,172 @@ struct Read {
     enrolled: Vec<PersonRef>,
     generation: Generation,
     expiry: Option<Timestamp>,
+    overdue: bool,
 }
 
-fn read(gallery: &Gallery, embedder: &str) -> Result<Read, GalleryError> {
+fn read(gallery: &Gallery, embedder: &str, now: Timestamp) -> Result<Read, GalleryError> {
     // The generation first: a change in between is then seen at the next look.
     let generation = gallery.generation()?;
-    let now = Timestamp::now();
     let people = gallery.people()?;
     Ok(Read {
         candidates: gallery.candidates_at(embedder, now)?,
         enrolled: people.iter().filter(|p| !p.expired(now)).map(Person::reference).collect(),
         generation,
         expiry: gallery.next_expiry(now)?,
+        overdue: people.iter().any(|person| person.expired(now)),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::event::{self, Context, Limits, Outbox};
+    use crate::recognition::Embedding;
+    use crate::recognition::gallery::NewPerson;
+    use crate::system::state::StateDirectory;
+
+    const MODEL: &str = "sha256:aa";
+
+    struct Home {
+        _folder: tempfile::TempDir,
+        state: StateDirectory,
+        ledger: Ledger,
+        start: Timestamp,
+    }
+
+    impl Home {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let state = StateDirectory::at(folder.path().to_owned()).unwrap();
+            let context = Context::new(
+                "porch".to_owned().try_into().unwrap(),
+                &crate::config::CameraSource::Device("/dev/video0".into()),
+                None,
+            );
+            let (_, ledger) = event::open(&state, context, Limits::default()).unwrap();
+            Self { _folder: folder, state, ledger, start: Timestamp::now() }
+        }
+
+        fn gallery(&self) -> Gallery {
+            Gallery::open(&self.state).unwrap()
+        }
+
+        /// Enrols somebody for so many hours.
+        fn enrol(&self, name: &str, hours: Option<i64>) {
+            let expires = hours.map(|hours| self.start + SignedDuration::from_hours(hours));
+            let person =
+                NewPerson { name: name.parse().unwrap(), id: None, consent: None, expires };
+            let look = Embedding::normalized(vec![1.0, 2.0, 3.0]).unwrap();
+            self.gallery().add(person, &[look], MODEL).unwrap();
+        }
+
+        fn people(&self) -> People {
+            People::open(self.gallery(), MODEL, &self.ledger).unwrap()
+        }
+
+        fn date(&self, hours: i64, state: ClockState) -> Date {
+            Date { time: self.start + SignedDuration::from_hours(hours), state }
+        }
+
+        /// Ids of the `erased` events, in their order.
+        fn told(&self) -> Vec<String> {
+            let outbox = Outbox::open(&self.state).unwrap();
+            let mut entry = outbox.after(event::outbox::Position::default()).unwrap();
+            let mut told = Vec::new();
+            while let Some(event) = entry {
+                let message: serde_json::Value =
+                    serde_json::from_str(event.message.as_str()).unwrap();
+                let payload: serde_json::Value =
+                    serde_json::from_str(message["payload"].as_str().unwrap()).unwrap();
+                assert_eq!(payload["event_type"], "erased");
+                told.push(payload["person"]["id"].as_str().unwrap().to_owned());
+                entry = outbox.after(event.position).unwrap();
+            }
+            told
+        }
+    }
+
+    fn ids(people: &People) -> Vec<&str> {
+        people.enrolled().iter().map(|person| person.id.as_str()).collect()
+    }
+
+    #[test]
+    fn expired_are_erased_with_their_event() {
+        let home = Home::new();
+        for (name, hours) in [("Ann", Some(1)), ("Bob", None), ("Cat", Some(3))] {
+            home.enrol(name, hours);
+        }
+        let mut people = home.people();
+        let early = home.date(0, ClockState::Synchronized);
+        assert!(!people.erase_expired(&home.ledger, &early).unwrap());
+        assert_eq!(people.candidates().len(), 3);
+
+        let later = home.date(2, ClockState::Synchronized);
+        people.refresh(&later);
+        assert_eq!((people.candidates().len(), ids(&people)), (2, vec!["bob", "cat"]));
+        assert!(people.erase_expired(&home.ledger, &later).unwrap());
+        assert_eq!(home.told(), ["ann"]);
+        assert_eq!(home.gallery().people().unwrap().len(), 2);
+        assert!(home.gallery().unfinished_erasures().unwrap().is_empty());
+        // Once.
+        assert!(!people.erase_expired(&home.ledger, &later).unwrap());
+        assert_eq!((home.told().len(), ids(&people)), (1, vec!["bob", "cat"]));
+    }
+
+    #[test]
+    fn unsynchronized_clock_erases_nobody() {
+        let home = Home::new();
+        home.enrol("Ann", Some(1));
+        let mut people = home.people();
+        // A clock that woke up in another century: no match, but nothing that cannot be taken back.
+        let wrong = home.date(24 * 365 * 70, ClockState::Unsynchronized);
+        people.refresh(&wrong);
+        assert!(!people.erase_expired(&home.ledger, &wrong).unwrap());
+        assert!(people.candidates().is_empty() && people.enrolled().is_empty());
+        assert_eq!(home.gallery().people().unwrap().len(), 1);
+        // The date is put right: the person is back.
+        let right = home.date(0, ClockState::Synchronized);
+        people.refresh(&right);
+        assert!(!people.erase_expired(&home.ledger, &right).unwrap());
+        assert_eq!((people.candidates().len(), ids(&people)), (1, vec!["ann"]));
+        assert!(home.told().is_empty());
+        // And erased when it is time by a date that is certain.
+        let over = home.date(1, ClockState::Synchronized);
+        people.refresh(&over);
+        assert!(people.erase_expired(&home.ledger, &over).unwrap());
+        assert_eq!(home.told(), ["ann"]);
+    }
+
+    #[test]
+    fn many_expired_are_erased_a_few_at_a_time() {
+        let home = Home::new();
+        for number in 0..=AT_ONCE {
+            home.enrol(&format!("P{number}"), Some(1));
+        }
+        let mut people = home.people();
+        let over = home.date(1, ClockState::Synchronized);
+        people.refresh(&over);
+        assert!(people.candidates().is_empty());
+        assert!(people.erase_expired(&home.ledger, &over).unwrap());
+        assert_eq!(home.told().len(), AT_ONCE);
+        assert!(people.erase_expired(&home.ledger, &over).unwrap());
+        assert_eq!(home.told().len(), AT_ONCE + 1);
+        assert!(home.gallery().people().unwrap().is_empty());
+    }
+
+    /// Begun, then the event could not be recorded: the debt is paid, also while the date is uncertain.
+    #[test]
+    fn erasure_that_could_not_be_told_is_told_later() {
+        let home = Home::new();
+        home.enrol("Ann", Some(1));
+        let mut people = home.people();
+        people.begin_erasure(&"ann".parse().unwrap()).unwrap();
+        let date = home.date(0, ClockState::Unsynchronized);
+        assert!(people.erase_expired(&home.ledger, &date).unwrap());
+        assert_eq!(home.told(), ["ann"]);
+        assert!(home.gallery().unfinished_erasures().unwrap().is_empty());
+    }
 }

@@ -60,7 +60,7 @@ impl Daemon {
         if let Some((engine, verified)) = models {
             self.engine = engine;
             self.verified = verified;
-            self.people.use_embedder(&self.engine)?;
+            self.people.use_embedder(self.engine.embedder_digest())?;
         }
         if gate.is_some() || located.config.mqtt.is_none() {
             self.gate = gate;

@@ -10,6 +10,19 @@ pub enum ClockState {
     Unsynchronized,
 }
 
+/// The date, and whether it can be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Date {
+    pub time: jiff::Timestamp,
+    pub state: ClockState,
+}
+
+impl Date {
+    pub fn now() -> Self {
+        Self { time: jiff::Timestamp::now(), state: state() }
+    }
+}
+
 /// Asks the kernel whether a time daemon disciplines the clock (`STA_UNSYNC`, adjtimex(2)).
 pub fn state() -> ClockState {
     // SAFETY: `timex` is plain data for which all-zero is valid; with `modes` = 0 adjtimex only reads

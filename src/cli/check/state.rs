@@ -77,7 +77,7 @@ fn people(state: &StateDirectory, embedder: Option<&str>, report: &mut Report) {
         let why = format!("{enrolled}; {foreign} have no look by this model: enroll them again");
         report.warn("people", why);
     } else if expired > 0 {
-        report.warn("people", format!("{enrolled}; {expired} expired, erased at the next start"));
+        report.warn("people", format!("{enrolled}; {expired} expired; the running daemon erases them, by a clock that is synchronized"));
     } else {
         report.ok("people", enrolled);
     }

@@ -50,7 +50,7 @@ pub struct Args {
     /// What the person agreed to, kept with the templates
     #[arg(long, value_name = "TEXT", value_parser = consent)]
     consent: Option<String>,
-    /// Not recognised any more after this time, such as 90d or 8h
+    /// Erased by the daemon after this time, such as 90d or 8h
     #[arg(long, value_name = "DURATION")]
     expires: Option<Span>,
 }

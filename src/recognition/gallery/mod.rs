@@ -53,7 +53,7 @@ pub struct NewPerson {
     pub id: Option<PersonId>,
     /// What was agreed to, in the operator's words.
     pub consent: Option<String>,
-    /// From then on the person is not recognised any more.
+    /// From then on the person is not recognised any more, and the daemon erases them.
     pub expires: Option<Timestamp>,
 }
 
