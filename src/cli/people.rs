@@ -1,4 +1,6 @@
-//! `familiar people`: list, show, rename.
+//! `familiar people`: list, show, rename, export.
+
+mod export;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,7 +13,9 @@ use crate::system::state::StateDirectory;
 
 /// With --json: `people` prints an array and `show` one object of {"id","name","looks","usable_looks",
 /// "enrolled","expires","consent","expired"}; `usable_looks`, those that the configured model made, is null
-/// where that model cannot be read.
+/// where that model cannot be read. `export` prints {"id","name","consent","enrolled","expires","expired",
+/// "templates":[{"embedder","count","dimensions","first","last"}],"presence":{"present","since","last_seen"}|null,
+/// "outbox_events","retained_topic","exported"}; it gives no template.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -24,7 +28,7 @@ enum Action {
     Show { id: PersonId },
     /// Give a person another name; the id stays
     Rename { id: PersonId, name: PersonName },
-    /// Not in this version
+    /// Tell all that is held on one person
     Export { id: PersonId },
     /// Not in this version
     Backup { file: std::path::PathBuf },
@@ -87,8 +91,9 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
             println!("{}: {}", person.id, person.name);
             Ok(())
         }
-        Some(Action::Export { .. } | Action::Backup { .. } | Action::Restore { .. }) => {
-            Err(Failure::failed("not in this version: people export, backup and restore"))
+        Some(Action::Export { id }) => export::run(global, &id),
+        Some(Action::Backup { .. } | Action::Restore { .. }) => {
+            Err(Failure::failed("not in this version: people backup and restore"))
         }
     }
 }

@@ -10,7 +10,7 @@ mod limits;
 mod models;
 mod orders;
 mod people;
-mod presence;
+pub mod presence;
 mod reload;
 mod report;
 mod sight;

@@ -26,7 +26,22 @@ const REFRESH: SignedDuration = SignedDuration::from_secs(60);
 /// Longest register that is read, in bytes: the fullest gallery has less.
 const LIMIT: u64 = 8 << 20;
 
-pub struct Register {
+/// What is kept of one person's presence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    pub present: bool,
+    /// Of the last change.
+    pub since: Timestamp,
+    pub last_seen: Option<Timestamp>,
+}
+
+/// What the file holds on one person; a file that cannot be read holds nothing that can be told.
+pub fn kept(state: &StateDirectory, id: &PersonId) -> Option<Kept> {
+    let entry = read(&state.file(NAME)).ok()?.remove(id)?;
+    Some(Kept { present: entry.present, since: entry.since, last_seen: entry.last_seen })
+}
+
+pub(super) struct Register {
     state: StateDirectory,
     people: BTreeMap<PersonId, Entry>,
     departed_after: Duration,

@@ -9,6 +9,7 @@ use super::bounds;
 use super::jwk::PublicKey;
 use super::jws::SignedMessage;
 use super::store::{self, Durability, StoreError};
+use crate::recognition::PersonId;
 use crate::system::state::StateDirectory;
 
 /// Events that wait for the broker's acknowledgement, of every key, oldest first.
@@ -93,8 +94,41 @@ impl Outbox {
             .map_err(|source| StoreError::of(&self.path, source))
     }
 
+    /// Events that wait and name this person.
+    pub fn about(&self, person: &PersonId) -> Result<u64, StoreError> {
+        let failed = |source| StoreError::of(&self.path, source);
+        let mut statement =
+            self.connection.prepare("SELECT message FROM outbox").map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut count = 0;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let message: String = row.get(0).map_err(failed)?;
+            count += u64::from(names(&message, person));
+        }
+        Ok(count)
+    }
+
     /// Events that wait.
     pub fn depth(&self) -> Result<u64, StoreError> {
         bounds::count(&self.connection).map_err(|source| StoreError::of(&self.path, source))
     }
+}
+
+/// Whether the payload of an event is about this person.
+fn names(message: &str, person: &PersonId) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Payload {
+        person: Option<Named>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Named {
+        id: String,
+    }
+    #[derive(serde::Deserialize)]
+    struct Message {
+        payload: String,
+    }
+    let Ok(Message { payload }) = serde_json::from_str(message) else { return false };
+    serde_json::from_str::<Payload>(&payload)
+        .is_ok_and(|payload| payload.person.is_some_and(|named| named.id == person.as_str()))
 }

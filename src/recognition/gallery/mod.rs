@@ -88,6 +88,16 @@ impl Person {
     }
 }
 
+/// What may be told of one enrolled look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookFacts {
+    /// Digest of the embedder that made it.
+    pub embedder: String,
+    pub added: Timestamp,
+    /// Numbers in its template.
+    pub dimensions: usize,
+}
+
 /// A mark of the gallery's state; two that differ mean that something may have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generation {
@@ -240,6 +250,19 @@ impl Gallery {
         self.store.read(|tables| match enrolled(tables)?.into_iter().find(|(_, p)| &p.id == id) {
             Some((row, _)) => Ok(made_by(embedder, tables.looks(row)?)),
             None => Ok(Vec::new()),
+        })
+    }
+
+    /// What may be told of one person's looks, oldest first.
+    pub fn look_facts(&self, id: &PersonId) -> Result<Vec<LookFacts>, GalleryError> {
+        self.store.read(|tables| {
+            let (row, _) = find(tables, id)?;
+            let facts = tables.looks(row)?.into_iter().map(|look| LookFacts {
+                embedder: look.embedder,
+                added: look.added,
+                dimensions: look.embedding.values().len(),
+            });
+            Ok(facts.collect())
         })
     }
 

@@ -52,6 +52,12 @@ impl Home {
         std::fs::write(self.path("familiar.toml"), text).unwrap();
     }
 
+    /// With a broker where nobody listens.
+    fn configure_with_broker(&self) {
+        let text = "device = \"porch\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:9\"\n";
+        std::fs::write(self.path("familiar.toml"), text).unwrap();
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
@@ -113,10 +119,50 @@ fn people_without_models() {
     assert!(code == 1 && stderr.contains("did you mean berta-blau?"), "{stderr}");
     assert_eq!(home.run(&["people", "rename", "berta-blau", "Berta"]).0, 0);
     assert_eq!(home.json(&["people", "show", "berta-blau"]).1["name"], "Berta");
-    for later in [["export", "ann"], ["backup", "file"], ["restore", "file"]] {
+    for later in [["backup", "file"], ["restore", "file"]] {
         let (code, _, stderr) = home.run(&["people", later[0], later[1]]);
         assert!(code == 1 && stderr.contains("not in this version"), "{stderr}");
     }
+}
+
+/// All that is held on a person, and neither a template nor anything of somebody else.
+#[test]
+fn export_tells_what_is_held_on_one_person() {
+    let home = Home::new();
+    home.configure_with_broker();
+    home.enrol("Ann");
+    home.enrol("Bob");
+    let seen = r#"{"ann":{"present":true,"since":"2026-01-02T03:04:05Z","last_seen":"2026-01-02T03:05:00Z"},
+                   "bob":{"present":false,"since":"2026-01-02T03:04:05Z"}}"#;
+    std::fs::write(home.path("state/presence.json"), seen).unwrap();
+    // Something about Bob waits in the outbox, and nothing about Ann.
+    home.enrol("Bob");
+    assert_eq!(home.run(&["forget", "bob-2"]).0, 0);
+
+    let (code, export) = home.json(&["people", "export", "ann"]);
+    assert_eq!((code, &export["id"], &export["name"]), (0, &"ann".into(), &"Ann".into()));
+    let templates = &export["templates"][0];
+    assert_eq!((&templates["embedder"], &templates["count"]), (&"sha256:aa".into(), &1.into()));
+    assert_eq!(templates["dimensions"], 3);
+    let presence = &export["presence"];
+    assert_eq!(
+        (&presence["present"], &presence["last_seen"]),
+        (&true.into(), &"2026-01-02T03:05:00Z".into())
+    );
+    assert_eq!(
+        (&export["outbox_events"], &export["retained_topic"]),
+        (&0.into(), &"familiar/porch/person/ann".into())
+    );
+    assert!(!export.to_string().contains("ob"), "something of Bob: {export}");
+    let (code, text, _) = home.run(&["people", "export", "ann"]);
+    assert!(code == 0 && text.contains("1 of 3 numbers each") && !text.contains("0.26"), "{text}");
+    let (code, _, stderr) = home.run(&["people", "export", "anne"]);
+    assert!(code == 1 && stderr.contains("did you mean ann?"), "{stderr}");
+
+    let state = StateDirectory::at(home.path("state")).unwrap();
+    let outbox = familiar::event::Outbox::open(&state).unwrap();
+    let about = |id: &str| outbox.about(&id.parse().unwrap()).unwrap();
+    assert_eq!((about("bob-2"), about("bob"), about("ann")), (1, 0, 0));
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! `familiar people export`: what is held on one person, for that person to read.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{open, print_json};
+use crate::cli::{Failure, Global};
+use crate::daemon::presence::{self, Kept};
+use crate::event::{Outbox, store};
+use crate::mqtt::topics::{Prefix, Topics};
+use crate::recognition::PersonId;
+use crate::recognition::gallery::LookFacts;
+use crate::system::state::StateDirectory;
+
+#[derive(Serialize)]
+struct Export {
+    id: PersonId,
+    name: String,
+    consent: Option<String>,
+    enrolled: Timestamp,
+    expires: Option<Timestamp>,
+    expired: bool,
+    templates: Vec<Templates>,
+    presence: Option<Kept>,
+    /// Events about the person that the broker has not taken yet.
+    outbox_events: u64,
+    /// Where the broker keeps the person's presence, if there is a broker.
+    retained_topic: Option<String>,
+    exported: Timestamp,
+}
+
+/// Those of one embedder.
+#[derive(Serialize)]
+struct Templates {
+    embedder: String,
+    count: usize,
+    /// Numbers in each.
+    dimensions: usize,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+pub fn run(global: &Global, id: &PersonId) -> Result<(), Failure> {
+    let state = StateDirectory::open()?;
+    let gallery = open()?;
+    let person = gallery.person(id)?;
+    let export = Export {
+        expired: person.expired(Timestamp::now()),
+        templates: by_embedder(gallery.look_facts(id)?),
+        presence: presence::kept(&state, id),
+        outbox_events: outbox_events(&state, id)?,
+        retained_topic: global.located().ok().and_then(|located| {
+            let mqtt = located.config.mqtt?;
+            let prefix = Prefix::try_from(mqtt.prefix).ok()?;
+            Some(Topics::new(&prefix, &located.config.device).person(id))
+        }),
+        exported: Timestamp::now(),
+        id: person.id,
+        name: person.name,
+        consent: person.consent,
+        enrolled: person.enrolled,
+        expires: person.expires,
+    };
+    if global.json {
+        return print_json(&export);
+    }
+    export.print();
+    Ok(())
+}
+
+/// Asked of an outbox that is there; one that is not is not made.
+fn outbox_events(state: &StateDirectory, id: &PersonId) -> Result<u64, Failure> {
+    if !state.file(store::NAME).exists() {
+        return Ok(0);
+    }
+    Outbox::open(state).and_then(|outbox| outbox.about(id)).map_err(Failure::failed)
+}
+
+fn by_embedder(facts: Vec<LookFacts>) -> Vec<Templates> {
+    let mut templates: Vec<Templates> = Vec::new();
+    for LookFacts { embedder, added, dimensions } in facts {
+        match templates.iter_mut().find(|t| t.embedder == embedder && t.dimensions == dimensions) {
+            Some(known) => {
+                known.count += 1;
+                known.first = known.first.min(added);
+                known.last = known.last.max(added);
+            }
+            None => templates.push(Templates {
+                embedder,
+                count: 1,
+                dimensions,
+                first: added,
+                last: added,
+            }),
+        }
+    }
+    templates
+}
+
+impl Export {
+    fn print(&self) {
+        println!(
+            "What this device holds on {} ({}), as of {:.0}",
+            self.name, self.id, self.exported
+        );
+        println!();
+        println!("consent    {}", self.consent.as_deref().unwrap_or("none noted"));
+        println!("enrolled   {:.0}", self.enrolled);
+        let expires = self.expires.map_or("never".to_owned(), |time| format!("{time:.0}"));
+        println!("expires    {expires}{}", if self.expired { " (over: being erased)" } else { "" });
+        for Templates { embedder, count, dimensions, first, last } in &self.templates {
+            println!(
+                "templates  {count} of {dimensions} numbers each, made from pictures that were not kept,"
+            );
+            println!("           {first:.0} to {last:.0}, by the model {embedder}");
+        }
+        match &self.presence {
+            Some(Kept { present, since, last_seen }) => {
+                let here = if *present { "here" } else { "away" };
+                let seen = last_seen.map_or("never".to_owned(), |time| format!("{time:.0}"));
+                println!("presence   {here} since {since:.0}, last seen {seen}");
+            }
+            None => println!("presence   nothing"),
+        }
+        println!("events     {} in the outbox, not yet taken by the broker", self.outbox_events);
+        if let Some(topic) = &self.retained_topic {
+            println!(
+                "broker     keeps the presence under {topic}; events that it and others took are theirs"
+            );
+        }
+    }
+}
