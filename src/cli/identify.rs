@@ -10,6 +10,7 @@ use crate::camera::decode_photo;
 use crate::face::DetectedFace;
 use crate::model::Engine;
 use crate::recognition::consensus::TIE;
+use crate::recognition::gallery::Gallery;
 use crate::recognition::matcher::nearest;
 use crate::recognition::{Candidate, PersonRef};
 
@@ -56,7 +57,7 @@ pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure>
     let mut photos = Vec::new();
     let mut failed = 0;
     for path in &paths {
-        match identify(&engine, &candidates, threshold, path) {
+        match identify(&engine, &gallery, &candidates, threshold, path) {
             Ok(faces) => photos.push(Photo { photo: path.to_string_lossy(), faces }),
             Err(reason) => {
                 failed += 1;
@@ -82,6 +83,7 @@ pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure>
 /// The faces of a picture, from left to right.
 fn identify(
     engine: &Engine,
+    gallery: &Gallery,
     candidates: &[Candidate],
     threshold: f32,
     path: &Path,
@@ -93,6 +95,7 @@ fn identify(
     let mut faces = Vec::new();
     for face in detected {
         let look = engine.embed(&image, &face).map_err(failed)?;
+        let look = gallery.probe(&look).map_err(|error| error.to_string())?;
         let best = nearest(&look, candidates);
         let named = best.filter(|best| best.similarity >= threshold && best.margin() >= TIE);
         faces.push(Face {

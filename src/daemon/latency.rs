@@ -11,6 +11,7 @@ use crate::face::DetectedFace;
 use crate::model::Engine;
 use crate::model::network::NetworkError;
 use crate::recognition::Embedding;
+use crate::recognition::gallery::Transform;
 use crate::recognition::watch::Eyes;
 
 /// Runs that are remembered of each stage.
@@ -30,9 +31,10 @@ pub struct Quantiles {
     pub p95: f64,
 }
 
-/// The engine with a watch on its time.
+/// The engine with a watch on its time; its looks are turned as the gallery's templates are.
 pub struct Timed<'a> {
     pub engine: &'a Engine,
+    pub transform: &'a Transform,
     pub latency: &'a Latency,
 }
 
@@ -44,7 +46,13 @@ impl Eyes for Timed<'_> {
     }
 
     fn embed(&self, image: &RgbImage, face: &DetectedFace) -> Result<Embedding, NetworkError> {
-        timed(&self.latency.embed, || self.engine.embed(image, face))
+        timed(&self.latency.embed, || {
+            let look = self.engine.embed(image, face)?;
+            self.transform.probe(&look).map_err(|error| NetworkError::Output {
+                wanted: "an embedding that can be turned".to_owned(),
+                found: error.to_string(),
+            })
+        })
     }
 }
 

@@ -216,7 +216,11 @@ impl Daemon {
             self.obey();
             let (decisions, media) = match self.sight.next() {
                 Seen::Frame(frame) => {
-                    let eyes = Timed { engine: &self.engine, latency: &self.latency };
+                    let eyes = Timed {
+                        engine: &self.engine,
+                        latency: &self.latency,
+                        transform: self.people.transform(),
+                    };
                     let decisions = self.watch.observe(&frame, &eyes, self.people.candidates());
                     (decisions, Some(frame.media))
                 }

@@ -1,13 +1,14 @@
 //! The enrolled people as the running daemon knows them: kept in memory, read again when another
 //! process has enrolled, renamed or forgotten someone. Whose time is over is erased.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::DaemonError;
 use crate::event::{Fact, Ledger};
-use crate::recognition::gallery::{Gallery, GalleryError, Generation, Person};
+use crate::recognition::gallery::{Gallery, GalleryError, Generation, Person, Transform};
 use crate::recognition::{Candidate, PersonId, PersonRef};
 use crate::system::clock::{ClockState, Date};
 
@@ -20,6 +21,7 @@ const AT_ONCE: usize = 4;
 
 pub struct People {
     gallery: Gallery,
+    transform: Arc<Transform>,
     embedder: String,
     candidates: Vec<Candidate>,
     /// Everybody enrolled whose time is not over, in the order of enrolment; also those enrolled with
@@ -62,6 +64,7 @@ impl People {
         let Read { candidates, enrolled, generation, expiry, overdue } =
             read(&gallery, embedder, Timestamp::now())?;
         Ok(Self {
+            transform: gallery.transform(),
             gallery,
             embedder: embedder.to_owned(),
             candidates,
@@ -76,6 +79,11 @@ impl People {
             looked: Instant::now(),
             failing: false,
         })
+    }
+
+    /// Turns looks as the templates of the candidates are.
+    pub fn transform(&self) -> &Transform {
+        &self.transform
     }
 
     pub fn enrolled(&self) -> &[PersonRef] {

@@ -35,12 +35,13 @@ impl Embedding {
         Self::normalized(sum)
     }
 
-    /// Cosine similarity, -1 to 1; 0 between embeddings of different sizes.
+    /// Cosine similarity, -1 to 1; 0 between embeddings of different sizes. Summed up in f64, so that turning both
+    /// changes it by less than 1e-6.
     pub fn similarity(&self, other: &Self) -> f32 {
         if self.0.len() != other.0.len() {
             return 0.0;
         }
-        self.0.iter().zip(&other.0).map(|(a, b)| a * b).sum()
+        self.0.iter().zip(&other.0).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32
     }
 
     pub fn values(&self) -> &[f32] {

@@ -145,7 +145,8 @@ fn judge(
         .iter_mut()
         .filter_map(|picture| picture.look().cloned().map(|look| (picture, look)))
         .collect();
-    let looks: Vec<Embedding> = offered.iter().map(|(_, look)| look.clone()).collect();
+    let looks: Vec<Embedding> =
+        offered.iter().map(|(_, look)| gallery.probe(look)).collect::<Result<_, _>>()?;
     let sources: Vec<Option<String>> =
         offered.iter().map(|(picture, _)| picture.photo.clone()).collect();
     let outcomes = Admission { limits, others: &others, enrolled: &enrolled }.judge(&looks);

@@ -6,24 +6,32 @@
 //! somebody who writes to it can make it refuse to open, but not change, swap, add or take away a
 //! record. What is not defended: putting back an older copy of the whole file.
 //!
+//! What lies in a record is no embedding of the public network but one turned by a secret of this gallery's
+//! ([`transform`]): [`Gallery::candidates`] and [`Gallery::looks`] are to be compared with a
+//! [`Gallery::probe`], never with what the network gave.
+//!
 //! Several processes may have it open at once: the daemon reads while `enroll` and `forget` write.
 
 mod admission;
 mod erase;
 mod error;
 mod look;
+mod migrate;
 mod name;
 mod record;
 mod seal;
 mod store;
+mod transform;
 
 pub use admission::{Admission, Admitted, Limits, Refusal};
 pub use erase::Erasure;
 pub use error::GalleryError;
 pub use look::{LookRefusal, SECOND_FACE, sole_look};
 pub use name::PersonName;
+pub use transform::Transform;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -111,6 +119,16 @@ impl Gallery {
     /// An existing store is never opened without its key, and never in plain.
     pub fn open(state: &StateDirectory) -> Result<Self, GalleryError> {
         Ok(Self { store: Store::open(state)? })
+    }
+
+    /// A look as the templates of this gallery can be compared with it.
+    pub fn probe(&self, look: &Embedding) -> Result<Embedding, GalleryError> {
+        self.store.transform().probe(look)
+    }
+
+    /// What [`Self::probe`] does, for whoever compares without the gallery at hand.
+    pub fn transform(&self) -> Arc<Transform> {
+        self.store.transform().clone()
     }
 
     /// Enrols a person with at least one look made by the embedder with this digest.
@@ -245,7 +263,7 @@ impl Gallery {
         Ok(candidates)
     }
 
-    /// The looks of one person that this embedder made, oldest first; empty for an unknown id.
+    /// The looks of one person that this embedder made, oldest first, as templates; empty for an unknown id.
     pub fn looks(&self, id: &PersonId, embedder: &str) -> Result<Vec<Embedding>, GalleryError> {
         self.store.read(|tables| match enrolled(tables)?.into_iter().find(|(_, p)| &p.id == id) {
             Some((row, _)) => Ok(made_by(embedder, tables.looks(row)?)),
@@ -260,7 +278,7 @@ impl Gallery {
             let facts = tables.looks(row)?.into_iter().map(|look| LookFacts {
                 embedder: look.embedder,
                 added: look.added,
-                dimensions: look.embedding.values().len(),
+                dimensions: look.template.values().len(),
             });
             Ok(facts.collect())
         })
@@ -300,7 +318,11 @@ fn find(tables: &Tables<'_>, id: &PersonId) -> Result<(i64, Profile), GalleryErr
 }
 
 fn made_by(embedder: &str, looks: Vec<LookRecord>) -> Vec<Embedding> {
-    looks.into_iter().filter(|look| look.embedder == embedder).map(|look| look.embedding).collect()
+    looks
+        .into_iter()
+        .filter(|look| look.embedder == embedder)
+        .map(|look| look.template.into_template())
+        .collect()
 }
 
 fn insert_looks(
@@ -317,8 +339,8 @@ fn insert_looks(
         return Err(GalleryError::TooManyLooks);
     }
     for look in looks {
-        let embedder = embedder.to_owned();
-        tables.insert_look(person, &LookRecord { embedder, added, embedding: look.clone() })?;
+        let (embedder, template) = (embedder.to_owned(), tables.key.transform().protect(look)?);
+        tables.insert_look(person, &LookRecord { embedder, added, template })?;
     }
     Ok(())
 }

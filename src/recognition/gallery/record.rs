@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::transform::Protected;
 use crate::recognition::{Embedding, PersonId};
 
 /// A person's record: JSON, padded with spaces to a multiple of this, so that its length says little.
@@ -51,18 +52,19 @@ impl PersonRecord {
 /// One enrolled look.
 ///
 /// Encoded as: time of enrolment (i64, milliseconds since 1970), length of the digest (u16), the digest,
-/// the embedding (f32 each), all little-endian.
+/// the template (f32 each), all little-endian. In a store of format 1 the values were the embedding itself; which
+/// format it is, the seal knows ([`super::seal`]).
 #[derive(Debug)]
 pub(super) struct LookRecord {
     /// Digest of the embedder that made it.
     pub embedder: String,
     pub added: Timestamp,
-    pub embedding: Embedding,
+    pub template: Protected,
 }
 
 impl LookRecord {
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let values = self.embedding.values();
+        let values = self.template.values();
         let mut bytes =
             Zeroizing::new(Vec::with_capacity(10 + self.embedder.len() + 4 * values.len()));
         bytes.extend(self.added.as_millisecond().to_le_bytes());
@@ -74,17 +76,22 @@ impl LookRecord {
         bytes
     }
 
+    /// Of a record of the present format.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (embedder, added, values) = Self::parse(bytes)?;
+        Some(Self { embedder, added, template: Protected::stored(values) })
+    }
+
+    /// Embedder, time and values, whatever these mean.
+    pub(super) fn parse(bytes: &[u8]) -> Option<(String, Timestamp, Embedding)> {
         let (added, rest) = bytes.split_first_chunk::<8>()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
         let (embedder, values) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
         let (values, []) = values.as_chunks::<4>() else { return None };
-        Some(Self {
-            embedder: String::from_utf8(embedder.to_vec()).ok()?,
-            added: Timestamp::from_millisecond(i64::from_le_bytes(*added)).ok()?,
-            embedding: Embedding::normalized(
-                values.iter().map(|value| f32::from_le_bytes(*value)).collect(),
-            )?,
-        })
+        Some((
+            String::from_utf8(embedder.to_vec()).ok()?,
+            Timestamp::from_millisecond(i64::from_le_bytes(*added)).ok()?,
+            Embedding::normalized(values.iter().map(|value| f32::from_le_bytes(*value)).collect())?,
+        ))
     }
 }

@@ -7,6 +7,8 @@
 //! (NIST SP 800-38D, 8.3). A gallery holds about 2^20 records at most, each written once but for renaming
 //! and the census (one with each change); each change waits for the disk, so 2^32 are out of reach.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -14,9 +16,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::GalleryError;
+use super::transform::Transform;
 
-/// Format of the store; part of what every record is bound to.
-pub(super) const FORMAT: i64 = 1;
+/// Format of the store; part of what every record is bound to, so that records of two formats never mix.
+/// 1: looks are embeddings; 2: they are turned by the gallery's [`Transform`].
+pub(super) const FORMAT: i64 = 2;
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +31,14 @@ pub(super) enum Place {
 }
 
 impl Place {
-    fn associated_data(self) -> Vec<u8> {
+    fn associated_data(self, format: i64) -> Vec<u8> {
         let (table, row, person) = match self {
             Self::Census => (0_u8, 0, 0),
             Self::Person { row } => (1, row, row),
             Self::Look { row, person } => (2, row, person),
         };
         let mut data = b"familiar gallery\0".to_vec();
-        data.extend(FORMAT.to_le_bytes());
+        data.extend(format.to_le_bytes());
         data.push(table);
         data.extend(row.to_le_bytes());
         data.extend(person.to_le_bytes());
@@ -46,6 +50,7 @@ impl Place {
 pub(super) struct SealingKey {
     key: LessSafeKey,
     random: SystemRandom,
+    transform: Arc<Transform>,
 }
 
 impl std::fmt::Debug for SealingKey {
@@ -61,7 +66,11 @@ impl SealingKey {
             STANDARD.decode(secret.trim_ascii()).map_err(|_| GalleryError::KeyMalformed)?,
         );
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| GalleryError::KeyMalformed)?;
-        Ok(Self { key: LessSafeKey::new(key), random: SystemRandom::new() })
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            random: SystemRandom::new(),
+            transform: Arc::new(Transform::of(&bytes)),
+        })
     }
 
     /// The text of a new random key.
@@ -78,7 +87,20 @@ impl SealingKey {
         Ok(i64::from_le_bytes(bytes) & i64::MAX)
     }
 
+    pub(super) fn transform(&self) -> &Arc<Transform> {
+        &self.transform
+    }
+
     pub(super) fn seal(&self, place: Place, plain: &[u8]) -> Result<Vec<u8>, GalleryError> {
+        self.seal_as(FORMAT, place, plain)
+    }
+
+    pub(super) fn seal_as(
+        &self,
+        format: i64,
+        place: Place,
+        plain: &[u8],
+    ) -> Result<Vec<u8>, GalleryError> {
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).map_err(|_| GalleryError::Random)?;
         // Room for the tag from the start: growing would leave plain bytes behind that nothing wipes.
@@ -89,7 +111,7 @@ impl SealingKey {
             .key
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(place.associated_data()),
+                Aad::from(place.associated_data(format)),
                 &mut sealed[NONCE_LEN..],
             )
             .map_err(|_| GalleryError::Random)?; // only for records of 64 GiB
@@ -99,13 +121,23 @@ impl SealingKey {
 
     /// The plain record; `None` if it was not sealed by this key for this place.
     pub(super) fn open(&self, place: Place, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.open_as(FORMAT, place, sealed)
+    }
+
+    /// The same of a store of another format.
+    pub(super) fn open_as(
+        &self,
+        format: i64,
+        place: Place,
+        sealed: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let mut plain = Zeroizing::new(ciphertext.to_vec());
         let length = self
             .key
             .open_in_place(
                 Nonce::assume_unique_for_key(*nonce),
-                Aad::from(place.associated_data()),
+                Aad::from(place.associated_data(format)),
                 &mut plain,
             )
             .ok()?

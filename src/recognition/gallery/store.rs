@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::digest;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::GalleryError;
+use super::migrate;
 use super::record::{LookRecord, PersonRecord};
 use super::seal::{FORMAT, Place, SealingKey};
+use super::transform::Transform;
 use crate::system::secret;
 use crate::system::state::StateDirectory;
 
@@ -84,12 +87,35 @@ impl Store {
                 tx.commit()?;
             }
             (APPLICATION, FORMAT) => tables.check_census()?,
+            (APPLICATION, migrate::BEFORE) => {
+                migrate::protect_templates(&tables)?;
+                tx.pragma_update(None, "user_version", migrate::WIPE_DUE)?;
+                tx.commit()?;
+                self.wipe_after_migration()?;
+            }
+            // Another process migrates, or was stopped while it did.
+            (APPLICATION, migrate::WIPE_DUE) => {
+                tables.check_census()?;
+                drop(tx);
+                self.wipe_after_migration()?;
+            }
             (_, found) => {
                 let store = self.path.clone();
                 return Err(GalleryError::Format { store, found, known: FORMAT });
             }
         }
         Ok(())
+    }
+
+    /// No unprotected template is left behind in the file, sealed though it was.
+    fn wipe_after_migration(&self) -> Result<(), GalleryError> {
+        self.wipe()?;
+        self.connection.pragma_update(None, "user_version", FORMAT)?;
+        Ok(())
+    }
+
+    pub(super) fn transform(&self) -> &Arc<Transform> {
+        self.key.transform()
     }
 
     /// Reads within one snapshot.
@@ -239,7 +265,7 @@ impl Tables<'_> {
     }
 
     /// Seals the digest over all rows, so that no row can be added, taken away or put back from before.
-    fn take_census(&self) -> Result<(), GalleryError> {
+    pub(super) fn take_census(&self) -> Result<(), GalleryError> {
         let sealed = self.key.seal(Place::Census, self.census()?.as_ref())?;
         self.connection
             .execute("INSERT OR REPLACE INTO census (row, sealed) VALUES (0, ?1)", [sealed])?;
@@ -248,10 +274,15 @@ impl Tables<'_> {
 
     /// Also tells whether the key is the one this store was made with.
     fn check_census(&self) -> Result<(), GalleryError> {
+        self.check_census_as(FORMAT)
+    }
+
+    /// The same for a store of another format.
+    pub(super) fn check_census_as(&self, format: i64) -> Result<(), GalleryError> {
         let sealed: Vec<u8> =
             self.connection
                 .query_row("SELECT sealed FROM census WHERE row = 0", [], |r| r.get(0))?;
-        let Some(expected) = self.key.open(Place::Census, &sealed) else {
+        let Some(expected) = self.key.open_as(format, Place::Census, &sealed) else {
             return Err(GalleryError::WrongKey { store: self.path.to_owned() });
         };
         if self.census()?.as_ref() != expected.as_slice() {
@@ -260,7 +291,7 @@ impl Tables<'_> {
         Ok(())
     }
 
-    fn census(&self) -> Result<digest::Digest, GalleryError> {
+    pub(super) fn census(&self) -> Result<digest::Digest, GalleryError> {
         let mut context = digest::Context::new(&digest::SHA256);
         for table in [
             "SELECT row, row, sealed FROM person ORDER BY row",
