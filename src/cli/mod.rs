@@ -67,7 +67,7 @@ enum Verb {
     Check(check::Args),
     /// Add a person from pictures or from the camera
     Enroll(enroll::Args),
-    /// List, show, rename, export people
+    /// List, show, rename, export people; back them up and restore them
     People(people::Args),
     /// Erase a person
     Forget(forget::Args),

@@ -1,5 +1,6 @@
-//! `familiar people`: list, show, rename, export.
+//! `familiar people`: list, show, rename, export, backup, restore.
 
+mod backup;
 mod export;
 
 use jiff::Timestamp;
@@ -15,7 +16,8 @@ use crate::system::state::StateDirectory;
 /// "enrolled","expires","consent","expired"}; `usable_looks`, those that the configured model made, is null
 /// where that model cannot be read. `export` prints {"id","name","consent","enrolled","expires","expired",
 /// "templates":[{"embedder","count","dimensions","first","last"}],"presence":{"present","since","last_seen"}|null,
-/// "outbox_events","retained_topic","exported"}; it gives no template.
+/// "outbox_events","retained_topic","exported"}; it gives no template. `backup` prints {"people","bytes"},
+/// `restore` {"restored":[ID],"existing":[ID],"expired":[ID],"unusable":[ID]}.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -30,10 +32,10 @@ enum Action {
     Rename { id: PersonId, name: PersonName },
     /// Tell all that is held on one person
     Export { id: PersonId },
-    /// Not in this version
-    Backup { file: std::path::PathBuf },
-    /// Not in this version
-    Restore { file: std::path::PathBuf },
+    /// Write everybody enrolled to a file for another device, sealed under a passphrase
+    Backup(backup::BackupArgs),
+    /// Enrol the people of such a file, all of them or nobody
+    Restore(backup::RestoreArgs),
 }
 
 #[derive(Serialize)]
@@ -92,9 +94,8 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
             Ok(())
         }
         Some(Action::Export { id }) => export::run(global, &id),
-        Some(Action::Backup { .. } | Action::Restore { .. }) => {
-            Err(Failure::failed("not in this version: people backup and restore"))
-        }
+        Some(Action::Backup(args)) => backup::backup(global, &args),
+        Some(Action::Restore(args)) => backup::restore(global, &args),
     }
 }
 

@@ -13,6 +13,7 @@
 //! Several processes may have it open at once: the daemon reads while `enroll` and `forget` write.
 
 mod admission;
+mod backup;
 mod erase;
 mod error;
 mod look;
@@ -24,6 +25,7 @@ mod store;
 mod transform;
 
 pub use admission::{Admission, Admitted, Limits, Refusal};
+pub use backup::{BACKUP_LIMIT, Backup, BackupError, Passphrase, Restore, Restored};
 pub use erase::Erasure;
 pub use error::GalleryError;
 pub use look::{LookRefusal, SECOND_FACE, sole_look};

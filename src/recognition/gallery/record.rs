@@ -64,16 +64,7 @@ pub(super) struct LookRecord {
 
 impl LookRecord {
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let values = self.template.values();
-        let mut bytes =
-            Zeroizing::new(Vec::with_capacity(10 + self.embedder.len() + 4 * values.len()));
-        bytes.extend(self.added.as_millisecond().to_le_bytes());
-        bytes.extend((self.embedder.len() as u16).to_le_bytes());
-        bytes.extend(self.embedder.as_bytes());
-        for value in values {
-            bytes.extend(value.to_le_bytes());
-        }
-        bytes
+        encode_look(&self.embedder, self.added, self.template.values())
     }
 
     /// Of a record of the present format.
@@ -94,4 +85,16 @@ impl LookRecord {
             Embedding::normalized(values.iter().map(|value| f32::from_le_bytes(*value)).collect())?,
         ))
     }
+}
+
+/// The bytes of a look with these values, whatever they mean.
+pub(super) fn encode_look(embedder: &str, added: Timestamp, values: &[f32]) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(10 + embedder.len() + 4 * values.len()));
+    bytes.extend(added.as_millisecond().to_le_bytes());
+    bytes.extend((embedder.len() as u16).to_le_bytes());
+    bytes.extend(embedder.as_bytes());
+    for value in values {
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes
 }

@@ -119,10 +119,72 @@ fn people_without_models() {
     assert!(code == 1 && stderr.contains("did you mean berta-blau?"), "{stderr}");
     assert_eq!(home.run(&["people", "rename", "berta-blau", "Berta"]).0, 0);
     assert_eq!(home.json(&["people", "show", "berta-blau"]).1["name"], "Berta");
-    for later in [["backup", "file"], ["restore", "file"]] {
-        let (code, _, stderr) = home.run(&["people", later[0], later[1]]);
-        assert!(code == 1 && stderr.contains("not in this version"), "{stderr}");
-    }
+}
+
+fn secret_file(path: &Path, text: &str, mode: u32) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn backup_is_the_owners_and_never_without_a_passphrase() {
+    let home = Home::new();
+    home.enrol("Ann");
+    let (file, words) = (home.path("people.backup"), home.path("words"));
+    let backup = ["people", "backup", text(&file), "--passphrase-file", text(&words)];
+    assert_eq!(home.run(&backup[..3]).0, 2, "no passphrase");
+    assert_eq!(home.run(&backup).0, 2, "no such file");
+    secret_file(&words, "six words that nobody guesses\n", 0o644);
+    assert_eq!(home.run(&backup).0, 3, "a passphrase that others may read");
+    secret_file(&words, "short\n", 0o600);
+    assert_eq!(home.run(&backup).0, 2);
+    assert!(!file.exists());
+
+    secret_file(&words, "six words that nobody guesses\n", 0o600);
+    let (code, told) = home.json(&backup);
+    assert_eq!((code, &told["people"]), (0, &1.into()));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = std::fs::read(&file).unwrap();
+    let (code, _, stderr) = home.run(&backup);
+    assert!(code == 1 && stderr.contains("exists"), "{stderr}");
+    assert_eq!(std::fs::read(&file).unwrap(), before, "written over");
+
+    // Refused before any model is looked for, and nothing is changed.
+    let restore = ["people", "restore", text(&file), "--passphrase-file", text(&words)];
+    secret_file(&words, "six words that nobody guessed\n", 0o600);
+    let (code, _, stderr) = home.run(&restore);
+    assert!(code == 3 && stderr.contains("another passphrase"), "{stderr}");
+    std::fs::write(&file, &before[..before.len() - 1]).unwrap();
+    assert_eq!(home.run(&restore).0, 3, "cut");
+    std::fs::File::create(&file).unwrap().set_len((256 << 20) + 1).unwrap();
+    let (code, _, stderr) = home.run(&restore);
+    assert!(code == 3 && stderr.contains("256 MiB"), "{stderr}");
+    assert_eq!(home.gallery().people().unwrap().len(), 1);
+}
+
+/// One device's people, recognised on another with another key.
+#[test]
+fn restored_people_are_recognised_on_another_device() {
+    let Some((old, people)) = Home::with_models() else { return };
+    let Some((new, _)) = Home::with_models() else { return };
+    let asset = |name: &str| people.join("P001").join("assets").join(name);
+    let (portrait, selfie) = (asset("studio_portrait.jpg"), asset("amateur_selfie.jpg"));
+    assert_eq!(old.run(&["enroll", "Ada", text(&portrait)]).0, 0);
+    let (file, words) = (old.path("people.backup"), old.path("words"));
+    secret_file(&words, "six words that nobody guesses\n", 0o600);
+    let end = ["--passphrase-file", text(&words)];
+    assert_eq!(old.run(&[&["people", "backup", text(&file)], &end[..]].concat()).0, 0);
+    let restore = [&["people", "restore", text(&file)], &end[..]].concat();
+    let (code, told) = new.json(&restore);
+    assert_eq!((code, &told["restored"]), (0, &serde_json::json!(["ada"])));
+    let similarity = |home: &Home| {
+        let (code, photos) = home.json(&["identify", text(&selfie)]);
+        assert_eq!((code, &photos[0]["faces"][0]["person"]["id"]), (0, &"ada".into()));
+        photos[0]["faces"][0]["similarity"].as_f64().unwrap()
+    };
+    assert!((similarity(&old) - similarity(&new)).abs() < 2e-4); // told to four places
+    assert_eq!(new.run(&restore).0, 3, "enrolled already");
+    assert_eq!(new.run(&[&restore[..], &["--skip-existing"]].concat()).0, 0);
 }
 
 /// All that is held on a person, and neither a template nor anything of somebody else.

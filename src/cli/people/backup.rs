@@ -1,0 +1,158 @@
+//! `familiar people backup` and `restore`: the enrolled people, from one device to another.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{open, print_json};
+use crate::cli::{Failure, Global, engine};
+use crate::model;
+use crate::recognition::PersonId;
+use crate::recognition::gallery::{
+    BACKUP_LIMIT, Backup, BackupError, Passphrase, Restore, Restored,
+};
+use crate::system::secret;
+
+/// Longest passphrase that is read from stdin, in bytes.
+const LONGEST: u64 = 4096;
+
+#[derive(Debug, clap::Args)]
+pub struct BackupArgs {
+    /// Must not exist; made with mode 0600
+    file: PathBuf,
+    /// File (mode 0600) with a passphrase of at least 12 characters, or - for stdin
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RestoreArgs {
+    file: PathBuf,
+    /// File (mode 0600) with the passphrase of the backup, or - for stdin
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: PathBuf,
+    /// Leave who is enrolled here already as they are, instead of refusing the whole
+    #[arg(long)]
+    skip_existing: bool,
+    /// Leave out templates of another model than this device's, instead of refusing the whole
+    #[arg(long)]
+    usable_only: bool,
+}
+
+#[derive(Serialize)]
+struct Outcome<'a> {
+    restored: Vec<&'a PersonId>,
+    existing: &'a [PersonId],
+    expired: &'a [PersonId],
+    unusable: &'a [PersonId],
+}
+
+pub fn backup(global: &Global, args: &BackupArgs) -> Result<(), Failure> {
+    let passphrase = passphrase(&args.passphrase_file)?;
+    let (bytes, people) = open()?.backup(&passphrase)?;
+    write_new(&args.file, &bytes)
+        .map_err(|error| Failure::failed(format!("{}: {error}", args.file.display())))?;
+    if global.json {
+        return print_json(&serde_json::json!({ "people": people, "bytes": bytes.len() }));
+    }
+    println!("{people} people in {}", args.file.display());
+    Ok(())
+}
+
+pub fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Failure> {
+    let passphrase = passphrase(&args.passphrase_file)?;
+    let bytes = read_limited(&args.file)?;
+    let told = |error: BackupError| match error {
+        error @ BackupError::Gallery(_) => error.into(),
+        error if error.is_refusal() => {
+            Failure::refused(format!("{}: {error}", args.file.display()))
+        }
+        error => Failure::failed(format!("{}: {error}", args.file.display())),
+    };
+    let backup = Backup::open(&bytes, &passphrase).map_err(told)?;
+    let (bundle, trust) = engine::configured(global)?;
+    let embedder = model::embedder_digest(engine::verify(&bundle, &trust)?)
+        .map_err(|error| engine::refused(&bundle, &error))?;
+    let how = Restore {
+        embedder: &embedder,
+        skip_existing: args.skip_existing,
+        usable_only: args.usable_only,
+    };
+    let restored = open()?.restore(backup, &how).map_err(told)?;
+    print(global, &restored)
+}
+
+fn print(global: &Global, restored: &Restored) -> Result<(), Failure> {
+    let Restored { people, existing, expired, unusable } = restored;
+    if global.json {
+        let restored = people.iter().map(|person| &person.id).collect();
+        return print_json(&Outcome { restored, existing, expired, unusable });
+    }
+    for person in people {
+        println!("{}: restored as {}", person.id, person.name);
+    }
+    for (ids, why) in [
+        (existing, "enrolled here already"),
+        (expired, "expired"),
+        (unusable, "templates of another model only"),
+    ] {
+        for id in ids {
+            println!("{id}: left out, {why}");
+        }
+    }
+    Ok(())
+}
+
+fn passphrase(path: &Path) -> Result<Passphrase, Failure> {
+    let text = if path == Path::new("-") {
+        // Room for the whole from the start: growing would leave copies behind that nothing wipes.
+        let mut text = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+        let read = std::io::stdin().lock().take(LONGEST).read_to_end(&mut text);
+        read.map_err(|error| Failure::failed(format!("stdin: {error}")))?;
+        text
+    } else {
+        secret::read_file(path, 0o077)?
+            .ok_or_else(|| Failure::usage(format!("{}: no such file", path.display())))?
+    };
+    Passphrase::new(&text).map_err(Failure::usage)
+}
+
+/// Whole, on the disk, and for its owner alone; or not at all.
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .inspect_err(|_| drop(std::fs::remove_file(path)))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() || metadata.len() > BACKUP_LIMIT as u64 {
+        let limit = BACKUP_LIMIT >> 20;
+        return Err(Failure::refused(format!(
+            "{}: not a regular file of at most {limit} MiB",
+            path.display()
+        )));
+    }
+    let mut bytes = Vec::new();
+    file.take(BACKUP_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Gallery(error) => error.into(),
+            error if error.is_refusal() => Self::refused(error),
+            error => Self::failed(error),
+        }
+    }
+}
