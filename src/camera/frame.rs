@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::system::confine;
+
 /// One decoded picture of a camera or a recording.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -12,4 +14,11 @@ pub struct Frame {
     /// Place on the source's own time line; never goes back. A camera's is a monotonic clock; a
     /// recording's is frame number / fps, so that intervals mean the same at any speed.
     pub media: Duration,
+}
+
+/// Nothing of what was seen stays in memory that is given away.
+impl Drop for Frame {
+    fn drop(&mut self) {
+        confine::wipe(&mut self.image);
+    }
 }

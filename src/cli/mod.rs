@@ -99,6 +99,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     let Cli { global, verb } = Cli::parse(); // ends with 2 on a usage error
     system::log::start(global.verbose, !matches!(verb, Verb::Run(_) | Verb::Listen(_)));
+    system::confine::process();
     let outcome = match verb {
         Verb::Run(args) => run::run(&global, args),
         Verb::Check(args) => check::run(&global, args),

@@ -10,6 +10,7 @@ use super::line::Line;
 use super::rotation;
 use super::store::StoreError;
 use super::vouch::{self, Vouch};
+use crate::system::confine::Locked;
 use crate::system::secret::{self, SecretError, Source};
 use crate::system::state::StateDirectory;
 
@@ -24,7 +25,7 @@ const PKCS8_PREFIX: [u8; 16] = [
 
 /// Signs as this device. The private half never leaves it.
 pub struct DeviceKey {
-    pair: Ed25519KeyPair,
+    pair: Locked<Ed25519KeyPair>,
     public: PublicKey,
     /// The keys before it, newest first, with their vouches.
     former: Vec<(PublicKey, Vouch)>,
@@ -108,7 +109,7 @@ impl DeviceKey {
             })
             .collect::<Option<Vec<_>>>()
             .ok_or(KeyError::Malformed)?;
-        Ok(Self { pair, public: PublicKey::from_bytes(bytes), former, source })
+        Ok(Self { pair: Locked::new(pair), public: PublicKey::from_bytes(bytes), former, source })
     }
 
     /// The lines before the PEM: this key and those before it, newest first, once `vouch` has named the

@@ -7,6 +7,7 @@ use crate::face::{DetectedFace, crop};
 use crate::model::bundle::VerifiedModel;
 use crate::model::manifest;
 use crate::model::network::{Network, NetworkError};
+use crate::system::confine;
 
 /// An embedding network with the crop it was calibrated for.
 pub struct Embedder {
@@ -27,7 +28,10 @@ impl Embedder {
 
     /// The embedding of one face of a frame.
     pub fn embed(&self, frame: &RgbImage, face: &DetectedFace) -> Result<Embedding, NetworkError> {
-        self.embed_crop(&self.cut(frame, face))
+        let mut cut = self.cut(frame, face);
+        let look = self.embed_crop(&cut);
+        confine::wipe(&mut cut);
+        look
     }
 
     /// The face as the network will see it.

@@ -2,6 +2,7 @@
 
 pub mod bucket;
 pub mod clock;
+pub mod confine;
 pub mod log;
 pub mod memory;
 pub mod notify;

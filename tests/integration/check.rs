@@ -230,6 +230,15 @@ fn lost_or_damaged_outbox() {
     assert!(code == 0 && said.starts_with("warn") && said.contains("new"), "{code} {said}");
 }
 
+/// Every verb turns core dumps and the reach of other processes off before it reads a key.
+#[test]
+fn process_leaves_no_core_dump() {
+    let home = Home::new();
+    home.configure("");
+    let (_, said) = home.says("sandbox");
+    assert!(said.contains("core limit 0") && said.contains("dumpable: no"), "{said}");
+}
+
 #[test]
 fn password_from_a_credential() {
     let test = "password_from_a_credential";

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::GalleryError;
 use super::transform::Transform;
+use crate::system::confine::Locked;
 
 /// Format of the store; part of what every record is bound to, so that records of two formats never mix.
 /// 1: looks are embeddings; 2: they are turned by the gallery's [`Transform`].
@@ -48,7 +49,7 @@ impl Place {
 
 /// The key of a gallery: 32 bytes, as base64 text where it is kept.
 pub(super) struct SealingKey {
-    key: LessSafeKey,
+    key: Locked<LessSafeKey>,
     random: SystemRandom,
     transform: Arc<Transform>,
 }
@@ -67,7 +68,7 @@ impl SealingKey {
         );
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| GalleryError::KeyMalformed)?;
         Ok(Self {
-            key: LessSafeKey::new(key),
+            key: Locked::new(LessSafeKey::new(key)),
             random: SystemRandom::new(),
             transform: Arc::new(Transform::of(&bytes)),
         })

@@ -24,6 +24,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::GalleryError;
 use crate::recognition::Embedding;
+use crate::system::confine::Locked;
 
 /// Longer embeddings are turned in pieces of this length: a rotation takes n²/2 numbers.
 const BLOCK: usize = 1024;
@@ -51,7 +52,7 @@ impl Protected {
 
 /// The rotation of one gallery.
 pub struct Transform {
-    secret: hkdf::Prk,
+    secret: Locked<hkdf::Prk>,
     /// By size; made when first needed.
     rotations: Mutex<BTreeMap<usize, Arc<Rotation>>>,
 }
@@ -66,7 +67,7 @@ impl Transform {
     /// That of the gallery with this key, 32 bytes.
     pub(super) fn of(gallery_key: &[u8]) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"familiar gallery: template transform 1");
-        Self { secret: salt.extract(gallery_key), rotations: Mutex::default() }
+        Self { secret: Locked::new(salt.extract(gallery_key)), rotations: Mutex::default() }
     }
 
     /// A look as the gallery's templates can be compared with it: same length, other axes.
