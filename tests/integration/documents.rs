@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
@@ -17,6 +17,7 @@ const DOCUMENTS: [&str; 14] = [
     "docs/integrations.md",
     "docs/messages.md",
     "docs/operations.md",
+    "docs/privacy.md",
     "docs/threat-model.md",
 ];
 
