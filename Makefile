@@ -3,14 +3,21 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test lint bench evaluate clean
+.PHONY: help setup build models demo test soak soak-memory home-assistant lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
 DATA ?=
+# The soak's length and seed; its faults are the same for the same seed.
+ROUNDS ?= 200
+SEED ?= $(shell date +%s)
+# An hour at ten frames a second.
+FRAMES ?= 36000
+
+PYTHON ?= python3.13
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the machine lacks (all the targets below call it)
 	@tools/setup.sh
@@ -35,19 +42,34 @@ test: build models/facenet/model.sig ## All tests, with foreign implementations 
 	@models/.build/venv/bin/python -B -m unittest discover -q -s models
 	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 cargo test --release --locked
 
+soak: build models/facenet/model.sig ## Delivery under 200 rounds of random faults: ROUNDS=200 SEED=1
+	@tools/setup.sh demo judges
+	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_SOAK_ROUNDS=$(ROUNDS) FAMILIAR_SOAK_SEED=$(SEED) \
+	  cargo test --release --locked --test integration -- --exact soak::nothing_lost_forged_or_out_of_order --nocapture
+
+soak-memory: build models/facenet/model.sig ## The daemon's memory over an hour's frames: FRAMES=36000
+	@tools/setup.sh demo judges
+	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_SOAK_FRAMES=$(FRAMES) \
+	  cargo test --release --locked --test integration -- --exact soak::memory::memory_is_flat --ignored --nocapture
+
+home-assistant: build ## The tests with Home Assistant in a later version: PYTHON=… is one of 3.13
+	@PYTHON="$(PYTHON)" tools/setup.sh demo judges home-assistant
+	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_JUDGES_HOME="$$target/home-assistant/bin/python" cargo test --release --locked --test integration -- home_assistant
+
 lint: ## Format, clippy, dependencies
 	@tools/setup.sh build lint
 	@cargo fmt --check
 	@cargo clippy --release --locked --all-targets -- -D warnings
 	@tools/dependencies.sh
 
-bench: build models/facenet/model.sig ## Latency per stage, start-up, memory; and the same networks in onnxruntime
+bench: build models/facenet/model.sig ## Latency per stage, start-up, memory, delivery; and the same networks in onnxruntime
 	@$(ENV) python3 -B tools/bench.py "$$familiar" "$$FAMILIAR_TEST_BUNDLE" "$$FAMILIAR_TEST_TRUST" models/.build/venv/bin/python
+	@$(ENV) cargo bench --quiet --locked --bench delivery
 
 evaluate: build models/facenet/model.sig ## Accuracy on pictures in LFW's layout: DATA=FOLDER with lfw/ and lfw_pairs.txt
 	@tools/evaluate.sh "$(DATA)"
 
 clean: ## Remove all that was built or fetched, but for the key that signs your models
-	@$(ENV) rm -rf models/facenet demo/.work "$$target"/{judges,judges-node,openpeople,lint}
+	@$(ENV) rm -rf models/facenet demo/.work "$$target"/{judges,judges-home,judges-node,home-assistant,openpeople,lint}
 	@find models/.build -mindepth 1 -maxdepth 1 ! -name signing.pem ! -name trust.d -exec rm -rf {} + 2>/dev/null || true
 	@cargo clean --release

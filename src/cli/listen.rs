@@ -1,6 +1,8 @@
 //! `familiar listen`: the reference consumer.
 
-use std::io::Write;
+mod republish;
+
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -8,13 +10,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::verdict::{Believed, Verdict, believe, envelope, plain};
 use super::{Failure, Global};
 use crate::config::Span;
-use crate::event::jws::VerifyError;
+use crate::event::jws::{Verified, VerifyError};
 use crate::event::line::Heard;
 use crate::event::pins::Pins;
 use crate::event::{DeviceKey, KeyError, Typ, identity};
 use crate::mqtt::topics::{self, Content, Topics};
 use crate::mqtt::{Broker, BrokerError, ClientError, Connection, Incoming, Session};
 use crate::system::state::StateDirectory;
+use republish::{Bridge, Word};
 
 /// Attempts at the start before the broker counts as unreachable.
 const ATTEMPTS: u32 = 5;
@@ -38,11 +41,14 @@ pub struct Args {
     /// End after a time such as 30s
     #[arg(long = "for", value_name = "DURATION")]
     duration: Option<Span>,
+    /// Publish what was verified again, as plain JSON, below this prefix
+    #[arg(long, value_name = "PREFIX")]
+    republish: Option<String>,
 }
 
 #[allow(clippy::needless_pass_by_value)] // every verb takes its arguments so
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    let Args { all, count, duration } = args;
+    let Args { all, count, duration, republish } = args;
     let config = global.located()?.config;
     let Some(mqtt) = &config.mqtt else {
         return Err(Failure::usage(
@@ -64,13 +70,25 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         let topics = Topics::new(prefix, &config.device);
         (topics.identity(), topics.everything())
     };
-    let mut listener = Listener {
-        session: Session {
+    let bridge = republish.map(|target| Bridge::new(prefix, &target)).transpose()?;
+    let session = match &bridge {
+        None => Session {
             client_id: format!("familiar-listen-{:016x}", fastrand::u64(..)),
             will: None,
             expiry: SESSION,
             clean: true,
         },
+        // What came while the bridge was away waits for it.
+        Some(bridge) => Session {
+            client_id: bridge.client_id(config.device.as_str()),
+            will: None,
+            expiry: republish::SESSION,
+            clean: false,
+        },
+    };
+    let mut listener = Listener {
+        session,
+        bridge,
         broker,
         identities,
         everything,
@@ -80,6 +98,8 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         events: 0,
         messages: 0,
         refused: 0,
+        worked: false,
+        closed: false,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -126,6 +146,11 @@ struct Listener {
     events: u64,
     messages: u64,
     refused: u64,
+    bridge: Option<Bridge>,
+    /// There was a connection that worked.
+    worked: bool,
+    /// Nobody reads what is printed any more.
+    closed: bool,
 }
 
 /// Why listening over one connection ended.
@@ -155,7 +180,7 @@ impl Listener {
             };
             failures += 1;
             // Once it worked, it may work again.
-            if self.session.clean && failures >= ATTEMPTS {
+            if !self.worked && failures >= ATTEMPTS {
                 return Err(Failure::Network(format!("{}: {error}", self.broker)));
             }
             log::warn!("{}: {error}; trying again", self.broker);
@@ -177,24 +202,47 @@ impl Listener {
     async fn receive(&mut self, connection: &mut Connection) -> Result<(), Ended> {
         if !connection.session_present() {
             self.identities_first(connection).await?;
+        }
+        if let Some(bridge) = &mut self.bridge {
+            bridge.connected();
+            connection.acknowledge_by_hand();
+        }
+        // A bridge also wants the states that changed while its session waited.
+        if self.bridge.is_some() || !connection.session_present() {
             connection.subscribe(&self.everything)?;
         }
-        loop {
+        while !self.is_done() {
             match connection.next().await? {
-                Incoming::Message { topic, payload, .. } => {
-                    self.heard(&topic, &payload).map_err(Ended::Failed)?;
-                    if self.count.is_some_and(|count| self.events >= count) {
-                        return Ok(());
+                Incoming::Message { topic, payload, retained } => {
+                    let word = self.heard(&topic, &payload).map_err(Ended::Failed)?;
+                    if let Some(bridge) = &mut self.bridge {
+                        bridge.pass_on(connection, &topic, word, retained)?;
                     }
                 }
                 Incoming::Subscribed { refusal } => {
                     granted(refusal)?;
                     self.session.clean = false;
+                    self.worked = true;
                     log::info!("listening to {} on {}", self.everything, self.broker);
                 }
-                Incoming::Acknowledged { .. } => {}
+                Incoming::Acknowledged { id, refusal } => {
+                    if let Some(bridge) = &mut self.bridge {
+                        bridge.taken(
+                            connection,
+                            id,
+                            refusal.map(|reason| format!("{reason:?}")),
+                        )?;
+                    }
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Enough was heard, and passed on.
+    fn is_done(&self) -> bool {
+        let enough = self.count.is_some_and(|count| self.events >= count) || self.closed;
+        enough && self.bridge.as_ref().is_none_or(Bridge::is_idle)
     }
 
     /// Lets the broker tell the identities that it keeps before events come that need them.
@@ -220,54 +268,67 @@ impl Listener {
         }
     }
 
-    fn heard(&mut self, topic: &str, payload: &[u8]) -> Result<(), Failure> {
+    fn heard(&mut self, topic: &str, payload: &[u8]) -> Result<Word, Failure> {
         let Some((device, content)) = topics::parse(self.broker.prefix(), topic) else {
-            return Ok(());
+            return Ok(Word::Nothing);
         };
-        let verdict = match content {
+        let judged = match content {
             // What others tell the device is not for us to judge.
-            Content::ToDevice => return Ok(()),
-            Content::Availability => return self.unsigned(topic, payload),
-            // A retained message that was cleared.
-            Content::Signed(Typ::Presence | Typ::Health | Typ::Identity) if payload.is_empty() => {
-                return self.unsigned(topic, b"");
+            Content::ToDevice => return Ok(Word::Nothing),
+            Content::Availability => {
+                self.unsigned(topic, payload)?;
+                return Ok(Word::Nothing);
             }
-            Content::Signed(Typ::Identity) => match self.introduce(device, payload) {
-                Ok(message) => Verdict::believed(&message),
-                Err(reason) => Verdict::refused(&reason, None),
-            },
+            // A retained message that was cleared.
+            Content::Signed(typ @ (Typ::Presence | Typ::Health | Typ::Identity))
+                if payload.is_empty() =>
+            {
+                self.unsigned(topic, b"")?;
+                return Ok(if typ == Typ::Identity { Word::Nothing } else { Word::Cleared });
+            }
+            Content::Signed(Typ::Identity) => self
+                .introduce(device, payload)
+                .map(|message| Believed { message, link: None })
+                .map_err(|reason| Verdict::refused(&reason, None)),
             Content::Signed(typ) => {
                 self.events += u64::from(typ == Typ::Event);
                 self.judge(device, typ, payload)
             }
             Content::Other => {
                 let reason = "no device has anything to say on this topic".to_owned();
-                Verdict::refused(&VerifyError::NotAMessage(reason), None)
+                Err(Verdict::refused(&VerifyError::NotAMessage(reason), None))
             }
         };
         self.messages += 1;
-        self.refused += u64::from(!verdict.verified);
-        self.print(&Verdict { topic: Some(topic.to_owned()), ..verdict })
+        let (verdict, word) = match judged {
+            Ok(Believed { message, link }) => {
+                let device = device.to_owned();
+                (Verdict::believed(&message), Word::Proven { device, message, link })
+            }
+            Err(verdict) => {
+                self.refused += 1;
+                (verdict, Word::Nothing)
+            }
+        };
+        self.print(&Verdict { topic: Some(topic.to_owned()), ..verdict })?;
+        Ok(word)
     }
 
-    fn judge(&self, device: &str, due: Typ, payload: &[u8]) -> Verdict {
-        let envelope = match envelope(payload) {
-            Ok(envelope) => envelope,
-            Err(reason) => return Verdict::refused(&reason, None),
-        };
+    /// What a trusted key of the device said; else what there is to tell of it.
+    fn judge(&self, device: &str, due: Typ, payload: &[u8]) -> Result<Believed, Verdict> {
+        let envelope = envelope(payload).map_err(|reason| Verdict::refused(&reason, None))?;
         let claimed = Some((envelope.kid().to_owned(), envelope.typ()));
-        let believed = believe(envelope, &self.pins.ring(device), Some(due))
+        believe(envelope, &self.pins.ring(device), Some(due))
             .and_then(|believed| told_by(device, believed))
-            .and_then(|believed| self.by_the_right_key(device, believed));
-        match believed {
-            Ok(Believed { message, .. }) => Verdict::believed(&message),
-            Err(VerifyError::UnknownKey(_)) if self.pins.key(device).is_none() => {
-                let reason =
-                    format!("the key of {device} is not known: it has not told its identity");
-                Verdict::refused(&VerifyError::Payload(reason), claimed)
-            }
-            Err(reason) => Verdict::refused(&reason, claimed),
-        }
+            .and_then(|believed| self.by_the_right_key(device, believed))
+            .map_err(|reason| match reason {
+                VerifyError::UnknownKey(_) if self.pins.key(device).is_none() => {
+                    let reason =
+                        format!("the key of {device} is not known: it has not told its identity");
+                    Verdict::refused(&VerifyError::Payload(reason), claimed)
+                }
+                reason => Verdict::refused(&reason, claimed),
+            })
     }
 
     /// A key that was replaced may still be heard with what it signed before, and no more.
@@ -280,11 +341,7 @@ impl Listener {
         Ok(believed)
     }
 
-    fn introduce(
-        &mut self,
-        device: &str,
-        payload: &[u8],
-    ) -> Result<crate::event::jws::Verified, VerifyError> {
+    fn introduce(&mut self, device: &str, payload: &[u8]) -> Result<Verified, VerifyError> {
         let met = identity::introduction(envelope(payload)?)?;
         let news = self.pins.meet(device, &met).inspect_err(|error| {
             log::error!("the identity of {device} is refused: {error}");
@@ -299,7 +356,7 @@ impl Listener {
     }
 
     /// `availability` and cleared topics: plain text by contract.
-    fn unsigned(&self, topic: &str, payload: &[u8]) -> Result<(), Failure> {
+    fn unsigned(&mut self, topic: &str, payload: &[u8]) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(payload).chars().take(64).collect::<String>();
         if self.json {
             self.print(&Verdict {
@@ -311,12 +368,21 @@ impl Listener {
                 payload: Some(text),
             })
         } else {
-            say(&format!("unsigned    {} {}", plain(topic), plain(&text)))
+            self.say(&format!("unsigned    {} {}", plain(topic), plain(&text)))
         }
     }
 
-    fn print(&self, verdict: &Verdict) -> Result<(), Failure> {
-        say(&if self.json { verdict.to_json() } else { verdict.to_line() })
+    fn print(&mut self, verdict: &Verdict) -> Result<(), Failure> {
+        self.say(&if self.json { verdict.to_json() } else { verdict.to_line() })
+    }
+
+    /// Whoever reads may stop reading (`| head`): that is an end, and no failure.
+    fn say(&mut self, line: &str) -> Result<(), Failure> {
+        match writeln!(std::io::stdout().lock(), "{line}") {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => self.closed = true,
+            outcome => outcome.map_err(Failure::failed)?,
+        }
+        Ok(())
     }
 }
 
@@ -338,8 +404,4 @@ fn granted(refusal: Option<rumqttc::v5::mqttbytes::v5::SubscribeReasonCode>) -> 
             "the broker refused the subscription: {reason:?}"
         )))),
     }
-}
-
-fn say(line: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout().lock(), "{line}").map_err(Failure::failed)
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod command;
 mod engine;
 mod enroll;
 mod evaluate;
@@ -11,6 +12,7 @@ mod identify;
 mod key;
 mod listen;
 mod model;
+mod operator;
 mod people;
 mod run;
 mod shell;
@@ -81,6 +83,10 @@ enum Verb {
     Model(model::Args),
     /// The device's key
     Key(key::Args),
+    /// Command a device, signed, and wait for its signed result
+    Command(command::Args),
+    /// Make and show keys of operators, who may command devices
+    Operator(operator::Args),
     /// Measure speed and memory on this device
     Bench(bench::Args),
     /// Print a completion script for a shell
@@ -105,6 +111,8 @@ pub fn main() -> ExitCode {
         Verb::Evaluate(args) => evaluate::run(&global, args),
         Verb::Model(args) => model::run(&global, args),
         Verb::Key(args) => key::run(&global, args),
+        Verb::Command(args) => command::run(&global, args),
+        Verb::Operator(args) => operator::run(&global, args),
         Verb::Bench(args) => bench::run(&global, args),
         Verb::Completions(args) => shell::completions(args),
         Verb::Man(args) => shell::man(args),

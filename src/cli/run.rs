@@ -1,6 +1,7 @@
 //! `familiar run`: the daemon.
 
 use super::{Failure, Global};
+use crate::command::CommandError;
 use crate::daemon::{self, DaemonError};
 
 /// Watches the camera until it is told to stop. A recording (`replay:`) without `loop` ends by itself.
@@ -26,10 +27,12 @@ impl From<DaemonError> for Failure {
             DaemonError::Configuration(error) => error.into(),
             DaemonError::Renamed { .. } | DaemonError::Threshold(_) => Self::usage(error),
             DaemonError::Gallery(error) => error.into(),
-            DaemonError::Key(error) => super::key::failure(error),
+            DaemonError::Key(error) => super::key::rotation_failure(error),
             DaemonError::Broker(error) => error.into(),
             DaemonError::Camera(error) => Self::Camera(error.to_string()),
+            DaemonError::Command(CommandError::Operators(_)) => Self::refused(error),
             DaemonError::State(_)
+            | DaemonError::Command(_)
             | DaemonError::Ledger(_)
             | DaemonError::Publisher(_)
             | DaemonError::Signals(_)

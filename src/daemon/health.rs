@@ -168,6 +168,8 @@ struct Alarm {
     digest: String,
     people: usize,
     refused: u64,
+    /// Whether any arrival was kept back.
+    limited: bool,
     configuration: Option<String>,
 }
 
@@ -202,6 +204,7 @@ impl Schedule {
             digest: report.model.identity.digest.clone(),
             people: report.people,
             refused: report.commands.refused,
+            limited: report.limited > 0,
             configuration: report.configuration.clone(),
         };
         let due = self.wanted

@@ -89,3 +89,56 @@ impl EventLimits {
         admitted
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::recognition::{Evidence, PersonRef};
+
+    fn decision(id: &str, arrives: bool) -> Decision {
+        let person = PersonRef { id: id.parse().unwrap(), name: id.to_owned() };
+        let evidence = Evidence {
+            similarity: 0.8,
+            threshold: 0.7,
+            false_match_rate: 1e-4,
+            frames: 3,
+            liveness: None,
+        };
+        let verdict = if arrives {
+            Verdict::Recognized { person, evidence }
+        } else {
+            Verdict::Departed { person }
+        };
+        Decision { time: jiff::Timestamp::now(), track: 1, verdict }
+    }
+
+    fn limits(limit: u32, limit_per_person: u32) -> EventLimits {
+        EventLimits::new(&config::Events { limit, limit_per_person, ..config::Events::default() })
+    }
+
+    #[test]
+    fn a_departure_is_told_if_its_arrival_was() {
+        let mut limits = limits(60, 2);
+        let mut told = Vec::new();
+        for second in 0..8 {
+            let media = Duration::from_secs(second);
+            told.extend(limits.admit(vec![decision("ada", second % 2 == 0)], media));
+        }
+        let arrivals = told.iter().filter(|d| matches!(d.verdict, Verdict::Recognized { .. }));
+        assert_eq!((arrivals.count(), told.len(), limits.limited()), (2, 4, 2));
+    }
+
+    #[test]
+    fn one_person_does_not_use_up_what_is_for_everybody() {
+        let mut limits = limits(5, 2);
+        let at = Duration::ZERO;
+        let flood = (0..100).map(|_| decision("ada", true)).collect();
+        assert_eq!(limits.admit(flood, at).len(), 2);
+        let others = ["bo", "cy", "di", "ed"].map(|id| decision(id, true)).to_vec();
+        assert_eq!(limits.admit(others, at).len(), 3);
+        // Time brings new ones, a jump of it not more than the bucket holds.
+        let later = (0..100).map(|_| decision("ada", true)).collect();
+        assert_eq!(limits.admit(later, Duration::from_hours(9)).len(), 2);
+    }
+}

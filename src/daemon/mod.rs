@@ -8,6 +8,7 @@ mod health;
 mod latency;
 mod limits;
 mod models;
+mod orders;
 mod people;
 mod presence;
 mod reload;
@@ -21,8 +22,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::camera::CameraError;
+use crate::command::{CommandError, Gate};
 use crate::config::{ConfigError, Located};
-use crate::event::{Context, DeviceKey, KeyError, Ledger, LedgerError};
+use crate::event::{self, Context, DeviceKey, LedgerError, RotateError};
 use crate::model::{AnchorError, BundleError, Engine, EngineError};
 use crate::mqtt::discovery::Discovery;
 use crate::mqtt::publisher::{Publisher, StartError};
@@ -73,13 +75,15 @@ pub enum DaemonError {
     #[error(transparent)]
     Gallery(#[from] GalleryError),
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(#[from] RotateError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Publisher(#[from] StartError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
     #[error(transparent)]
     Camera(#[from] CameraError),
     #[error("cannot watch for signals: {0}")]
@@ -116,6 +120,10 @@ struct Daemon {
     teller: Teller,
     /// `None` without `[mqtt]`.
     voice: Option<Voice>,
+    /// Who may command; there is one where there is a voice.
+    gate: Option<Gate>,
+    /// When Home Assistant last said that it has started.
+    birth: Option<Instant>,
     register: Register,
     schedule: Schedule,
     /// Frames decoded, and when, at the last report.
@@ -138,15 +146,15 @@ impl Daemon {
         let (engine, verified) = models::start(&located)?;
         let watch = Watch::new(models::settings(&located, &engine)?);
 
-        let key = Arc::new(DeviceKey::open_or_create(&state)?);
         let context = Context::new(
             config.device.clone(),
             &config.camera.source,
             Some(engine.identity().clone()),
         );
-        let ledger = Ledger::open(&state, key.clone(), context, (&config.outbox).into())?;
+        let (key, ledger) = event::open(&state, context, (&config.outbox).into())?;
         let people = People::open(Gallery::open(&state)?, &engine, &ledger)?;
 
+        let gate = config.mqtt.as_ref().map(|_| Gate::open(&located, &state)).transpose()?;
         let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;
         let voice = broker.map(|broker| speak(&located, broker, &key, &state)).transpose()?;
         let daemon = Self {
@@ -165,8 +173,10 @@ impl Daemon {
             frames: (0, Instant::now()),
             beat: 0,
             misconfigured: None,
+            birth: None,
             key,
             voice,
+            gate,
             sight,
             state,
             located,
@@ -203,6 +213,7 @@ impl Daemon {
                 self.reload();
             }
             self.people.refresh();
+            self.obey();
             let (decisions, media) = match self.sight.next() {
                 Seen::Frame(frame) => {
                     let eyes = Timed { engine: &self.engine, latency: &self.latency };
@@ -239,9 +250,14 @@ impl Daemon {
             Some(media) => self.limits.admit(decisions, media),
             None => decisions,
         };
-        if self.teller.tell(admitted)?
-            && let Some(voice) = &self.voice
-        {
+        let mut recorded = self.teller.tell(admitted)?;
+        if self.teller.is_rotated() {
+            match self.take_new_key() {
+                Ok(()) => recorded |= self.teller.tell(Vec::new())?,
+                Err(error) => self.teller.fail(&error),
+            }
+        }
+        if recorded && let Some(voice) = &self.voice {
             voice.publisher().notify();
         }
         Ok(())

@@ -21,6 +21,8 @@ pub struct People {
     /// Everybody enrolled whose time is not over, in the order of enrolment; also those enrolled with
     /// another model.
     enrolled: Vec<PersonRef>,
+    /// How often the gallery was read.
+    reading: u64,
     generation: Generation,
     /// When the next person's time is over.
     expiry: Option<Timestamp>,
@@ -51,6 +53,7 @@ impl People {
             embedder,
             candidates,
             enrolled,
+            reading: 1,
             generation,
             expiry,
             looked: Instant::now(),
@@ -62,12 +65,22 @@ impl People {
         &self.enrolled
     }
 
+    /// Differs when the gallery has been read again.
+    pub fn reading(&self) -> u64 {
+        self.reading
+    }
+
     /// Erases a person; the signed event is recorded before the last trace goes.
     pub fn forget(&mut self, id: &PersonId, ledger: &Ledger) -> Result<(), DaemonError> {
         let known = self.gallery.begin_erasure(id).map(drop);
-        settle_erasures(&mut self.gallery, ledger)?;
-        self.reread()?;
+        self.settle(ledger)?;
         Ok(known?)
+    }
+
+    /// Finishes begun erasures.
+    pub fn settle(&mut self, ledger: &Ledger) -> Result<(), DaemonError> {
+        settle_erasures(&mut self.gallery, ledger)?;
+        Ok(self.reread()?)
     }
 
     /// Matches by another embedder from now on.
@@ -113,6 +126,7 @@ impl People {
         self.enrolled = enrolled;
         self.generation = generation;
         self.expiry = expiry;
+        self.reading += 1;
         Ok(())
     }
 }

@@ -4,13 +4,14 @@
 //! the daemon has watched for `departed_after` without a sight of them, and topics of people who were
 //! forgotten in the meantime are still cleared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::people::People;
 use super::voice::Voice;
 use crate::event::Typ;
 use crate::recognition::watch::Present;
@@ -35,6 +36,8 @@ pub struct Register {
     unsaved: bool,
     /// The last write failed; say it once.
     failing: bool,
+    /// The reading of the gallery that was taken over last.
+    reading: u64,
     /// People or names changed since [`Register::take_change`].
     changed: bool,
 }
@@ -54,6 +57,9 @@ struct Entry {
     name: Option<String>,
     #[serde(skip)]
     told: Option<Told>,
+    /// Something of it may have changed.
+    #[serde(skip)]
+    due: bool,
 }
 
 /// What was last said of a person.
@@ -100,6 +106,7 @@ impl Register {
             began: None,
             unsaved: false,
             failing: false,
+            reading: 0,
             changed: true,
         }
     }
@@ -112,12 +119,16 @@ impl Register {
     /// nobody watches), then tells what changed.
     pub fn update<'a>(
         &mut self,
-        enrolled: &[PersonRef],
+        people: &People,
         present: impl Iterator<Item = Present<'a>>,
         media: Option<Duration>,
         voice: &Voice,
     ) {
-        self.enroll(enrolled);
+        // Galleries can be large, and this is asked with every frame.
+        if self.reading != people.reading() {
+            self.reading = people.reading();
+            self.enroll(people.enrolled());
+        }
         if let Some(media) = media {
             self.see(present, media);
         }
@@ -129,6 +140,7 @@ impl Register {
     pub fn tell_all_again(&mut self) {
         for entry in self.people.values_mut() {
             entry.told = None;
+            entry.due = true;
         }
         self.changed = true;
     }
@@ -172,6 +184,7 @@ impl Register {
                     confirmed: true,
                     name: None,
                     told: None,
+                    due: true,
                 }
             });
             if entry.name.as_ref() != Some(&person.name) {
@@ -180,12 +193,15 @@ impl Register {
                 self.changed = true;
             }
         }
+        let enrolled: BTreeSet<&PersonId> = enrolled.iter().map(|person| &person.id).collect();
         for (id, entry) in &mut self.people {
-            if entry.name.is_some() && !enrolled.iter().any(|person| person.id == *id) {
+            if entry.name.is_some() && !enrolled.contains(id) {
                 entry.name = None;
                 entry.told = None;
                 self.changed = true;
             }
+            // Also who was forgotten while the daemon did not run.
+            entry.due = true;
         }
     }
 
@@ -207,11 +223,13 @@ impl Register {
                     }
                     entry.confirmed = true;
                     entry.last_seen = Some(last_seen);
+                    entry.due = true;
                 }
                 None if entry.present && (entry.confirmed || settled) => {
                     entry.present = false;
                     entry.confirmed = true;
                     entry.since = Timestamp::now();
+                    entry.due = true;
                     self.unsaved = true;
                 }
                 None => {}
@@ -221,6 +239,9 @@ impl Register {
 
     fn tell(&mut self, voice: &Voice) {
         for (id, entry) in &mut self.people {
+            if !std::mem::take(&mut entry.due) {
+                continue;
+            }
             let now = Told {
                 name: entry.name.clone(),
                 present: entry.present,

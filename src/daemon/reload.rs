@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::{Daemon, DaemonError, models, speak};
-use crate::config::{self, Located};
-use crate::event::{Context, DeviceKey, Ledger};
+use crate::command::{CommandError, Gate};
+use crate::config::{self, Config, Located};
+use crate::event::{self, Context, DeviceKey, Ledger, LedgerError};
+use crate::model::Engine;
 use crate::mqtt::Broker;
 use crate::system::notify;
 
@@ -35,6 +37,15 @@ impl Daemon {
             let (before, after) = (old.device.to_string(), new.device.to_string());
             return Err(DaemonError::Renamed { before, after });
         }
+        // Of this alone there is no way back: whoever was taken out of the operators is out.
+        let gate = match (&mut self.gate, &new.mqtt) {
+            (Some(gate), Some(_)) => {
+                gate.reload(&located).map_err(CommandError::from)?;
+                None
+            }
+            (None, Some(_)) => Some(Gate::open(&located, &self.state)?),
+            (_, None) => None,
+        };
         let broker = new.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &self.state)).transpose()?;
         let models = if old.models == new.models {
             models::decide_liveness(new.liveness.mode, self.engine.has_liveness())?;
@@ -44,17 +55,15 @@ impl Daemon {
         };
         let engine = models.as_ref().map_or(&self.engine, |(engine, _)| engine);
         let settings = models::settings(&located, engine)?;
-        let key = Arc::new(DeviceKey::open_or_create(&self.state)?);
-        let context = Context {
-            boot: self.teller.ledger().context().boot,
-            ..Context::new(new.device.clone(), &new.camera.source, Some(engine.identity().clone()))
-        };
-        let ledger = Ledger::open(&self.state, key.clone(), context, (&new.outbox).into())?;
+        let (key, ledger) = self.open_ledger(new, engine)?;
 
         if let Some((engine, verified)) = models {
             self.engine = engine;
             self.verified = verified;
             self.people.use_embedder(&self.engine)?;
+        }
+        if gate.is_some() || located.config.mqtt.is_none() {
+            self.gate = gate;
         }
         self.watch.reconfigure(settings);
         self.register.departed_after(new.events.departed_after.get());
@@ -76,5 +85,38 @@ impl Daemon {
             broker.map(|broker| speak(located, broker, &self.key, &self.state)).transpose()?;
         self.register.tell_all_again();
         Ok(())
+    }
+
+    /// Somebody has rotated the device's key: events are signed by the new one from here on, and the
+    /// identity tells of it.
+    pub(super) fn take_new_key(&mut self) -> Result<(), DaemonError> {
+        let (key, ledger) = self.open_ledger(&self.located.config, &self.engine)?;
+        log::warn!("the device key was rotated; events are signed by {} from now on", key.kid());
+        self.teller.replace_ledger(ledger);
+        if let Some(voice) = &mut self.voice {
+            let identity = key.identity(voice.device()).map_err(LedgerError::from)?;
+            voice.renew(key.clone(), identity);
+        }
+        self.key = key;
+        self.register.tell_all_again();
+        self.schedule.want();
+        Ok(())
+    }
+
+    /// The device's key and the ledger that signs by it, for the same start of the program.
+    fn open_ledger(
+        &self,
+        config: &Config,
+        engine: &Engine,
+    ) -> Result<(Arc<DeviceKey>, Ledger), DaemonError> {
+        let context = Context {
+            boot: self.teller.ledger().context().boot,
+            ..Context::new(
+                config.device.clone(),
+                &config.camera.source,
+                Some(engine.identity().clone()),
+            )
+        };
+        Ok(event::open(&self.state, context, (&config.outbox).into())?)
     }
 }

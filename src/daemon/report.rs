@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::health::{
-    self, Broker, Camera, CameraState, Commands, Latencies, Memory, Model, Outbox, Refusals,
-    Report, State,
+    self, Broker, Camera, CameraState, Commands, LastRefusal, Latencies, Memory, Model, Outbox,
+    Refusals, Report, State,
 };
 use super::sight;
 use super::{Daemon, discovery_prefix};
+use crate::command::Gate;
 use crate::event::Typ;
 use crate::event::payload::camera_name;
 use crate::mqtt::Statement;
@@ -22,7 +23,7 @@ impl Daemon {
     pub(super) fn report(&mut self, media: Option<Duration>) {
         let Some(voice) = &self.voice else { return };
         let present = self.watch.present();
-        self.register.update(self.people.enrolled(), present, media, voice);
+        self.register.update(&self.people, present, media, voice);
         let publisher = voice.publisher();
         let prefix = discovery_prefix(&self.located);
         let introduced = prefix.is_none_or(|prefix| {
@@ -114,7 +115,7 @@ impl Daemon {
                 failures: watched.failures,
                 messages: self.voice.as_ref().map_or(0, |voice| voice.publisher().dropped()),
             },
-            commands: Commands { accepted: 0, refused: 0, last_refusal: None },
+            commands: self.commands(),
             memory_mib: Memory {
                 now: memory::resident().map(health::mebibytes),
                 peak: memory::peak().map(health::mebibytes),
@@ -135,6 +136,18 @@ impl Daemon {
             },
             update: None,
             configuration: self.misconfigured.clone(),
+        }
+    }
+
+    fn commands(&self) -> Commands {
+        let counters = self.gate.as_ref().map(Gate::counters).cloned().unwrap_or_default();
+        Commands {
+            accepted: counters.accepted,
+            refused: counters.refused,
+            last_refusal: counters.last_refusal.map(|last| LastRefusal {
+                time: health::time(last.time),
+                reason: last.reason.code().to_owned(),
+            }),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::DaemonError;
-use crate::event::{Fact, Ledger, SignedMessage};
+use crate::event::{Fact, Ledger, LedgerError, SignedMessage};
 use crate::recognition::{Decision, Verdict};
 
 /// Decisions kept in memory while the disk takes none; beyond that the newest are lost, with a word
@@ -21,11 +21,23 @@ pub struct Teller {
     /// When the disk last took nothing, and what it said.
     failed: Option<(Instant, String)>,
     lost: u64,
+    /// The key that the ledger signs by was replaced.
+    rotated: bool,
+    /// When the disk was last asked whether it was.
+    asked: Instant,
 }
 
 impl Teller {
     pub fn new(ledger: Ledger, stdout: bool) -> Self {
-        Self { ledger, stdout, waiting: VecDeque::new(), failed: None, lost: 0 }
+        Self {
+            ledger,
+            stdout,
+            waiting: VecDeque::new(),
+            failed: None,
+            lost: 0,
+            rotated: false,
+            asked: Instant::now(),
+        }
     }
 
     pub fn ledger(&self) -> &Ledger {
@@ -35,6 +47,26 @@ impl Teller {
     /// Records by another ledger from now on: with a new key, or another camera's name.
     pub fn replace_ledger(&mut self, ledger: Ledger) {
         self.ledger = ledger;
+        self.rotated = false;
+        self.failed = None;
+    }
+
+    /// Whether the device's key was replaced, so that another ledger is due. Asks the disk once a
+    /// second, for times in which nothing is recorded.
+    pub fn is_rotated(&mut self) -> bool {
+        if !self.rotated && self.asked.elapsed() >= AGAIN {
+            self.asked = Instant::now();
+            self.rotated = matches!(self.ledger.check_key(), Err(LedgerError::Rotated { .. }));
+        }
+        // An attempt to open the new key that failed is not repeated with every frame.
+        self.rotated && self.failed.as_ref().is_none_or(|(time, _)| time.elapsed() >= AGAIN)
+    }
+
+    /// Nothing can be recorded for now, for a reason that lies elsewhere.
+    pub fn fail(&mut self, error: &DaemonError) {
+        if self.failed.replace((Instant::now(), error.to_string())).is_none() {
+            log::error!("events cannot be recorded, trying again: {error}");
+        }
     }
 
     /// Why the disk takes nothing, if so.
@@ -77,6 +109,11 @@ impl Teller {
                         log::info!("events can be recorded again");
                     }
                     self.print(&message)?;
+                }
+                // The daemon opens the new key, and this is tried again.
+                Err(LedgerError::Rotated { .. }) => {
+                    self.rotated = true;
+                    break;
                 }
                 Err(error) => {
                     let text = error.to_string();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::DeviceName;
-use crate::event::{DeviceKey, Typ};
+use crate::event::{DeviceKey, SignedMessage, Typ};
 use crate::mqtt::publisher::Received;
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Publisher, Statement};
@@ -44,6 +44,13 @@ impl Voice {
 
     pub fn kid(&self) -> &str {
         self.key.kid()
+    }
+
+    /// Signs by another key from now on, and introduces it.
+    pub fn renew(&mut self, key: Arc<DeviceKey>, identity: SignedMessage) {
+        self.key = key;
+        let topic = self.topics.identity();
+        self.publisher.retain(Statement::Signed { topic, message: identity });
     }
 
     /// Signs a state, for the broker to keep.

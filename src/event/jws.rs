@@ -122,6 +122,27 @@ pub struct Verified {
     pub payload: String,
     /// See [`SignedMessage::link`].
     pub link: String,
+    /// Only [`Envelope::verify`] makes one.
+    _proven: Proven,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Proven;
+
+/// A text that a trusted key signed, without its signature; made from a [`Verified`] alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedPayload(String);
+
+impl Verified {
+    pub fn into_payload(self) -> VerifiedPayload {
+        VerifiedPayload(self.payload)
+    }
+}
+
+impl VerifiedPayload {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Why a message is not believed.
@@ -218,7 +239,8 @@ impl Envelope {
         UnparsedPublicKey::new(&ED25519, key.as_bytes())
             .verify(&input, &signature)
             .map_err(|_| VerifyError::Signature)?;
-        Ok(Verified { kid: header.kid, typ: header.typ, payload, link: link(&input) })
+        let link = link(&input);
+        Ok(Verified { kid: header.kid, typ: header.typ, payload, link, _proven: Proven })
     }
 }
 

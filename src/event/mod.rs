@@ -29,5 +29,5 @@ pub use ledger::{Ledger, LedgerError};
 pub use line::Line;
 pub use outbox::Outbox;
 pub use payload::{Context, Fact};
-pub use rotation::open;
+pub use rotation::{RotateError, open};
 pub use vouch::{Former, Last};

@@ -1,5 +1,6 @@
 //! The publisher's side of the database: what is to be sent, in order, and what was acknowledged.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -15,6 +16,8 @@ use crate::system::state::StateDirectory;
 pub struct Outbox {
     connection: Connection,
     path: PathBuf,
+    /// Acknowledged, and still there because the disk was full.
+    owed: Cell<Option<Position>>,
 }
 
 /// A place in the order of sending; never used twice.
@@ -31,7 +34,7 @@ pub struct Entry {
 impl Outbox {
     pub fn open(state: &StateDirectory) -> Result<Self, StoreError> {
         let (connection, path) = store::open(state, Durability::Relaxed)?;
-        Ok(Self { connection, path })
+        Ok(Self { connection, path, owed: Cell::new(None) })
     }
 
     /// The oldest event after `position`. An event that no longer is what this device signed (a disk
@@ -59,8 +62,30 @@ impl Outbox {
         Ok(Some(Entry { position: Position(position), seq: seq as u64, message }))
     }
 
-    /// Forgets the events up to `position`, all acknowledged by the broker.
+    /// Forgets the events up to `position`, all acknowledged by the broker. On a full disk there is no
+    /// room for that either, as the journal grows first: then they go with the next that are
+    /// acknowledged, or by [`Self::settle`]. Should the process end before, they are sent again.
     pub fn acknowledged(&self, position: Position) -> Result<(), StoreError> {
+        match self.forget(position) {
+            Err(StoreError::Full { .. }) => {
+                if self.owed.replace(Some(position)).is_none() {
+                    log::warn!("the disk is too full to note what the broker has taken");
+                }
+                Ok(())
+            }
+            outcome => {
+                self.owed.set(None);
+                outcome
+            }
+        }
+    }
+
+    /// Forgets what could not be forgotten at its time.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.owed.get().map_or(Ok(()), |position| self.acknowledged(position))
+    }
+
+    fn forget(&self, position: Position) -> Result<(), StoreError> {
         self.connection
             .prepare_cached("DELETE FROM outbox WHERE position <= ?1")
             .and_then(|mut delete| delete.execute([position.0]))

@@ -117,7 +117,13 @@ pub struct Connection {
     timer: Instant,
     awaits_pong: bool,
     last_id: u16,
+    by_hand: bool,
+    received: Option<Receipt>,
 }
+
+/// The broker's right to an acknowledgement for a message.
+#[derive(Debug)]
+pub struct Receipt(u16);
 
 impl Connection {
     /// Connects and logs in.
@@ -140,6 +146,8 @@ impl Connection {
             timer: Instant::now() + CONNECT_TIMEOUT,
             awaits_pong: true,
             last_id: 0,
+            by_hand: false,
+            received: None,
         };
         connection.send(&connect_packet(broker, session))?;
         let answer = loop {
@@ -211,8 +219,23 @@ impl Connection {
         self.send(&Packet::Subscribe(subscribe))
     }
 
+    /// From now on a message is acknowledged by [`Connection::acknowledge`] alone, so that the broker
+    /// keeps it for our session until we are done with it.
+    pub fn acknowledge_by_hand(&mut self) {
+        self.by_hand = true;
+    }
+
+    /// For the message given out last; `None` if there is nothing to acknowledge, or it was done.
+    pub fn take_receipt(&mut self) -> Option<Receipt> {
+        self.received.take()
+    }
+
+    pub fn acknowledge(&mut self, Receipt(id): Receipt) -> Result<(), ClientError> {
+        self.send(&Packet::PubAck(PubAck::new(id, None)))
+    }
+
     /// Waits for what comes next, sending and answering meanwhile. Messages are acknowledged when
-    /// they are given out.
+    /// they are given out, unless that is done by hand.
     pub async fn next(&mut self) -> Result<Incoming, ClientError> {
         loop {
             if let Some(packet) = self.take_packet()? {
@@ -263,12 +286,14 @@ impl Connection {
 
     fn message(&mut self, publish: Publish) -> Result<Incoming, ClientError> {
         let Publish { qos, topic, pkid, payload, retain, properties, .. } = publish;
+        self.received = None;
         match qos {
             QoS::AtMostOnce => {}
             QoS::AtLeastOnce if pkid == 0 => {
                 return Err(ClientError::Protocol("sent QoS 1 without a packet id".to_owned()));
             }
-            QoS::AtLeastOnce => self.send(&Packet::PubAck(PubAck::new(pkid, None)))?,
+            QoS::AtLeastOnce if self.by_hand => self.received = Some(Receipt(pkid)),
+            QoS::AtLeastOnce => self.acknowledge(Receipt(pkid))?,
             // Never subscribed to.
             QoS::ExactlyOnce => return Err(ClientError::Protocol("sent QoS 2".to_owned())),
         }

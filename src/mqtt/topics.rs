@@ -30,6 +30,24 @@ impl TryFrom<String> for Prefix {
     }
 }
 
+impl Prefix {
+    /// Whether one of them is the other, or a topic below it.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.0 == other.0 || self.strip(&other.0).is_some() || other.strip(&self.0).is_some()
+    }
+
+    /// What of a topic is below the prefix.
+    pub fn strip<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(&self.0)?.strip_prefix('/')
+    }
+}
+
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The topics of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
@@ -106,7 +124,7 @@ pub enum Content {
 /// Takes a topic apart into the device's name and what it carries; `None` if it is not below the
 /// prefix.
 pub fn parse<'a>(prefix: &Prefix, topic: &'a str) -> Option<(&'a str, Content)> {
-    let (device, rest) = topic.strip_prefix(&prefix.0)?.strip_prefix('/')?.split_once('/')?;
+    let (device, rest) = prefix.strip(topic)?.split_once('/')?;
     let content = match rest.split_once('/').unwrap_or((rest, "")) {
         ("event", "") => Content::Signed(Typ::Event),
         ("identity", "") => Content::Signed(Typ::Identity),
@@ -136,6 +154,21 @@ mod tests {
         assert_eq!(parse(&prefix, "home/familiar/porch/person/").unwrap().1, Content::Other);
         assert_eq!(parse(&prefix, "home/familiarporch/event"), None);
         assert_eq!(parse(&prefix, "other/porch/event"), None);
+    }
+
+    #[test]
+    fn prefixes_within_each_other() {
+        let prefix = |text: &str| Prefix::try_from(text.to_owned()).unwrap();
+        for (a, b, overlap) in [
+            ("familiar", "familiar", true),
+            ("familiar", "familiar/plain", true),
+            ("home/familiar", "home", true),
+            ("familiar", "familiar2", false),
+            ("a/b", "a/c", false),
+        ] {
+            assert_eq!(prefix(a).overlaps(&prefix(b)), overlap, "{a} {b}");
+            assert_eq!(prefix(b).overlaps(&prefix(a)), overlap, "{b} {a}");
+        }
     }
 
     #[test]

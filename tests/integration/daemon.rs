@@ -3,104 +3,14 @@
 //! What needs networks runs where `FAMILIAR_TEST_BUNDLE`, `FAMILIAR_TEST_TRUST` and `FAMILIAR_OPENPEOPLE` are
 //! set, as `make test` does.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
-use image::imageops::{FilterType, overlay, resize};
-use image::{Rgb, RgbImage};
 use serde_json::Value;
 
 use crate::support::bundle::TestBundle;
-use crate::support::judge;
+use crate::support::home::{Home, copy, familiar};
 use crate::support::mosquitto::{Mosquitto, Subscriber};
-
-/// A device: configuration, anchors, state and a recording, in a folder of its own.
-struct Home {
-    folder: tempfile::TempDir,
-    bundle: PathBuf,
-    people: PathBuf,
-}
-
-impl Home {
-    /// `None` where no models are given.
-    fn new(test: &str) -> Option<Self> {
-        let bundle = PathBuf::from(judge::named(test, "FAMILIAR_TEST_BUNDLE")?);
-        let trust = PathBuf::from(judge::named(test, "FAMILIAR_TEST_TRUST")?);
-        let people = PathBuf::from(judge::named(test, "FAMILIAR_OPENPEOPLE")?);
-        let home = Self { folder: tempfile::tempdir().unwrap(), bundle, people };
-        copy(&trust, &home.path("trust.d"));
-        home.configure("");
-        Some(home)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn configure(&self, more: &str) {
-        self.configure_with(
-            &self.bundle,
-            &format!("replay:{}", self.path("frames").display()),
-            more,
-        );
-    }
-
-    fn configure_with(&self, bundle: &Path, source: &str, more: &str) {
-        let bundle = bundle.to_str().unwrap();
-        let text = format!(
-            "device = \"porch\"\n[camera]\nsource = {source:?}\nfps = 10\nspeed = \"max\"\n\
-             [models]\nbundle = {bundle:?}\n{more}"
-        );
-        std::fs::write(self.path("familiar.toml"), text).unwrap();
-    }
-
-    fn familiar(&self, arguments: &[&str]) -> Output {
-        familiar(self.folder.path(), arguments)
-    }
-
-    fn picture(&self, person: &str, picture: &str) -> PathBuf {
-        self.people.join(person).join("assets").join(picture)
-    }
-
-    fn enroll(&self, name: &str, person: &str) {
-        let picture = self.picture(person, "studio_portrait.jpg");
-        let output = self.familiar(&["enroll", name, picture.to_str().unwrap()]);
-        assert!(output.status.success(), "{output:?}");
-    }
-
-    /// A recording of somebody who moves a little before a grey wall.
-    fn record(&self, person: &str, frames: u32) {
-        let picture = image::open(self.picture(person, "amateur_selfie.jpg")).unwrap().into_rgb8();
-        let height = 440;
-        let width = picture.width() * height / picture.height();
-        let picture = resize(&picture, width, height, FilterType::Triangle);
-        std::fs::create_dir_all(self.path("frames")).unwrap();
-        for number in 0..frames {
-            let mut frame = RgbImage::from_pixel(640, 480, Rgb([128, 128, 128]));
-            overlay(&mut frame, &picture, i64::from(40 + 4 * number), 20);
-            frame.save(self.path("frames").join(format!("{number:04}.jpg"))).unwrap();
-        }
-    }
-}
-
-fn familiar(home: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_familiar"))
-        .arg("--config")
-        .arg(home.join("familiar.toml"))
-        .args(arguments)
-        .env("STATE_DIRECTORY", home.join("state"))
-        .env_remove("CREDENTIALS_DIRECTORY")
-        .output()
-        .unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-    }
-}
 
 fn lines(output: &Output) -> Vec<String> {
     String::from_utf8(output.stdout.clone()).unwrap().lines().map(str::to_owned).collect()

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
@@ -11,8 +11,12 @@ const DOCUMENTS: [&str; 10] = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/camera.md",
+    "docs/commands.md",
     "docs/configuration.md",
+    "docs/home-assistant.md",
+    "docs/integrations.md",
     "docs/messages.md",
+    "docs/operations.md",
     "docs/threat-model.md",
 ];
 

@@ -12,6 +12,7 @@ use familiar::event::{DeviceKey, Ledger, LedgerError, Limits, Outbox, Typ};
 use familiar::system::state::StateDirectory;
 
 use super::support::device::{Device, bounded, context, open, person, recognized};
+use super::support::judge;
 
 #[test]
 fn altered_by_one_byte() {
@@ -278,11 +279,120 @@ fn killed_while_recording() {
     assert!(device.chain(&left).ok);
 }
 
+/// The tables of format 1, version 0.1.0, as that version made them.
+const FORMAT_1: &str = "
+    CREATE TABLE chain (
+        kid TEXT PRIMARY KEY NOT NULL,
+        public BLOB NOT NULL CHECK (length(public) = 32),
+        seq INTEGER NOT NULL CHECK (seq >= 0),
+        link TEXT
+    ) STRICT;
+    CREATE TABLE outbox (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        kid TEXT NOT NULL REFERENCES chain (kid),
+        seq INTEGER NOT NULL,
+        lost_from INTEGER,
+        message TEXT NOT NULL,
+        UNIQUE (kid, seq)
+    ) STRICT;
+    PRAGMA application_id = 0x666d6c72;
+    PRAGMA user_version = 1;
+";
+
+#[test]
+fn outbox_of_version_0_1_0() {
+    let device = Device::new();
+    let written = texts(&device.tell(5));
+    let path = device.state.file("outbox.db");
+    let old = device.state.file("old.db");
+    // The same events, as that version kept them.
+    let connection = rusqlite::Connection::open(&old).unwrap();
+    connection.execute_batch(FORMAT_1).unwrap();
+    let attach = format!("ATTACH '{}' AS new", path.display());
+    connection.execute_batch(&attach).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO chain (kid, public, seq, link) SELECT kid, public, seq, link FROM new.chain;
+             INSERT INTO outbox (position, kid, seq, lost_from, message)
+                 SELECT position, kid, seq, lost_from, message FROM new.outbox WHERE seq > 2;",
+        )
+        .unwrap();
+    connection.close().unwrap();
+    let (state, key) = (device.state.clone(), device.key.clone());
+    drop(device.ledger);
+    for name in ["outbox.db", "outbox.db-wal", "outbox.db-shm"] {
+        let _ = std::fs::remove_file(state.file(name));
+    }
+    std::fs::copy(&old, &path).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&path, mode).unwrap();
+
+    let ledger = bounded(&state, &key, Limits::default());
+    assert_eq!(ledger.depth().unwrap(), 3);
+    let next = ledger.record(&recognized(6)).unwrap().as_str().to_owned();
+    ledger.expire().unwrap();
+    assert_eq!(all_texts(&state), [&written[2..], &[next]].concat());
+    assert_eq!(seqs(&state), [3, 4, 5, 6]);
+    let mut chain = familiar::event::chain::Chain::default();
+    for text in all_texts(&state) {
+        let event = Envelope::parse(&text).unwrap().verify(&key.public().clone().into(), None);
+        let event = event.unwrap();
+        chain.add(&event, &familiar::event::payload::Link::of(&event.payload).unwrap());
+    }
+    assert!(chain.report().ok);
+    // It is of the new format now, and opens again.
+    bounded(&state, &key, Limits::default()).record(&recognized(7)).unwrap();
+    let version: i32 = rusqlite::Connection::open(&path)
+        .unwrap()
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .unwrap();
+    assert_eq!(version, 2);
+}
+
+/// Processes whose clock is years ahead, then years behind, then right, record into one outbox.
+#[test]
+fn clock_that_jumps_either_way() {
+    let faketime = Command::new("faketime").arg("--version").output();
+    if !faketime.is_ok_and(|out| out.status.success()) {
+        assert!(!judge::required(), "faketime is not installed");
+        eprintln!("clock_that_jumps_either_way: SKIPPED, faketime is not installed");
+        return;
+    }
+    let device = Device::new();
+    device.tell(2);
+    for shift in ["+9y", "-20y", "+0"] {
+        let mut child = Command::new("faketime");
+        child.args(["-f", shift]).arg(std::env::current_exe().unwrap());
+        assert!(recording(child, &device.state, "5").wait().unwrap().success(), "{shift}");
+    }
+    device.tell(2);
+    let all = all_texts(&device.state);
+    assert_eq!(seqs(&device.state), (1..=19).collect::<Vec<_>>());
+    assert!(device.chain(&all).ok);
+    let (mut years, mut ids) = (Vec::new(), std::collections::HashSet::new());
+    for text in &all {
+        let payload: serde_json::Value =
+            serde_json::from_str(&device.verify(text).unwrap().payload).unwrap();
+        years.push(payload["time"].as_str().unwrap()[..4].parse::<i32>().unwrap());
+        let id = payload["id"].as_str().unwrap();
+        assert_eq!(&id[14..15], "7", "UUIDv7");
+        assert!(ids.insert(id.to_owned()));
+    }
+    // Order and numbers do not heed the time, which is told as the clock told it.
+    let now = years[0];
+    assert!(years[2] - now >= 8 && now - years[7] >= 19, "{years:?}");
+    assert!((years[18] - now).abs() <= 1, "{years:?}");
+}
+
 const CHILD: &str = "FAMILIAR_TEST_RECORDS";
 
 /// Another process that records: this test program again, running only [`child_records`].
 fn child(state: &StateDirectory, events: &str) -> std::process::Child {
-    Command::new(std::env::current_exe().unwrap())
+    recording(Command::new(std::env::current_exe().unwrap()), state, events)
+}
+
+fn recording(mut program: Command, state: &StateDirectory, events: &str) -> std::process::Child {
+    program
         .args(["--exact", "events::child_records", "--ignored"])
         .env(CHILD, events)
         .env("STATE_DIRECTORY", state.path())

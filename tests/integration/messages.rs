@@ -45,7 +45,7 @@ fn every_event(device: &Device, ledger: &Ledger) -> Vec<String> {
     all
 }
 
-fn messages() -> (Device, Vec<String>) {
+pub(super) fn messages() -> (Device, Vec<String>) {
     let device = Device::new();
     let ledger = bounded(&device.state, &device.key, Limits { events: 6, ..Limits::default() });
     let all = every_event(&device, &ledger);

@@ -18,7 +18,7 @@ pub const PEOPLE_LIMIT: usize = 64;
 /// Longest message, in bytes: some brokers and bridges take no packet beyond 64 KiB.
 pub const LIMIT: usize = 60 * 1024;
 /// What of it may tell of people; the rest is for what removes entities.
-const PEOPLE_BYTES: usize = 48 * 1024;
+const PEOPLE_BYTES: usize = 52 * 1024;
 /// People whose entities are removed by one message, at most.
 const REMOVALS: usize = 256;
 

@@ -1,5 +1,6 @@
 //! What the broker shall keep, retained, for whoever comes later: one text a topic, the newest counts.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::event::SignedMessage;
@@ -20,24 +21,27 @@ pub enum Statement {
     },
 }
 
-/// The newest statement on every topic, in the order in which the topics first came.
+/// The newest statement on every topic.
 #[derive(Debug, Default)]
 pub(super) struct Board {
-    notices: Vec<Notice>,
+    notices: BTreeMap<String, Notice>,
+    /// Topics to be said over this connection, in their order.
+    due: VecDeque<String>,
     versions: u64,
 }
 
 #[derive(Debug)]
 struct Notice {
-    topic: String,
     text: Arc<str>,
     cleared: bool,
+    /// Of the topic's first statement: the order after a reconnect.
+    first: u64,
     /// Grows with each change; never used twice.
     version: u64,
-    /// The version sent over this connection; 0 if none was.
-    sent: u64,
     /// The version the broker has taken, over whichever connection.
     taken: u64,
+    /// Among those due.
+    queued: bool,
 }
 
 /// A statement on its way.
@@ -59,62 +63,59 @@ impl Board {
         };
         self.versions += 1;
         let version = self.versions;
-        match self.notices.iter_mut().find(|notice| notice.topic == topic) {
-            Some(notice) => {
-                notice.text = text;
-                notice.cleared = cleared;
-                notice.version = version;
-            }
-            None => {
-                self.notices.push(Notice { topic, text, cleared, version, sent: 0, taken: 0 });
-            }
+        let fresh = || Notice {
+            text: Arc::from(""),
+            cleared,
+            first: version,
+            version,
+            taken: 0,
+            queued: false,
+        };
+        let notice = self.notices.entry(topic.clone()).or_insert_with(fresh);
+        notice.text = text;
+        notice.cleared = cleared;
+        notice.version = version;
+        if !std::mem::replace(&mut notice.queued, true) {
+            self.due.push_back(topic);
         }
     }
 
-    /// A new connection: the broker may have lost what it kept, so everything is said again.
-    pub fn connected(&mut self) {
-        for notice in &mut self.notices {
-            notice.sent = 0;
-        }
-    }
-
-    /// Says everything again without a new connection.
+    /// Has everything said again: the broker may have lost what it kept.
     pub fn repeat(&mut self) {
-        self.connected();
+        let mut all: Vec<_> = self.notices.iter_mut().collect();
+        all.sort_by_key(|(_, notice)| notice.first);
+        self.due.clear();
+        for (topic, notice) in all {
+            notice.queued = true;
+            self.due.push_back(topic.clone());
+        }
     }
 
     /// The next statement to send over this connection; it then counts as sent.
     pub fn next_due(&mut self) -> Option<Due> {
-        let notice = self.notices.iter_mut().find(|notice| notice.sent != notice.version)?;
-        notice.sent = notice.version;
-        Some(Due {
-            topic: notice.topic.clone(),
-            text: notice.text.clone(),
-            version: notice.version,
-        })
+        let topic = self.due.pop_front()?;
+        let notice = self.notices.get_mut(&topic)?;
+        notice.queued = false;
+        Some(Due { topic, text: notice.text.clone(), version: notice.version })
     }
 
     /// The broker has taken a statement.
     pub fn taken(&mut self, topic: &str, version: u64) {
-        let Some(at) = self.notices.iter().position(|notice| notice.topic == topic) else { return };
-        let notice = &mut self.notices[at];
+        let Some(notice) = self.notices.get_mut(topic) else { return };
         notice.taken = notice.taken.max(version);
-        if notice.cleared && notice.taken == notice.version {
-            self.notices.remove(at);
+        if notice.cleared && notice.taken == notice.version && !notice.queued {
+            self.notices.remove(topic);
         }
     }
 
     /// Whether the broker has taken the newest statement on the topic.
     pub fn is_settled(&self, topic: &str) -> bool {
-        self.notices
-            .iter()
-            .find(|notice| notice.topic == topic)
-            .is_none_or(|notice| notice.taken == notice.version)
+        self.notices.get(topic).is_none_or(|notice| notice.taken == notice.version)
     }
 
     /// Whether everything was sent over this connection.
     pub fn is_sent(&self) -> bool {
-        self.notices.iter().all(|notice| notice.sent == notice.version)
+        self.due.is_empty()
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
         let mut board = Board::default();
         board.put(cleared("a"));
         assert!(board.next_due().is_some());
-        board.connected();
+        board.repeat();
         assert!(!board.is_settled("a"));
         assert!(board.next_due().is_some());
     }

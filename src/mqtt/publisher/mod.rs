@@ -314,7 +314,7 @@ impl Task {
             status.connected = true;
             status.connections += 1;
         }
-        lock(&self.shared.board).connected();
+        lock(&self.shared.board).repeat();
         let mut flight = Flight::new(connection.receive_maximum());
         let id = connection.publish(&self.topics.availability(), "online", true)?;
         flight.push(id, What::Availability);
@@ -323,6 +323,7 @@ impl Task {
         let mut stopped = self.stopped.clone();
         loop {
             flight.check_patience()?;
+            self.outbox.settle()?;
             self.send_statements(&mut connection, &mut flight)?;
             self.send_events(&mut connection, &mut flight)?;
             tokio::select! {

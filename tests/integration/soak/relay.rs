@@ -30,17 +30,6 @@ pub struct Relay {
     state: Arc<State>,
 }
 
-/// What went by.
-#[derive(Debug, Clone, Copy)]
-pub struct Traffic {
-    /// Acknowledgements of events that the device got.
-    pub acknowledged: u64,
-    /// Refusals of events that the device got.
-    pub refused: u64,
-    /// Acknowledgements that the device did not get, for the recorder had not got the event.
-    pub unheard: u64,
-}
-
 impl Relay {
     pub fn start(broker: u16, heard: &Arc<Heard>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -89,12 +78,15 @@ impl Relay {
         self.state.slow.store(milliseconds, SeqCst);
     }
 
-    pub fn traffic(&self) -> Traffic {
-        Traffic {
-            acknowledged: self.state.acknowledged.load(SeqCst),
-            refused: self.state.refused.load(SeqCst),
-            unheard: self.state.unheard.load(SeqCst),
-        }
+    /// What went by: acknowledgements and refusals of events that the device got, and
+    /// acknowledgements that it did not get, for the recorder had not got the event.
+    pub fn traffic(&self) -> String {
+        format!(
+            "{} acknowledged, {} refused, {} acknowledged in vain",
+            self.state.acknowledged.load(SeqCst),
+            self.state.refused.load(SeqCst),
+            self.state.unheard.load(SeqCst)
+        )
     }
 }
 

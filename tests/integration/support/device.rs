@@ -24,9 +24,13 @@ pub struct Device {
 
 impl Device {
     pub fn new() -> Self {
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    /// With its state in the folder `state` there.
+    pub fn at(folder: TempDir) -> Self {
         // RUST_LOG=debug shows what happened.
         let _ = env_logger::Builder::from_default_env().is_test(true).try_init();
-        let folder = tempfile::tempdir().unwrap();
         let state = StateDirectory::at(folder.path().join("state")).unwrap();
         let (key, ledger) = open(&state);
         Self { _folder: folder, state, key, ledger, told: AtomicUsize::new(0) }

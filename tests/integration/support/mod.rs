@@ -3,6 +3,8 @@
 pub mod bundle;
 pub mod device;
 pub mod fake_broker;
+pub mod home;
+pub mod house;
 pub mod judge;
 pub mod mosquitto;
 pub mod proxy;

@@ -49,8 +49,10 @@ impl Mosquitto {
     pub fn configure(&self, options: &str) {
         let anonymous =
             if options.contains("allow_anonymous") { "" } else { "allow_anonymous true" };
+        let persistence =
+            if options.contains("persistence true") { "" } else { "persistence false" };
         let text = format!(
-            "listener {} 127.0.0.1\n{anonymous}\n{options}\npersistence false\nuser root\n\
+            "listener {} 127.0.0.1\n{anonymous}\n{options}\n{persistence}\nuser root\n\
              {}\nmax_queued_messages 100000\n",
             self.port,
             if std::env::var_os("RUST_LOG").is_some() { "log_type all" } else { "log_type error" }
@@ -79,10 +81,25 @@ impl Mosquitto {
         }
     }
 
+    /// As its service does.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            signal(&child, "TERM");
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Makes it read its configuration and access rules again.
     pub fn reload(&self) {
-        let pid = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+        self.signal("HUP");
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.child.as_ref().unwrap(), name);
     }
 }
 
@@ -90,6 +107,11 @@ impl Drop for Mosquitto {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+pub fn signal(child: &Child, name: &str) {
+    let kill = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    assert!(kill.unwrap().success(), "{name}");
 }
 
 /// `mosquitto_sub`, every line of it: `TOPIC MESSAGE`.
@@ -140,12 +162,27 @@ impl Subscriber {
     /// Messages so far as topic and text (`-d` mixes its own lines in; none of them begins like a
     /// topic of ours).
     pub fn messages(&self) -> Vec<(String, String)> {
+        self.all().into_iter().filter(|(topic, _)| topic.starts_with("familiar/")).collect()
+    }
+
+    /// The same, and what is not below `familiar/`.
+    pub fn all(&self) -> Vec<(String, String)> {
+        self.beginning(&["familiar/", "homeassistant/"])
+    }
+
+    /// The same for topics below a prefix.
+    pub fn below(&self, prefix: &str) -> Vec<(String, String)> {
+        self.beginning(&[prefix])
+    }
+
+    fn beginning(&self, prefixes: &[&str]) -> Vec<(String, String)> {
         let lines = self.lines.lock().unwrap();
         lines
             .iter()
-            .filter(|line| line.starts_with("familiar/"))
+            .filter(|line| prefixes.iter().any(|prefix| line.starts_with(prefix)))
             .map(|line| line.split_once(' ').unwrap_or((line, "")))
-            .map(|(topic, text)| (topic.to_owned(), text.to_owned()))
+            // So it prints an empty message.
+            .map(|(topic, text)| (topic.to_owned(), text.replace("(null)", "")))
             .collect()
     }
 

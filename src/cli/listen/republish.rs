@@ -1,0 +1,245 @@
+//! The verifying bridge: what was verified is published again as plain JSON, for consumers that cannot
+//! check signatures. Nothing else is.
+//!
+//! A message is acknowledged only when the broker has taken what became of it. So a bridge that dies
+//! loses nothing (its session waits for it at the broker) and may repeat the last few; while it runs,
+//! events are passed on once.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::Ended;
+use crate::cli::Failure;
+use crate::event::Typ;
+use crate::event::jws::{Verified, VerifiedPayload};
+use crate::event::payload::Link;
+use crate::mqtt::Connection;
+use crate::mqtt::client::Receipt;
+use crate::mqtt::topics::Prefix;
+
+/// The broker keeps session and messages so long while the bridge is away, in seconds.
+pub const SESSION: u32 = 7 * 24 * 3600;
+/// States and devices that are remembered, at most. More than any house has.
+const REMEMBERED: usize = 65_536;
+
+/// Passes on what was proven.
+pub struct Bridge {
+    source: Prefix,
+    target: Prefix,
+    /// Of each device and key, the last event that was passed on.
+    events: HashMap<Who, Passed>,
+    /// Of each topic, the time of the state that was passed on last.
+    states: HashMap<String, jiff::Timestamp>,
+    /// What the broker has yet to take, by packet id.
+    waiting: HashMap<u16, Waiting>,
+}
+
+/// What a message came to.
+pub enum Word {
+    /// A trusted key's own word.
+    Proven { device: String, message: Verified, link: Option<Link> },
+    /// A retained state was taken away. Nobody signs that.
+    Cleared,
+    /// Nothing to pass on.
+    Nothing,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Passed {
+    /// Taken by the broker.
+    taken: u64,
+    /// Sent over this connection.
+    sent: u64,
+}
+
+/// Device and key.
+type Who = (String, String);
+
+/// What is to be published.
+struct Passing {
+    /// `None` takes away what was retained.
+    text: Option<VerifiedPayload>,
+    retain: bool,
+    event: Option<(Who, u64)>,
+}
+
+struct Waiting {
+    receipt: Receipt,
+    topic: String,
+    event: Option<(Who, u64)>,
+}
+
+/// What a verified state says of itself.
+#[derive(Deserialize)]
+struct State {
+    device: String,
+    time: jiff::Timestamp,
+    clock: String,
+    person: Option<Person>,
+}
+
+#[derive(Deserialize)]
+struct Person {
+    id: String,
+}
+
+impl Bridge {
+    /// Refuses a target within the source, or around it: what is published would come back.
+    pub fn new(source: &Prefix, target: &str) -> Result<Self, Failure> {
+        let wrong = |what: String| Failure::usage(format!("--republish {target}: {what}"));
+        let prefix = Prefix::try_from(target.to_owned()).map_err(wrong)?;
+        if prefix.overlaps(source) {
+            return Err(wrong(format!("overlaps {source}, where the devices publish")));
+        }
+        Ok(Self {
+            source: source.clone(),
+            target: prefix,
+            events: HashMap::new(),
+            states: HashMap::new(),
+            waiting: HashMap::new(),
+        })
+    }
+
+    /// The same for the same target, so that the broker knows its session again.
+    pub fn client_id(&self, device: &str) -> String {
+        format!("familiar-republish-{device}-{}", self.target)
+    }
+
+    /// On a new connection, what was not taken comes again.
+    pub fn connected(&mut self) {
+        self.waiting.clear();
+        for passed in self.events.values_mut() {
+            passed.sent = passed.taken;
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Publishes a word, or acknowledges at once what is not to be passed on.
+    pub fn pass_on(
+        &mut self,
+        connection: &mut Connection,
+        topic: &str,
+        word: Word,
+        retained: bool,
+    ) -> Result<(), Ended> {
+        // A device speaks with QoS 1; without a receipt, nothing would bound what is in flight.
+        let Some(receipt) = connection.take_receipt() else { return Ok(()) };
+        let Some(rest) = self.source.strip(topic) else {
+            return Ok(connection.acknowledge(receipt)?);
+        };
+        let target = format!("{}/{rest}", self.target);
+        let Passing { text, retain, event } = match self.weigh(topic, word, retained) {
+            Ok(Some(passed)) => passed,
+            Ok(None) => return Ok(connection.acknowledge(receipt)?),
+            Err(reason) => {
+                log::warn!("{topic} is not passed on: {reason}");
+                return Ok(connection.acknowledge(receipt)?);
+            }
+        };
+        if self.waiting.len() >= connection.receive_maximum().into() {
+            let most = connection.receive_maximum();
+            return Err(Ended::Failed(Failure::Network(format!(
+                "the broker takes only {most} messages at once; the bridge needs 16"
+            ))));
+        }
+        let text = text.as_ref().map_or("", VerifiedPayload::as_str);
+        let id = connection.publish(&target, text, retain)?;
+        self.waiting.insert(id, Waiting { receipt, topic: target, event });
+        Ok(())
+    }
+
+    /// The broker has taken what was published, or will not.
+    pub fn taken(
+        &mut self,
+        connection: &mut Connection,
+        id: u16,
+        refusal: Option<String>,
+    ) -> Result<(), Ended> {
+        let Some(Waiting { receipt, topic, event }) = self.waiting.remove(&id) else {
+            return Ok(());
+        };
+        if let Some(reason) = refusal {
+            // Not acknowledged: it waits at the broker until its access rules are mended.
+            return Err(Ended::Failed(Failure::Network(format!(
+                "the broker refused {topic}: {reason}; the bridge must be allowed to publish there"
+            ))));
+        }
+        if let Some((who, seq)) = event
+            && let Some(passed) = self.events.get_mut(&who)
+        {
+            passed.taken = passed.taken.max(seq);
+        }
+        Ok(connection.acknowledge(receipt)?)
+    }
+
+    /// What to publish; `None` for a duplicate and for what is not passed on at all.
+    fn weigh(
+        &mut self,
+        topic: &str,
+        word: Word,
+        retained: bool,
+    ) -> Result<Option<Passing>, String> {
+        match word {
+            Word::Nothing => Ok(None),
+            Word::Cleared => {
+                self.states.remove(topic);
+                Ok(Some(Passing { text: None, retain: true, event: None }))
+            }
+            Word::Proven { device, message, link: Some(link) } => {
+                if retained {
+                    return Err("an event that was kept is no event of now".to_owned());
+                }
+                let who = (device, message.kid.clone());
+                if self.events.len() >= REMEMBERED && !self.events.contains_key(&who) {
+                    return Err(format!("more than {REMEMBERED} devices"));
+                }
+                let passed = self.events.entry(who.clone()).or_default();
+                if link.seq <= passed.sent.max(passed.taken) {
+                    return Ok(None);
+                }
+                passed.sent = link.seq;
+                let text = Some(message.into_payload());
+                Ok(Some(Passing { text, retain: false, event: Some((who, link.seq)) }))
+            }
+            Word::Proven { device, message, link: None } => {
+                if !matches!(message.typ, Typ::Presence | Typ::Health) {
+                    return Ok(None);
+                }
+                self.weigh_state(&device, topic, &message)?;
+                let text = Some(message.into_payload());
+                Ok(Some(Passing { text, retain: true, event: None }))
+            }
+        }
+    }
+
+    /// A state must be that of the topic's device and person, and none that was overtaken.
+    fn weigh_state(&mut self, device: &str, topic: &str, message: &Verified) -> Result<(), String> {
+        let state: State = serde_json::from_str(&message.payload).map_err(|e| e.to_string())?;
+        if state.device != device {
+            return Err(format!("it is the word of {:?}", state.device));
+        }
+        if message.typ == Typ::Presence {
+            let whose = topic.rsplit('/').next().unwrap_or_default();
+            if state.person.as_ref().is_none_or(|person| person.id != whose) {
+                return Err("it is of another person".to_owned());
+            }
+        }
+        if state.clock != "synchronized" {
+            return Ok(());
+        }
+        match self.states.get(topic) {
+            Some(last) if state.time < *last => {
+                return Err(format!("it is of {}, and one of {last} came before", state.time));
+            }
+            None if self.states.len() >= REMEMBERED => {}
+            _ => {
+                self.states.insert(topic.to_owned(), state.time);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! A device with real models and a recording of somebody, for `familiar` as the outside sees it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+
+use image::imageops::{FilterType, overlay, resize};
+use image::{Rgb, RgbImage};
+
+use super::judge;
+
+/// A device: configuration, anchors, state and a recording, in a folder of its own.
+pub struct Home {
+    pub folder: tempfile::TempDir,
+    pub bundle: PathBuf,
+    people: PathBuf,
+}
+
+impl Home {
+    /// `None` where no models are given.
+    pub fn new(test: &str) -> Option<Self> {
+        let bundle = PathBuf::from(judge::named(test, "FAMILIAR_TEST_BUNDLE")?);
+        let trust = PathBuf::from(judge::named(test, "FAMILIAR_TEST_TRUST")?);
+        let people = PathBuf::from(judge::named(test, "FAMILIAR_OPENPEOPLE")?);
+        let home = Self { folder: tempfile::tempdir().unwrap(), bundle, people };
+        copy(&trust, &home.path("trust.d"));
+        home.configure("");
+        Some(home)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn configure(&self, more: &str) {
+        self.configure_with(
+            &self.bundle,
+            &format!("replay:{}", self.path("frames").display()),
+            more,
+        );
+    }
+
+    pub fn configure_with(&self, bundle: &Path, source: &str, more: &str) {
+        let bundle = bundle.to_str().unwrap();
+        let text = format!(
+            "device = \"porch\"\n[camera]\nsource = {source:?}\nfps = 10\nspeed = \"max\"\n\
+             [models]\nbundle = {bundle:?}\n{more}"
+        );
+        std::fs::write(self.path("familiar.toml"), text).unwrap();
+    }
+
+    pub fn familiar(&self, arguments: &[&str]) -> Output {
+        familiar(self.folder.path(), arguments)
+    }
+
+    /// Starts `familiar run` and lets it run; what it says goes to the file `said`.
+    pub fn start(&self, environment: &[(&str, &str)]) -> Running {
+        let said = std::fs::File::create(self.path("said")).unwrap();
+        let child = command(self.folder.path(), &["run"])
+            .envs(environment.iter().copied())
+            .stderr(said)
+            .spawn()
+            .unwrap();
+        Running(child)
+    }
+
+    pub fn picture(&self, person: &str, picture: &str) -> PathBuf {
+        self.people.join(person).join("assets").join(picture)
+    }
+
+    pub fn enroll(&self, name: &str, person: &str) {
+        let picture = self.picture(person, "studio_portrait.jpg");
+        let output = self.familiar(&["enroll", name, picture.to_str().unwrap()]);
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// A recording of somebody who moves a little before a grey wall.
+    pub fn record(&self, person: &str, frames: u32) {
+        let picture = image::open(self.picture(person, "amateur_selfie.jpg")).unwrap().into_rgb8();
+        let height = 440;
+        let width = picture.width() * height / picture.height();
+        let picture = resize(&picture, width, height, FilterType::Triangle);
+        std::fs::create_dir_all(self.path("frames")).unwrap();
+        for number in 0..frames {
+            let mut frame = RgbImage::from_pixel(640, 480, Rgb([128, 128, 128]));
+            overlay(&mut frame, &picture, i64::from(40 + 4 * number), 20);
+            frame.save(self.path("frames").join(format!("{number:04}.jpg"))).unwrap();
+        }
+    }
+}
+
+/// A running daemon; killed when dropped.
+pub struct Running(Child);
+
+impl Running {
+    /// Sends a signal by its name, `TERM` or `HUP`.
+    pub fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn familiar(home: &Path, arguments: &[&str]) -> Output {
+    command(home, arguments).output().unwrap()
+}
+
+fn command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
+    command
+        .arg("--config")
+        .arg(home.join("familiar.toml"))
+        .args(arguments)
+        .env("STATE_DIRECTORY", home.join("state"))
+        .env_remove("CREDENTIALS_DIRECTORY")
+        .env_remove("NOTIFY_SOCKET");
+    command
+}
+
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}

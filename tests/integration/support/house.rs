@@ -1,0 +1,117 @@
+//! A real Home Assistant beside a real Mosquitto: `tests/judges/home_assistant/house.py`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+pub struct House {
+    child: Child,
+    asks: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl House {
+    /// Starts the Home Assistant that `FAMILIAR_JUDGES_HOME` names and connects it to the broker;
+    /// without it as with [`super::judge::python`].
+    pub fn start(test: &str, port: u16) -> Option<Self> {
+        let python = super::judge::named(test, "FAMILIAR_JUDGES_HOME")?;
+        let program =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/home_assistant/house.py");
+        let mut child = Command::new(python)
+            .arg("-B")
+            .arg(program)
+            .arg(port.to_string())
+            .env("PYTHONWARNINGS", "ignore")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let asks = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut house = Self { child, asks, answers };
+        let ready = house.answer();
+        eprintln!("{test}: judged by Home Assistant {}", ready["version"]);
+        Some(house)
+    }
+
+    pub fn ask(&mut self, ask: &Value) -> Value {
+        writeln!(self.asks.as_mut().unwrap(), "{ask}").unwrap();
+        let answer = self.answer();
+        assert!(answer.get("error").is_none(), "{ask}: {answer}");
+        answer
+    }
+
+    /// Everything it knows.
+    pub fn all(&mut self) -> Value {
+        self.ask(&json!({"do": "states"}))
+    }
+
+    /// The state of an entity; empty if there is none.
+    pub fn state(&mut self, entity: &str) -> String {
+        self.all()["states"][entity]["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until an entity has this state; empty: until it is gone.
+    pub fn wait(&mut self, entity: &str, state: &str) {
+        let mut found = String::new();
+        self.wait_until(&format!("{entity} {state:?}"), |all| {
+            found = all["states"][entity]["state"].as_str().unwrap_or_default().to_owned();
+            found == state
+        });
+    }
+
+    pub fn wait_until(&mut self, what: &str, mut come: impl FnMut(&Value) -> bool) {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        loop {
+            let all = self.all();
+            if come(&all) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "this never came: {what}\n{all:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What Home Assistant has warned of since it was last asked.
+    pub fn complaints(&mut self) -> Vec<String> {
+        let all = self.ask(&json!({"do": "forgive"}));
+        serde_json::from_value(all["complaints"].clone()).unwrap()
+    }
+
+    fn answer(&mut self) -> Value {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("Home Assistant said {line:?}: {e}"))
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.asks = None; // the end of its input is the end of it
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Publishes with QoS 1 by Mosquitto's own client.
+pub fn publish(port: u16, topic: &str, text: &str, retain: bool) {
+    let mut command = Command::new("mosquitto_pub");
+    command.args(["-V", "5", "-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-t", topic]);
+    if retain {
+        command.arg("-r");
+    }
+    command.arg(if text.is_empty() { "-n" } else { "-s" }).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
