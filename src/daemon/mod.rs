@@ -252,8 +252,10 @@ impl Daemon {
         };
         let mut recorded = self.teller.tell(admitted)?;
         if self.teller.is_rotated() {
-            self.take_new_key()?;
-            recorded |= self.teller.tell(Vec::new())?;
+            match self.take_new_key() {
+                Ok(()) => recorded |= self.teller.tell(Vec::new())?,
+                Err(error) => self.teller.fail(&error),
+            }
         }
         if recorded && let Some(voice) = &self.voice {
             voice.publisher().notify();

@@ -23,11 +23,21 @@ pub struct Teller {
     lost: u64,
     /// The key that the ledger signs by was replaced.
     rotated: bool,
+    /// When the disk was last asked whether it was.
+    asked: Instant,
 }
 
 impl Teller {
     pub fn new(ledger: Ledger, stdout: bool) -> Self {
-        Self { ledger, stdout, waiting: VecDeque::new(), failed: None, lost: 0, rotated: false }
+        Self {
+            ledger,
+            stdout,
+            waiting: VecDeque::new(),
+            failed: None,
+            lost: 0,
+            rotated: false,
+            asked: Instant::now(),
+        }
     }
 
     pub fn ledger(&self) -> &Ledger {
@@ -38,11 +48,25 @@ impl Teller {
     pub fn replace_ledger(&mut self, ledger: Ledger) {
         self.ledger = ledger;
         self.rotated = false;
+        self.failed = None;
     }
 
-    /// Whether the device's key was replaced, so that another ledger is due.
-    pub fn is_rotated(&self) -> bool {
-        self.rotated
+    /// Whether the device's key was replaced, so that another ledger is due. Asks the disk once a
+    /// second, for times in which nothing is recorded.
+    pub fn is_rotated(&mut self) -> bool {
+        if !self.rotated && self.asked.elapsed() >= AGAIN {
+            self.asked = Instant::now();
+            self.rotated = matches!(self.ledger.check_key(), Err(LedgerError::Rotated { .. }));
+        }
+        // An attempt to open the new key that failed is not repeated with every frame.
+        self.rotated && self.failed.as_ref().is_none_or(|(time, _)| time.elapsed() >= AGAIN)
+    }
+
+    /// Nothing can be recorded for now, for a reason that lies elsewhere.
+    pub fn fail(&mut self, error: &DaemonError) {
+        if self.failed.replace((Instant::now(), error.to_string())).is_none() {
+            log::error!("events cannot be recorded, trying again: {error}");
+        }
     }
 
     /// Why the disk takes nothing, if so.

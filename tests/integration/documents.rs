@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
@@ -16,6 +16,7 @@ const DOCUMENTS: [&str; 13] = [
     "docs/home-assistant.md",
     "docs/integrations.md",
     "docs/messages.md",
+    "docs/operations.md",
     "docs/threat-model.md",
 ];
 

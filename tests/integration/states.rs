@@ -330,3 +330,32 @@ fn flickering_arrivals_are_limited() {
     assert_eq!(count("recognized"), 3, "{events:?}");
     assert_eq!(count("departed"), 3, "a departure is told if its arrival was");
 }
+
+#[test]
+fn rotated_key_is_taken_without_a_restart() {
+    let test = "rotated_key_is_taken_without_a_restart";
+    let Some(scene) = Scene::new(test, "") else { return };
+    let running = scene.home.start(&[]);
+    wait("Ada is told of", || scene.events().len() == 1 && !scene.presence().is_empty());
+    assert!(scene.home.familiar(&["key", "rotate"]).status.success());
+    wait("the new identity", || scene.subscriber.on("/identity").len() == 2);
+    assert!(scene.home.familiar(&["forget", "ada"]).status.success());
+    wait("the erasure", || scene.subscriber.on("/event").len() == 2);
+    wait("health by the new key", || {
+        let kid = |text: &String| Envelope::parse(text).unwrap().kid().to_owned();
+        let identity = scene.subscriber.on("/identity").last().map(kid);
+        scene.subscriber.on("/health").last().map(kid) == identity
+    });
+    running.stop();
+    // Whoever has only ever seen the identities follows from the first key to the second.
+    let mut lines = scene.subscriber.on("/identity");
+    lines.extend(scene.subscriber.on("/event"));
+    let path = scene.home.path("heard");
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let path = path.to_str().unwrap();
+    let verified = scene.home.familiar(&["verify", "--chain", "--json", path]);
+    assert!(verified.status.success(), "{verified:?}");
+    let said = String::from_utf8(verified.stdout).unwrap();
+    let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!((&report["events"], &report["ok"]), (&2.into(), &true.into()), "{said}");
+}

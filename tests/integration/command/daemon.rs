@@ -57,18 +57,6 @@ impl Scene {
         self.home.familiar(&all)
     }
 
-    fn order(&self, id: &str, command: &str) -> Order {
-        let now = Timestamp::now();
-        Order {
-            id: id.to_owned().try_into().unwrap(),
-            device: "porch".to_owned(),
-            issued: now,
-            expires: now + SignedDuration::from_secs(60),
-            command: command.to_owned(),
-            args: serde_json::Map::new(),
-        }
-    }
-
     /// Sends any text to the device, as anybody can whom the broker lets.
     fn send(&self, text: &str) {
         self.publish("familiar/porch/command", text, &[]);
@@ -131,6 +119,19 @@ impl Scene {
         self.send(text);
         wait("a signed result", || !self.results(text).is_empty());
         assert_eq!(self.results(text)[0]["outcome"], "done");
+    }
+}
+
+/// For the device, valid for a minute.
+fn order(id: &str, command: &str) -> Order {
+    let now = Timestamp::now();
+    Order {
+        id: id.to_owned().try_into().unwrap(),
+        device: "porch".to_owned(),
+        issued: now,
+        expires: now + SignedDuration::from_secs(60),
+        command: command.to_owned(),
+        args: serde_json::Map::new(),
     }
 }
 
@@ -207,29 +208,29 @@ fn attacks_on_a_running_device() {
     let stranger = OperatorKey::create(&scene.home.path("stranger.pem")).unwrap();
     let sign = |order: &Order| scene.operator.sign(order);
 
-    let forged = sign(&scene.order("forged", "health")).replace("health", "resume");
+    let forged = sign(&order("forged", "health")).replace("health", "resume");
     assert_eq!(scene.refused(&forged.replace("resume", "pause")), "forged");
-    assert_eq!(scene.refused(&stranger.sign(&scene.order("stranger", "pause"))), "unknown-key");
-    let mut order = scene.order("stale", "pause");
-    order.issued -= SignedDuration::from_secs(3600);
-    order.expires -= SignedDuration::from_secs(3600);
-    assert_eq!(scene.refused(&sign(&order)), "stale");
-    let mut order = scene.order("future", "pause");
-    order.issued += SignedDuration::from_secs(3600);
-    order.expires += SignedDuration::from_secs(3600);
-    assert_eq!(scene.refused(&sign(&order)), "future");
-    let mut order = scene.order("other", "pause");
-    order.device = "garden".to_owned();
-    assert_eq!(scene.refused(&sign(&order)), "other-device");
+    assert_eq!(scene.refused(&stranger.sign(&order("stranger", "pause"))), "unknown-key");
+    let mut command = order("stale", "pause");
+    command.issued -= SignedDuration::from_secs(3600);
+    command.expires -= SignedDuration::from_secs(3600);
+    assert_eq!(scene.refused(&sign(&command)), "stale");
+    let mut command = order("future", "pause");
+    command.issued += SignedDuration::from_secs(3600);
+    command.expires += SignedDuration::from_secs(3600);
+    assert_eq!(scene.refused(&sign(&command)), "future");
+    let mut command = order("other", "pause");
+    command.device = "garden".to_owned();
+    assert_eq!(scene.refused(&sign(&command)), "other-device");
     assert_eq!(scene.refused("{"), "malformed");
-    assert_eq!(scene.refused(&sign(&scene.order("unknown", "reboot"))), "unknown-command");
+    assert_eq!(scene.refused(&sign(&order("unknown", "reboot"))), "unknown-command");
     // The device's own events come back to it as commands.
     let health = scene.subscriber.on("/health").pop().unwrap();
     assert_eq!(scene.refused(&health), "typ");
     // What is too long is not kept whole, so there is no digest of it.
     let results = |scene: &Scene| scene.signed("/result", Typ::Result);
     let long = |bytes: usize| {
-        let text = sign(&scene.order(&format!("long{bytes}"), "pause"));
+        let text = sign(&order(&format!("long{bytes}"), "pause"));
         let spaces = " ".repeat(bytes - text.len());
         text + &spaces
     };
@@ -242,10 +243,10 @@ fn attacks_on_a_running_device() {
     scene.send(&long(5_000_000));
     assert_eq!(scene.state(), "watching");
 
-    let good = sign(&scene.order("good", "pause"));
+    let good = sign(&order("good", "pause"));
     scene.done(&good);
     wait("paused", || scene.state() == "paused");
-    scene.done(&sign(&scene.order("back", "resume")));
+    scene.done(&sign(&order("back", "resume")));
     assert_eq!(scene.refused(&good), "replayed");
     // Also after a restart, and kept by the broker for whenever the device comes.
     scene.stop();
@@ -265,7 +266,7 @@ fn attacks_on_a_running_device() {
 fn flood_of_commands_to_a_running_device() {
     let Some(mut scene) = Scene::new("flood_of_commands_to_a_running_device", "") else { return };
     let texts: Vec<String> = (0..30)
-        .map(|n| scene.operator.sign(&scene.order(&format!("flood{n}"), "identify-device")))
+        .map(|n| scene.operator.sign(&order(&format!("flood{n}"), "identify-device")))
         .collect();
     let lines = texts.join("\n");
     std::fs::write(scene.home.path("lines"), lines).unwrap();
@@ -288,15 +289,15 @@ fn flood_of_commands_to_a_running_device() {
 #[test]
 fn operator_removed_from_a_running_device() {
     let Some(mut scene) = Scene::new("operator_removed_from_a_running_device", "") else { return };
-    scene.done(&scene.operator.sign(&scene.order("before", "health")));
+    scene.done(&scene.operator.sign(&order("before", "health")));
     let other = OperatorKey::create(&scene.home.path("other.pem")).unwrap();
     allow(scene.home.folder.path(), &[&other]);
     let reports = scene.health().len();
     scene.running.as_ref().unwrap().signal("HUP");
     wait("reloaded", || scene.health().len() > reports);
-    let text = scene.operator.sign(&scene.order("after", "pause"));
+    let text = scene.operator.sign(&order("after", "pause"));
     assert_eq!(scene.refused(&text), "unknown-key");
-    scene.done(&other.sign(&scene.order("other", "health")));
+    scene.done(&other.sign(&order("other", "health")));
     scene.stop();
 }
 
@@ -304,7 +305,7 @@ fn operator_removed_from_a_running_device() {
 #[test]
 fn forged_result_is_not_believed() {
     let Some(mut scene) = Scene::new("forged_result_is_not_believed", "") else { return };
-    let done = scene.operator.sign(&scene.order("done", "health"));
+    let done = scene.operator.sign(&order("done", "health"));
     scene.done(&done);
     let genuine = scene.subscriber.on("/result").pop().unwrap();
     scene.stop();

@@ -17,8 +17,7 @@ pub struct Figures {
 pub fn judge(messages: &[String], jwk: &str, last: u64) -> Result<Figures, String> {
     let folder = tempfile::tempdir().unwrap();
     let (received, key) = (folder.path().join("received.jsonl"), folder.path().join("key.jwk"));
-    std::fs::write(&received, messages.iter().map(|line| format!("{line}\n")).collect::<String>())
-        .unwrap();
+    std::fs::write(&received, messages.join("\n")).unwrap();
     std::fs::write(&key, jwk).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_familiar"))
         .args(["verify", "--chain", "--json", "--jwks"])

@@ -63,10 +63,6 @@ impl Home {
         Running(child)
     }
 
-    pub fn said(&self) -> String {
-        std::fs::read_to_string(self.path("said")).unwrap()
-    }
-
     pub fn picture(&self, person: &str, picture: &str) -> PathBuf {
         self.people.join(person).join("assets").join(picture)
     }
