@@ -20,7 +20,11 @@ impl House {
         let python = super::judge::named(test, "FAMILIAR_JUDGES_HOME")?;
         let program =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/home_assistant/house.py");
+        // RUST_LOG=debug shows what it does.
+        let log =
+            if std::env::var_os("RUST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() };
         let mut child = Command::new(python)
+            .stderr(log)
             .arg("-B")
             .arg(program)
             .arg(port.to_string())
