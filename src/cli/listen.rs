@@ -303,7 +303,10 @@ impl Listener {
         let (verdict, word) = match judged {
             Ok(Believed { message, link }) => {
                 let device = device.to_owned();
-                (Verdict::believed(&message), Word::Proven { device, message, link })
+                (
+                    Verdict::believed(&message),
+                    Word::Proven { device, message, link: link.map(Box::new) },
+                )
             }
             Err(verdict) => {
                 self.refused += 1;

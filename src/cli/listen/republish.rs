@@ -45,7 +45,7 @@ pub struct Bridge {
 /// What a message came to.
 pub enum Word {
     /// A trusted key's own word.
-    Proven { device: String, message: Verified, link: Option<Link> },
+    Proven { device: String, message: Verified, link: Option<Box<Link>> },
     /// A retained state was taken away. Nobody signs that.
     Cleared,
     /// Nothing to pass on.

@@ -62,7 +62,7 @@ impl House {
     pub fn wait(&mut self, entity: &str, state: &str) {
         let mut found = String::new();
         self.wait_until(&format!("{entity} {state:?}"), |all| {
-            found = all["states"][entity]["state"].as_str().unwrap_or_default().to_owned();
+            all["states"][entity]["state"].as_str().unwrap_or_default().clone_into(&mut found);
             found == state
         });
     }
