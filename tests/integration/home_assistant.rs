@@ -401,7 +401,7 @@ fn discovery_of_a_crowd_is_bounded() {
 fn automations_of_the_documentation() {
     let Some(mut scene) = Scene::start("automations_of_the_documentation") else { return };
     let ann = PersonRef { id: "ann".parse().unwrap(), name: "Ann".to_owned() };
-    let automations = documented("automations.yaml").replace("\n", "\n  ");
+    let automations = documented("automations.yaml").replace('\n', "\n  ");
     // Ten minutes are too long for a test; nothing else is changed.
     assert_eq!(automations.matches("\"00:10:00\"").count(), 2);
     let quick = automations.replace("\"00:10:00\"", "\"00:00:01\"");

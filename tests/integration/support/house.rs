@@ -60,10 +60,8 @@ impl House {
 
     /// Waits until an entity has this state; empty: until it is gone.
     pub fn wait(&mut self, entity: &str, state: &str) {
-        let mut found = String::new();
         self.wait_until(&format!("{entity} {state:?}"), |all| {
-            found = all["states"][entity]["state"].as_str().unwrap_or_default().to_owned();
-            found == state
+            all["states"][entity]["state"].as_str().unwrap_or_default() == state
         });
     }
 
