@@ -17,7 +17,7 @@ use crate::event::{DeviceKey, KeyError, Typ, identity};
 use crate::mqtt::topics::{self, Content, Topics};
 use crate::mqtt::{Broker, BrokerError, ClientError, Connection, Incoming, Session};
 use crate::system::state::StateDirectory;
-use republish::{Bridge, Word};
+use republish::{Bridge, Proven, Word};
 
 /// Attempts at the start before the broker counts as unreachable.
 const ATTEMPTS: u32 = 5;
@@ -305,7 +305,7 @@ impl Listener {
                 let device = device.to_owned();
                 (
                     Verdict::believed(&message),
-                    Word::Proven { device, message, link: link.map(Box::new) },
+                    Word::Proven(Box::new(Proven { device, message, link })),
                 )
             }
             Err(verdict) => {

@@ -45,11 +45,18 @@ pub struct Bridge {
 /// What a message came to.
 pub enum Word {
     /// A trusted key's own word.
-    Proven { device: String, message: Verified, link: Option<Box<Link>> },
+    Proven(Box<Proven>),
     /// A retained state was taken away. Nobody signs that.
     Cleared,
     /// Nothing to pass on.
     Nothing,
+}
+
+/// Whose word it is; of an event also its place in the chain.
+pub struct Proven {
+    pub device: String,
+    pub message: Verified,
+    pub link: Option<Link>,
 }
 
 /// Events of one key, by number.
@@ -222,41 +229,57 @@ impl Bridge {
                 self.states.remove(topic);
                 Ok(Some(Passing { topic: target, text: None, retain: true, event: None }))
             }
-            Word::Proven { device, message, link: Some(link) } => {
-                if retained {
-                    return Err("an event that was kept is no event of now".to_owned());
+            Word::Proven(proven) => {
+                let Proven { device, message, link } = *proven;
+                match link {
+                    Some(link) => self.weigh_event(target, (device, message), &link, retained),
+                    None => self.weigh_state(target, topic, &device, message),
                 }
-                let who = (device, message.kid.clone());
-                if self.events.len() >= REMEMBERED && !self.events.contains_key(&who) {
-                    return Err(format!("more than {REMEMBERED} devices"));
-                }
-                let passed =
-                    self.events.entry(who.clone()).or_insert_with(|| Passed::from(link.seq));
-                if !passed.is_new(link.seq) {
-                    return Ok(None);
-                }
-                passed.sent.insert(link.seq);
-                let text = Some(message.into_payload());
-                Ok(Some(Passing {
-                    topic: target,
-                    text,
-                    retain: false,
-                    event: Some((who, link.seq)),
-                }))
-            }
-            Word::Proven { device, message, link: None } => {
-                if !matches!(message.typ, Typ::Presence | Typ::Health) {
-                    return Ok(None);
-                }
-                self.weigh_state(&device, topic, &message)?;
-                let text = Some(message.into_payload());
-                Ok(Some(Passing { topic: target, text, retain: true, event: None }))
             }
         }
     }
 
+    fn weigh_event(
+        &mut self,
+        topic: String,
+        (device, message): (String, Verified),
+        link: &Link,
+        retained: bool,
+    ) -> Result<Option<Passing>, String> {
+        if retained {
+            return Err("an event that was kept is no event of now".to_owned());
+        }
+        let who = (device, message.kid.clone());
+        if self.events.len() >= REMEMBERED && !self.events.contains_key(&who) {
+            return Err(format!("more than {REMEMBERED} devices"));
+        }
+        let passed = self.events.entry(who.clone()).or_insert_with(|| Passed::from(link.seq));
+        if !passed.is_new(link.seq) {
+            return Ok(None);
+        }
+        passed.sent.insert(link.seq);
+        let text = Some(message.into_payload());
+        Ok(Some(Passing { topic, text, retain: false, event: Some((who, link.seq)) }))
+    }
+
+    /// Presence and health; other kinds are not passed on.
+    fn weigh_state(
+        &mut self,
+        target: String,
+        topic: &str,
+        device: &str,
+        message: Verified,
+    ) -> Result<Option<Passing>, String> {
+        if !matches!(message.typ, Typ::Presence | Typ::Health) {
+            return Ok(None);
+        }
+        self.check_state(device, topic, &message)?;
+        let text = Some(message.into_payload());
+        Ok(Some(Passing { topic: target, text, retain: true, event: None }))
+    }
+
     /// A state must be that of the topic's device and person, and none that was overtaken.
-    fn weigh_state(&mut self, device: &str, topic: &str, message: &Verified) -> Result<(), String> {
+    fn check_state(&mut self, device: &str, topic: &str, message: &Verified) -> Result<(), String> {
         let state: State = serde_json::from_str(&message.payload).map_err(|e| e.to_string())?;
         if state.device != device {
             return Err(format!("it is the word of {:?}", state.device));

@@ -60,10 +60,8 @@ impl House {
 
     /// Waits until an entity has this state; empty: until it is gone.
     pub fn wait(&mut self, entity: &str, state: &str) {
-        let mut found = String::new();
         self.wait_until(&format!("{entity} {state:?}"), |all| {
-            all["states"][entity]["state"].as_str().unwrap_or_default().clone_into(&mut found);
-            found == state
+            all["states"][entity]["state"].as_str().unwrap_or_default() == state
         });
     }
 
