@@ -5,6 +5,7 @@ pub mod clock;
 pub mod log;
 pub mod memory;
 pub mod notify;
+pub mod pipe;
 pub mod secret;
 pub mod signals;
 pub mod state;
