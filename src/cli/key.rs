@@ -42,13 +42,13 @@ fn rotate(global: &Global) -> Result<(), Failure> {
     let Rotation { old, new, last } =
         rotation::rotate(&state, &device).map_err(rotation_failure)?;
     match last {
-        Some(last) => log::info!("{} was replaced after event {}", old.kid(), last.seq),
-        None => log::warn!(
+        Some(last) => eprintln!("{} was replaced after event {}", old.kid(), last.seq),
+        None => eprintln!(
             "{} was replaced; where its chain ended is not known, for outbox.db was lost",
             old.kid()
         ),
     }
-    log::info!(
+    eprintln!(
         "the old private key was overwritten, as far as this file system overwrites in place"
     );
     println!("{}", new.to_jwk());

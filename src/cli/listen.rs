@@ -17,7 +17,7 @@ use crate::event::{DeviceKey, KeyError, Typ, identity};
 use crate::mqtt::topics::{self, Content, Topics};
 use crate::mqtt::{Broker, BrokerError, ClientError, Connection, Incoming, Session};
 use crate::system::state::StateDirectory;
-use republish::{Bridge, Word};
+use republish::{Bridge, Proven, Word};
 
 /// Attempts at the start before the broker counts as unreachable.
 const ATTEMPTS: u32 = 5;
@@ -303,7 +303,10 @@ impl Listener {
         let (verdict, word) = match judged {
             Ok(Believed { message, link }) => {
                 let device = device.to_owned();
-                (Verdict::believed(&message), Word::Proven { device, message, link })
+                (
+                    Verdict::believed(&message),
+                    Word::Proven(Box::new(Proven { device, message, link })),
+                )
             }
             Err(verdict) => {
                 self.refused += 1;

@@ -100,6 +100,13 @@ pub fn main() -> ExitCode {
     let Cli { global, verb } = Cli::parse(); // ends with 2 on a usage error
     system::log::start(global.verbose, !matches!(verb, Verb::Run(_) | Verb::Listen(_)));
     system::confine::process();
+    // Not those that speak to a broker, write state, or must tell how it ended.
+    if matches!(
+        verb,
+        Verb::People(_) | Verb::Identify(_) | Verb::Verify(_) | Verb::Completions(_) | Verb::Man(_)
+    ) {
+        system::pipe::end_quietly();
+    }
     let outcome = match verb {
         Verb::Run(args) => run::run(&global, args),
         Verb::Check(args) => check::run(&global, args),

@@ -23,6 +23,7 @@ impl From<DaemonError> for Failure {
             | DaemonError::Bundle(_)
             | DaemonError::Engine { .. }
             | DaemonError::Liveness(_)
+            | DaemonError::Command(CommandError::Operators(_))
             | DaemonError::NoThreshold => Self::refused(error),
             DaemonError::Configuration(error) => error.into(),
             DaemonError::Renamed { .. } | DaemonError::Threshold(_) => Self::usage(error),
@@ -30,7 +31,6 @@ impl From<DaemonError> for Failure {
             DaemonError::Key(error) => super::key::rotation_failure(error),
             DaemonError::Broker(error) => error.into(),
             DaemonError::Camera(error) => Self::Camera(error.to_string()),
-            DaemonError::Command(CommandError::Operators(_)) => Self::refused(error),
             DaemonError::State(_)
             | DaemonError::Command(_)
             | DaemonError::Ledger(_)

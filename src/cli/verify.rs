@@ -50,7 +50,9 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     }
     let mut broken = None;
     if prove {
-        trusted.iter().for_each(|line| chain.follow(line));
+        for line in &trusted {
+            chain.follow(line);
+        }
         let mut report = chain.report();
         for doubt in &report.doubts {
             log::warn!("{doubt}");

@@ -4,7 +4,6 @@
 //! What is dropped stays refused whatever the clock says later: `forgotten` holds the latest expiry of
 //! all that was dropped, and a command that expires no later than that is never taken.
 
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,8 +72,9 @@ pub struct Seen {
 impl Seen {
     /// Opens the file, made with mode 0600 where it is missing.
     pub fn open(state: &StateDirectory) -> Result<Self, SeenError> {
-        let path = state.file(NAME);
-        private(&path).map_err(|source| SeenError::Io { path: path.clone(), source })?;
+        let path = state
+            .private(NAME)
+            .map_err(|source| SeenError::Io { path: state.file(NAME), source })?;
         let connection = connect(&path)?;
         let mut seen = Self { connection, path, latest: None };
         seen.latest = seen.read_latest().map_err(|e| seen.error(e))?;
@@ -218,21 +218,4 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Result<(), String>> 
     }
     transaction.commit()?;
     Ok(Ok(()))
-}
-
-/// The file with mode 0600 before SQLite opens it; its journal files take the same mode.
-fn private(path: &Path) -> std::io::Result<()> {
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let message = format!("mode {mode:04o} lets others at it; chmod 0600");
-        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
-    }
-    Ok(())
 }

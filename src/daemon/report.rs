@@ -14,7 +14,7 @@ use crate::command::Gate;
 use crate::event::Typ;
 use crate::event::payload::camera_name;
 use crate::mqtt::Statement;
-use crate::mqtt::discovery::{Discovery, Setting};
+use crate::mqtt::discovery::{Discovery, PEOPLE_LIMIT, Setting};
 use crate::system::{clock, memory, notify, temperature};
 
 impl Daemon {
@@ -42,6 +42,13 @@ impl Daemon {
                 };
                 let gone = self.register.gone();
                 let discovery = Discovery::new(&setting, self.people.enrolled(), &gone);
+                if discovery.left_out() > 0 {
+                    log::warn!(
+                        "{} people have no entities of their own in Home Assistant: it is told of {} at most",
+                        discovery.left_out(),
+                        PEOPLE_LIMIT
+                    );
+                }
                 publisher.retain(Statement::Discovery(discovery));
             }
             let enrolled = self.people.enrolled();

@@ -26,9 +26,9 @@ impl DeviceKey {
         let mut keys = self.public().to_jwk();
         let mut vouches = String::new();
         for (key, vouch) in self.former(device.as_str()).take(former) {
-            keys += &format!(",{}", key.to_short_jwk());
+            keys.extend([",", &key.to_short_jwk()]);
             let comma = if vouches.is_empty() { "" } else { "," };
-            vouches += &format!("{comma}\"{}\"", vouch.as_str());
+            vouches.extend([comma, "\"", vouch.as_str(), "\""]);
         }
         // Neither a device's name nor base64url needs escaping.
         let vouches =

@@ -116,11 +116,11 @@ impl DeviceKey {
     /// successor.
     pub(super) fn explanation(&self, vouch: &Vouch) -> String {
         let newest = std::iter::once((&self.public, vouch));
-        newest
-            .chain(self.former.iter().map(|(key, vouch)| (key, vouch)))
-            .take(vouch::MOST)
-            .map(|(key, vouch)| format!("{FORMER}{} {}\n", key.to_short_jwk(), vouch.as_str()))
-            .collect()
+        let all = newest.chain(self.former.iter().map(|(key, vouch)| (key, vouch)));
+        all.take(vouch::MOST).fold(String::new(), |mut text, (key, vouch)| {
+            text.extend([FORMER, &key.to_short_jwk(), " ", vouch.as_str(), "\n"]);
+            text
+        })
     }
 
     /// Whether systemd gives the key: then it is not ours to change.

@@ -1,6 +1,5 @@
 //! The database `outbox.db`: head of each key's chain, and the events not yet acknowledged.
 
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,8 +99,8 @@ pub(super) fn open(
     state: &StateDirectory,
     durability: Durability,
 ) -> Result<(Connection, PathBuf), StoreError> {
-    let path = state.file(NAME);
-    private(&path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+    let path =
+        state.private(NAME).map_err(|source| StoreError::Io { path: state.file(NAME), source })?;
     let connection =
         connect(&path, durability).map_err(|source| StoreError::of(&path, source))??;
     Ok((connection, path))
@@ -162,21 +161,4 @@ fn connect(
     }
     transaction.commit()?;
     Ok(Ok(connection))
-}
-
-/// The database with mode 0600 before SQLite opens it; its journal files take the same mode.
-fn private(path: &Path) -> std::io::Result<()> {
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let message = format!("mode {mode:04o} lets others at it; chmod 0600");
-        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
-    }
-    Ok(())
 }

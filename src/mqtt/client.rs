@@ -104,6 +104,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection that the broker has accepted.
+#[allow(clippy::struct_excessive_bools)] // none of them says anything about another
 pub struct Connection {
     stream: Box<dyn Stream>,
     incoming: BytesMut,

@@ -6,6 +6,7 @@ pub mod confine;
 pub mod log;
 pub mod memory;
 pub mod notify;
+pub mod pipe;
 pub mod secret;
 pub mod signals;
 pub mod state;

@@ -1,7 +1,7 @@
 //! The state directory: `$STATE_DIRECTORY`, else `/var/lib/familiar`.
 
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The folder that keeps keys, gallery and outbox.
@@ -42,6 +42,25 @@ impl StateDirectory {
 
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// Makes sure that a file is there and nobody else may touch it: mode 0600 before a database opens it,
+    /// whose journal files take the same mode. A wider mode is an error.
+    pub fn private(&self, name: &str) -> std::io::Result<PathBuf> {
+        let path = self.file(name);
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)?;
+        let mode = file.metadata()?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            let message = format!("mode {mode:04o} lets others at it; chmod 0600");
+            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
+        }
+        Ok(path)
     }
 
     /// Puts a file there, mode 0600, whole or not at all, in place of the one before.

@@ -41,9 +41,9 @@ impl Home {
     fn configure(&self, more: &str) {
         let text = format!(
             "device = \"porch\"\n[camera]\nsource = \"replay:{}\"\nfps = 20\nloop = true\n\
-             [models]\nbundle = {:?}\n[recognition]\nfalse_match_rate = 0.01\n{more}",
+             [models]\nbundle = \"{}\"\n[recognition]\nfalse_match_rate = 0.01\n{more}",
             self.path("frames").display(),
-            self.bundle.path()
+            self.bundle.path().display()
         );
         std::fs::write(self.path("familiar.toml"), text).unwrap();
     }

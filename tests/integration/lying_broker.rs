@@ -81,7 +81,7 @@ fn oversized_packet() {
         honest(&mut stream, 1);
         // The largest length that can be declared: 256 MiB of one message.
         let _ = stream.write_all(&[0x30, 0xff, 0xff, 0xff, 0x7f]);
-        while stream.write_all(&[b'x'; 65536]).is_ok() {
+        while stream.write_all(&vec![b'x'; 65536]).is_ok() {
             count.fetch_add(65536, Ordering::SeqCst);
         }
     });

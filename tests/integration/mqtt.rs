@@ -608,7 +608,8 @@ mod tls {
                 .stdin(Stdio::null())
                 .output()
                 .is_ok_and(|out| {
-                    String::from_utf8_lossy(&out.stdout).contains("Verify return code: 0")
+                    let said = String::from_utf8_lossy(&out.stdout);
+                    out.status.success() && !said.contains("Cipher is (NONE)")
                 })
         }
     }

@@ -61,6 +61,9 @@ fn scene(test: &str) -> Option<(Mosquitto, Device, Bridge, Subscriber)> {
     let device = Device::new();
     let identity = device.key.identity(&super::support::device::name()).unwrap();
     publish(broker.port, "familiar/porch/identity", identity.as_str(), true);
+    // Somebody has the broker keep an event, genuine as it is.
+    let kept = device.tell(1).remove(0);
+    publish(broker.port, "familiar/porch/event", kept.as_str(), true);
     let heard = Subscriber::start(broker.port, "plain/#", &[]);
     let mut bridge = Bridge::new(broker.port);
     bridge.start();
@@ -120,7 +123,6 @@ fn unverified_is_never_republished() {
     tell("event", &events[1].replace("recognized", "departed  "), false);
     tell("event", stranger.tell(1)[0].as_str(), false);
     tell("event", &state(&device, Typ::Health, &json!({"event_type": "recognized"}), 50), false);
-    tell("event", &events[2], true);
     tell("event", &events[0], false);
     tell("event", "{\"event_type\":\"recognized\"}", false);
     tell("event", &"x".repeat(5000), false);
@@ -139,9 +141,12 @@ fn unverified_is_never_republished() {
         .status();
     assert!(quick.unwrap().success());
 
-    // What is genuine still comes, and came next.
+    // What is genuine still comes, and came next; once, in whatever order.
+    tell("event", &events[2], false);
+    expect("event", &events[2]);
     tell("event", &events[1], false);
     expect("event", &events[1]);
+    tell("event", &events[2], false);
     let away = presence(&device, "ann", false, 20);
     tell("person/ann", &away, true);
     expect("person/ann", &away);
@@ -174,17 +179,18 @@ fn bridge_killed_at_any_moment_loses_nothing() {
         bridge.start();
     }
     assert!(publisher.flush(Duration::from_mins(1)).unwrap());
+    // Number 1 was kept before there was a bridge: that copy is not passed on, but the device's own is.
     let numbers = || -> Vec<u64> {
         let events = heard.below("plain/porch/event").into_iter();
         events
             .map(|(_, text)| serde_json::from_str::<Value>(&text).unwrap()["seq"].as_u64().unwrap())
             .collect()
     };
-    wait("the last event", || numbers().last() == Some(&EVENTS));
+    wait("the last event", || numbers().last() == Some(&(EVENTS + 1)));
     let mut first_times = numbers();
     let mut seen = std::collections::HashSet::new();
     first_times.retain(|seq| seen.insert(*seq));
-    assert_eq!(first_times, (1..=EVENTS).collect::<Vec<_>>());
+    assert_eq!(first_times, (1..=EVENTS + 1).collect::<Vec<_>>());
 }
 
 #[test]

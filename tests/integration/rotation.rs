@@ -426,7 +426,7 @@ fn rotation_cut_short() {
         let left: Vec<String> = std::fs::read_dir(home.state.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-            .filter(|name| name.ends_with(".next") || name.ends_with(".retired"))
+            .filter(|name| ["device-key.next", "device-key.retired"].contains(&name.as_str()))
             .collect();
         assert!(left.is_empty(), "{left:?}");
     }

@@ -250,8 +250,7 @@ impl World {
     fn round(&mut self) {
         // Half of the rounds strike a daemon that runs, the others one that may be starting.
         if self.random.bool() {
-            let (_, so_far) = self.heard.counts();
-            self.heard.wait_for_number(so_far as u64 + 1, Duration::from_secs(20));
+            self.heard.wait_for_all(self.heard.whole() + 1, Duration::from_secs(20));
         }
         let beside = (self.random.u8(0..4) > 0).then(|| self.record_beside());
         for _ in 0..self.random.u8(1..=4) {
@@ -297,9 +296,9 @@ impl World {
             0
         };
         assert!(
-            self.heard.wait_for_number(due, PATIENT),
-            "{due} events were recorded, {:?} (all, different) arrived; {}\n{}",
-            self.heard.counts(),
+            self.heard.wait_for_all(due, PATIENT),
+            "event {} of {due} that were recorded never came; {}\n{}",
+            self.heard.whole() + 1,
             self.relay.traffic(),
             self.home.log_tail()
         );

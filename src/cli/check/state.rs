@@ -52,7 +52,7 @@ fn key(state: &StateDirectory, report: &mut Report) {
             report.ok("device key", format!("{}{from}", key.kid()));
         }
         Err(KeyError::Missing) => {
-            report.ok("device key", "none yet; the first `familiar run` makes it")
+            report.ok("device key", "none yet; the first `familiar run` makes it");
         }
         Err(error) => report.fail("device key", crate::cli::key::failure(error)),
     }

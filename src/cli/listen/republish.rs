@@ -5,7 +5,7 @@
 //! loses nothing (its session waits for it at the broker) and may repeat the last few; while it runs,
 //! events are passed on once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use serde::Deserialize;
 
@@ -14,43 +14,79 @@ use crate::cli::Failure;
 use crate::event::Typ;
 use crate::event::jws::{Verified, VerifiedPayload};
 use crate::event::payload::Link;
-use crate::mqtt::Connection;
 use crate::mqtt::client::Receipt;
 use crate::mqtt::topics::Prefix;
+use crate::mqtt::{ClientError, Connection};
 
 /// The broker keeps session and messages so long while the bridge is away, in seconds.
 pub const SESSION: u32 = 7 * 24 * 3600;
 /// States and devices that are remembered, at most. More than any house has.
 const REMEMBERED: usize = 65_536;
+/// Events of one device that are told apart, at most; what is older than all of them was passed on.
+const WINDOW: usize = 1024;
+/// Messages that wait until the broker takes more, at most. It may not send so many before it has our
+/// acknowledgements; one that does all the same is given up.
+const QUEUE: usize = 1024;
 
 /// Passes on what was proven.
 pub struct Bridge {
     source: Prefix,
     target: Prefix,
-    /// Of each device and key, the last event that was passed on.
+    /// Of each device and key, the events that were passed on.
     events: HashMap<Who, Passed>,
     /// Of each topic, the time of the state that was passed on last.
     states: HashMap<String, jiff::Timestamp>,
+    /// What is to be sent.
+    queue: VecDeque<(Receipt, Passing)>,
     /// What the broker has yet to take, by packet id.
-    waiting: HashMap<u16, Waiting>,
+    waiting: HashMap<u16, (Receipt, Passing)>,
 }
 
 /// What a message came to.
 pub enum Word {
     /// A trusted key's own word.
-    Proven { device: String, message: Verified, link: Option<Link> },
+    Proven(Box<Proven>),
     /// A retained state was taken away. Nobody signs that.
     Cleared,
     /// Nothing to pass on.
     Nothing,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+/// Whose word it is; of an event also its place in the chain.
+pub struct Proven {
+    pub device: String,
+    pub message: Verified,
+    pub link: Option<Link>,
+}
+
+/// Events of one key, by number.
+#[derive(Debug)]
 struct Passed {
+    /// All up to here were passed on, or came before the bridge.
+    floor: u64,
     /// Taken by the broker.
-    taken: u64,
-    /// Sent over this connection.
-    sent: u64,
+    taken: BTreeSet<u64>,
+    /// Queued or sent over this connection.
+    sent: HashSet<u64>,
+}
+
+impl Passed {
+    /// What comes first is the oldest that waited.
+    fn from(first: u64) -> Self {
+        Self { floor: first.saturating_sub(1), taken: BTreeSet::new(), sent: HashSet::new() }
+    }
+
+    fn is_new(&self, seq: u64) -> bool {
+        seq > self.floor && !self.taken.contains(&seq) && !self.sent.contains(&seq)
+    }
+
+    fn take(&mut self, seq: u64) {
+        self.sent.remove(&seq);
+        self.taken.insert(seq);
+        while self.taken.len() > WINDOW {
+            self.floor = self.taken.pop_first().unwrap_or(self.floor);
+        }
+    }
 }
 
 /// Device and key.
@@ -58,15 +94,10 @@ type Who = (String, String);
 
 /// What is to be published.
 struct Passing {
+    topic: String,
     /// `None` takes away what was retained.
     text: Option<VerifiedPayload>,
     retain: bool,
-    event: Option<(Who, u64)>,
-}
-
-struct Waiting {
-    receipt: Receipt,
-    topic: String,
     event: Option<(Who, u64)>,
 }
 
@@ -97,6 +128,7 @@ impl Bridge {
             target: prefix,
             events: HashMap::new(),
             states: HashMap::new(),
+            queue: VecDeque::new(),
             waiting: HashMap::new(),
         })
     }
@@ -108,14 +140,15 @@ impl Bridge {
 
     /// On a new connection, what was not taken comes again.
     pub fn connected(&mut self) {
+        self.queue.clear();
         self.waiting.clear();
         for passed in self.events.values_mut() {
-            passed.sent = passed.taken;
+            passed.sent.clear();
         }
     }
 
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
+        self.queue.is_empty() && self.waiting.is_empty()
     }
 
     /// Publishes a word, or acknowledges at once what is not to be passed on.
@@ -128,27 +161,31 @@ impl Bridge {
     ) -> Result<(), Ended> {
         // A device speaks with QoS 1; without a receipt, nothing would bound what is in flight.
         let Some(receipt) = connection.take_receipt() else { return Ok(()) };
-        let Some(rest) = self.source.strip(topic) else {
-            return Ok(connection.acknowledge(receipt)?);
-        };
-        let target = format!("{}/{rest}", self.target);
-        let Passing { text, retain, event } = match self.weigh(topic, word, retained) {
-            Ok(Some(passed)) => passed,
-            Ok(None) => return Ok(connection.acknowledge(receipt)?),
+        match self.weigh(topic, word, retained) {
+            Ok(Some(passing)) if self.queue.len() < QUEUE => {
+                self.queue.push_back((receipt, passing));
+                self.send(connection)
+            }
+            Ok(Some(_)) => Err(Ended::Broken(ClientError::Protocol(format!(
+                "it sent {QUEUE} messages without waiting for their acknowledgement"
+            )))),
+            Ok(None) => Ok(connection.acknowledge(receipt)?),
             Err(reason) => {
                 log::warn!("{topic} is not passed on: {reason}");
-                return Ok(connection.acknowledge(receipt)?);
+                Ok(connection.acknowledge(receipt)?)
             }
-        };
-        if self.waiting.len() >= connection.receive_maximum().into() {
-            let most = connection.receive_maximum();
-            return Err(Ended::Failed(Failure::Network(format!(
-                "the broker takes only {most} messages at once; the bridge needs 16"
-            ))));
         }
-        let text = text.as_ref().map_or("", VerifiedPayload::as_str);
-        let id = connection.publish(&target, text, retain)?;
-        self.waiting.insert(id, Waiting { receipt, topic: target, event });
+    }
+
+    /// Sends as much as the broker takes at once.
+    fn send(&mut self, connection: &mut Connection) -> Result<(), Ended> {
+        while self.waiting.len() < connection.receive_maximum().into()
+            && let Some((receipt, passing)) = self.queue.pop_front()
+        {
+            let text = passing.text.as_ref().map_or("", VerifiedPayload::as_str);
+            let id = connection.publish(&passing.topic, text, passing.retain)?;
+            self.waiting.insert(id, (receipt, passing));
+        }
         Ok(())
     }
 
@@ -159,7 +196,7 @@ impl Bridge {
         id: u16,
         refusal: Option<String>,
     ) -> Result<(), Ended> {
-        let Some(Waiting { receipt, topic, event }) = self.waiting.remove(&id) else {
+        let Some((receipt, Passing { topic, event, .. })) = self.waiting.remove(&id) else {
             return Ok(());
         };
         if let Some(reason) = refusal {
@@ -171,9 +208,10 @@ impl Bridge {
         if let Some((who, seq)) = event
             && let Some(passed) = self.events.get_mut(&who)
         {
-            passed.taken = passed.taken.max(seq);
+            passed.take(seq);
         }
-        Ok(connection.acknowledge(receipt)?)
+        connection.acknowledge(receipt)?;
+        self.send(connection)
     }
 
     /// What to publish; `None` for a duplicate and for what is not passed on at all.
@@ -183,41 +221,65 @@ impl Bridge {
         word: Word,
         retained: bool,
     ) -> Result<Option<Passing>, String> {
+        let Some(rest) = self.source.strip(topic) else { return Ok(None) };
+        let target = format!("{}/{rest}", self.target);
         match word {
             Word::Nothing => Ok(None),
             Word::Cleared => {
                 self.states.remove(topic);
-                Ok(Some(Passing { text: None, retain: true, event: None }))
+                Ok(Some(Passing { topic: target, text: None, retain: true, event: None }))
             }
-            Word::Proven { device, message, link: Some(link) } => {
-                if retained {
-                    return Err("an event that was kept is no event of now".to_owned());
+            Word::Proven(proven) => {
+                let Proven { device, message, link } = *proven;
+                match link {
+                    Some(link) => self.weigh_event(target, (device, message), &link, retained),
+                    None => self.weigh_state(target, topic, &device, message),
                 }
-                let who = (device, message.kid.clone());
-                if self.events.len() >= REMEMBERED && !self.events.contains_key(&who) {
-                    return Err(format!("more than {REMEMBERED} devices"));
-                }
-                let passed = self.events.entry(who.clone()).or_default();
-                if link.seq <= passed.sent.max(passed.taken) {
-                    return Ok(None);
-                }
-                passed.sent = link.seq;
-                let text = Some(message.into_payload());
-                Ok(Some(Passing { text, retain: false, event: Some((who, link.seq)) }))
-            }
-            Word::Proven { device, message, link: None } => {
-                if !matches!(message.typ, Typ::Presence | Typ::Health) {
-                    return Ok(None);
-                }
-                self.weigh_state(&device, topic, &message)?;
-                let text = Some(message.into_payload());
-                Ok(Some(Passing { text, retain: true, event: None }))
             }
         }
     }
 
+    fn weigh_event(
+        &mut self,
+        topic: String,
+        (device, message): (String, Verified),
+        link: &Link,
+        retained: bool,
+    ) -> Result<Option<Passing>, String> {
+        if retained {
+            return Err("an event that was kept is no event of now".to_owned());
+        }
+        let who = (device, message.kid.clone());
+        if self.events.len() >= REMEMBERED && !self.events.contains_key(&who) {
+            return Err(format!("more than {REMEMBERED} devices"));
+        }
+        let passed = self.events.entry(who.clone()).or_insert_with(|| Passed::from(link.seq));
+        if !passed.is_new(link.seq) {
+            return Ok(None);
+        }
+        passed.sent.insert(link.seq);
+        let text = Some(message.into_payload());
+        Ok(Some(Passing { topic, text, retain: false, event: Some((who, link.seq)) }))
+    }
+
+    /// Presence and health; other kinds are not passed on.
+    fn weigh_state(
+        &mut self,
+        target: String,
+        topic: &str,
+        device: &str,
+        message: Verified,
+    ) -> Result<Option<Passing>, String> {
+        if !matches!(message.typ, Typ::Presence | Typ::Health) {
+            return Ok(None);
+        }
+        self.check_state(device, topic, &message)?;
+        let text = Some(message.into_payload());
+        Ok(Some(Passing { topic: target, text, retain: true, event: None }))
+    }
+
     /// A state must be that of the topic's device and person, and none that was overtaken.
-    fn weigh_state(&mut self, device: &str, topic: &str, message: &Verified) -> Result<(), String> {
+    fn check_state(&mut self, device: &str, topic: &str, message: &Verified) -> Result<(), String> {
         let state: State = serde_json::from_str(&message.payload).map_err(|e| e.to_string())?;
         if state.device != device {
             return Err(format!("it is the word of {:?}", state.device));

@@ -110,6 +110,7 @@ fn keys(id: &PersonId) -> [String; 2] {
     [format!("person_{id}"), format!("seen_{id}")]
 }
 
+#[allow(clippy::too_many_lines)] // a list
 fn diagnostics() -> [(&'static str, &'static str, Value); 11] {
     let health = |expression: &str| template(&format!("{{{{ {expression} }}}}"));
     let problem =

@@ -1,6 +1,6 @@
 //! What arrived: `mosquitto_sub` with a session that the broker keeps, and every line of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -19,6 +19,9 @@ pub struct Heard {
 struct Messages {
     all: Vec<String>,
     known: HashSet<String>,
+    /// Numbers that came after one that did not yet, and the last before it.
+    ahead: BTreeSet<u64>,
+    whole: u64,
 }
 
 impl Heard {
@@ -27,9 +30,14 @@ impl Heard {
         self.wait(within, |messages| messages.known.contains(text))
     }
 
-    /// Waits for so many different messages.
-    pub fn wait_for_number(&self, number: u64, within: Duration) -> bool {
-        self.wait(within, |messages| messages.known.len() as u64 >= number)
+    /// Waits until each number up to this one has come.
+    pub fn wait_for_all(&self, last: u64, within: Duration) -> bool {
+        self.wait(within, |messages| messages.whole >= last)
+    }
+
+    /// The last number up to which each has come.
+    pub fn whole(&self) -> u64 {
+        self.messages.lock().unwrap().whole
     }
 
     /// All messages, and how many of them are different.
@@ -52,9 +60,21 @@ impl Heard {
     fn push(&self, line: String) {
         let mut messages = self.messages.lock().unwrap();
         messages.known.insert(line.clone());
+        let Messages { ahead, whole, .. } = &mut *messages;
+        ahead.extend(seq(&line));
+        while ahead.remove(&(*whole + 1)) {
+            *whole += 1;
+        }
+        ahead.retain(|seq| seq > whole);
         messages.all.push(line);
         self.more.notify_all();
     }
+}
+
+/// What a message claims; whether it is true, the judge will say.
+fn seq(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once(r#"\"seq\":"#)?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Runs until dropped, and is started again should it end.

@@ -20,7 +20,11 @@ impl House {
         let python = super::judge::named(test, "FAMILIAR_JUDGES_HOME")?;
         let program =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/home_assistant/house.py");
+        // RUST_LOG=debug shows what it does.
+        let log =
+            if std::env::var_os("RUST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() };
         let mut child = Command::new(python)
+            .stderr(log)
             .arg("-B")
             .arg(program)
             .arg(port.to_string())
@@ -56,10 +60,8 @@ impl House {
 
     /// Waits until an entity has this state; empty: until it is gone.
     pub fn wait(&mut self, entity: &str, state: &str) {
-        let mut found = String::new();
         self.wait_until(&format!("{entity} {state:?}"), |all| {
-            found = all["states"][entity]["state"].as_str().unwrap_or_default().to_owned();
-            found == state
+            all["states"][entity]["state"].as_str().unwrap_or_default() == state
         });
     }
 
