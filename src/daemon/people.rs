@@ -19,6 +19,7 @@ const AGAIN: Duration = Duration::from_mins(1);
 /// People erased between two frames, at most: each has the store written anew.
 const AT_ONCE: usize = 4;
 
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct People {
     gallery: Gallery,
     transform: Arc<Transform>,

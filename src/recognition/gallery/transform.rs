@@ -186,7 +186,9 @@ fn reflect(values: &mut [f64], axis: &[f64]) {
 fn scale(axis: &mut [f64]) {
     let length = axis.iter().map(|a| a * a).sum::<f64>().sqrt();
     let factor = if length > 1e-9 { 1.0 / length } else { 0.0 };
-    axis.iter_mut().for_each(|a| *a *= factor);
+    for a in axis {
+        *a *= factor;
+    }
 }
 
 /// Box and Muller's transform of two numbers evenly distributed in (0, 1).
