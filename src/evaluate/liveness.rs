@@ -76,7 +76,7 @@ pub struct HeldOut {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Subject {
-    pub subject: String,
+    pub name: String,
     /// Chosen on all other subjects.
     pub threshold: f32,
     pub genuine: Counts,
@@ -264,7 +264,7 @@ fn held_out(genuine: &[&ScoredTrack], attacks: &Kinds) -> Option<HeldOut> {
         }
         let threshold = equal_error_threshold(&refs(&others), &by_ref(&other_attacks));
         subjects.push(Subject {
-            subject: name.to_owned(),
+            name: name.to_owned(),
             threshold,
             genuine: count(&refs(&own), threshold, true),
             attacks: count_kinds(&by_ref(&own_attacks), threshold),
@@ -363,7 +363,7 @@ mod tests {
             (report.genuine.tracks_without_a_face, report.genuine.frames_without_a_face),
             (1, 7)
         );
-        assert!(judge_liveness(&[blank.clone()], &attacks, None).is_err());
+        assert!(judge_liveness(std::slice::from_ref(&blank), &attacks, None).is_err());
         assert!(judge_liveness(&genuine, &kinds(&[("print", &[blank])]), None).is_err());
     }
 
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(report.bpcer, 0.0); // 0.325, chosen with c at hand
         let held = report.held_out.unwrap();
         let c = &held.subjects[2];
-        assert_eq!((c.subject.as_str(), c.genuine.tracks.count), ("c", 1));
+        assert_eq!((c.name.as_str(), c.genuine.tracks.count), ("c", 1));
         assert!((c.threshold - 0.525).abs() < 1e-6);
         assert_eq!((held.bpcer.tracks.count, held.bpcer.tracks.of), (1, 3));
         assert_eq!((held.apcer["print"].tracks.count, held.apcer["print"].tracks.of), (0, 3));

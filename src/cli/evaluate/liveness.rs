@@ -80,7 +80,7 @@ fn print(report: &LivenessReport) {
     let Some(held) = &report.held_out else { return };
     println!("\neach subject by a threshold chosen on the others");
     for subject in &held.subjects {
-        println!("{} at {:.3}", subject.subject, subject.threshold);
+        println!("{} at {:.3}", subject.name, subject.threshold);
         row("  BPCER", &subject.genuine);
         for (kind, counts) in &subject.attacks {
             row(&format!("  APCER {kind}"), counts);
