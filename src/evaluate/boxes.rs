@@ -71,10 +71,11 @@ pub fn measure_boxes(
     engine: &Engine,
     directory: &Path,
     marked: &BTreeMap<String, Vec<MarkedFace>>,
+    jobs: usize,
     done: impl Fn() + Sync,
 ) -> Result<BoxReport, EvaluateError> {
     let pictures: Vec<_> = marked.iter().collect();
-    let counts = in_parallel(&pictures, |(name, faces)| {
+    let counts = in_parallel(&pictures, jobs, |(name, faces)| {
         let path = directory.join(name);
         let picture = decode_photo(&path).map_err(|error| EvaluateError::NoPicture {
             name: format!("{name} ({error})"),

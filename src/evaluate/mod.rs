@@ -1,7 +1,12 @@
-//! Accuracy on pictures whose truth is known: verification pairs, calibration, detector boxes.
+//! Accuracy on pictures whose truth is known: verification pairs, open-set identification, liveness, calibration, detector boxes.
 
 mod boxes;
 mod calibrate;
+pub mod folders;
+mod frames;
+mod interval;
+mod liveness;
+mod open_set;
 mod pairs;
 mod pictures;
 mod plot;
@@ -11,12 +16,19 @@ use std::path::PathBuf;
 
 pub use boxes::{BoxReport, measure_boxes, read_boxes};
 pub use calibrate::{LOOKS, calibrate};
+pub use frames::score_tracks;
+pub use interval::{Share, interval, wilson};
+pub use liveness::{
+    ByKind as AttacksByKind, Choice, Counts as LivenessCounts, HeldOut, LivenessPoint,
+    LivenessReport, ScoredTrack, judge_liveness, liveness_curves,
+};
+pub use open_set::{Configured, DetPoint, OpenSet, OpenSetPoint, OpenSetReport};
 pub use pairs::{Pair, PairList, PictureName};
-pub use pictures::{People, embed_all, most_central};
-pub use plot::roc_svg;
-pub use verification::{Accuracy, RocPoint, Score, VerificationReport, verify, wilson};
+pub use pictures::{People, all_cores, embed_all, most_central};
+pub use plot::{DetSeries, det_svg, roc_svg};
+pub use verification::{Accuracy, RocPoint, Score, VerificationReport, verify};
 
-use crate::model::NetworkError;
+use crate::model::{EngineError, NetworkError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
@@ -24,10 +36,14 @@ pub enum EvaluateError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{}, line {line}: {reason}", .path.display())]
     Line { path: PathBuf, line: usize, reason: String },
+    #[error("{}: {reason}", .path.display())]
+    Layout { path: PathBuf, reason: &'static str },
     #[error("no picture {name} below {}", .directory.display())]
     NoPicture { name: String, directory: PathBuf },
     #[error("{}: {source}", .path.display())]
     Network { path: PathBuf, source: NetworkError },
+    #[error("{}: {source}", .path.display())]
+    Liveness { path: PathBuf, source: EngineError },
     #[error("{0}")]
     TooFew(String),
 }

@@ -25,14 +25,8 @@ impl People {
             if !folder.is_dir() || name.starts_with('.') {
                 continue;
             }
-            let is_picture = |path: &PathBuf| {
-                let extension = path.extension().and_then(|extension| extension.to_str());
-                extension.is_some_and(|extension| {
-                    ["jpg", "jpeg", "png", "webp"]
-                        .contains(&extension.to_ascii_lowercase().as_str())
-                })
-            };
-            let pictures: Vec<PathBuf> = list(&folder)?.into_iter().filter(is_picture).collect();
+            let pictures: Vec<PathBuf> =
+                list(&folder)?.into_iter().filter(|path| is_picture(path)).collect();
             if !pictures.is_empty() {
                 people.insert(name.to_owned(), pictures);
             }
@@ -41,7 +35,14 @@ impl People {
     }
 }
 
-fn list(directory: &Path) -> Result<Vec<PathBuf>, EvaluateError> {
+pub(super) fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| {
+        ["jpg", "jpeg", "png", "webp"].contains(&extension.to_ascii_lowercase().as_str())
+    })
+}
+
+pub(super) fn list(directory: &Path) -> Result<Vec<PathBuf>, EvaluateError> {
     let io = |source| EvaluateError::Io { path: directory.to_owned(), source };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(io)? {
@@ -56,9 +57,10 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, EvaluateError> {
 pub fn embed_all(
     engine: &Engine,
     pictures: &[PathBuf],
+    jobs: usize,
     done: impl Fn() + Sync,
 ) -> Result<Vec<Option<Embedding>>, EvaluateError> {
-    in_parallel(pictures, |path| {
+    in_parallel(pictures, jobs, |path| {
         let embedding = embed(engine, path);
         done();
         embedding
@@ -91,13 +93,19 @@ pub fn most_central<'a>(picture: &RgbImage, faces: &'a [DetectedFace]) -> Option
     faces.iter().min_by(|a, b| away(a).total_cmp(&away(b)))
 }
 
-/// `work` on every item, on as many threads as there are cores; results in the items' order, or the first error.
+/// As many threads as there are cores.
+pub fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// `work` on every item, on `jobs` threads (at least one); results in the items' order, or the first error.
 pub(super) fn in_parallel<T: Sync, R: Send>(
     items: &[T],
+    jobs: usize,
     work: impl Fn(&T) -> Result<R, EvaluateError> + Sync,
 ) -> Result<Vec<R>, EvaluateError> {
     let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = jobs.clamp(1, items.len().max(1));
     let one = || {
         let mut results = Vec::new();
         loop {

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::interval::wilson;
+
 /// One pair as it was seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
@@ -161,19 +163,6 @@ fn equal_error_rate(roc: &[RocPoint]) -> f64 {
     before.1 // faces were not found: rejects stay above accepts at every threshold
 }
 
-/// 95 % interval of a share (Wilson 1927).
-pub fn wilson(successes: usize, trials: usize) -> [f64; 2] {
-    if trials == 0 {
-        return [0.0, 1.0];
-    }
-    let (n, z) = (trials as f64, 1.959_964);
-    let share = successes as f64 / n;
-    let center = share + z * z / (2.0 * n);
-    let spread = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + z * z / n;
-    [((center - spread) / scale).max(0.0), ((center + spread) / scale).min(1.0)]
-}
-
 fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
@@ -252,13 +241,5 @@ mod tests {
         let corners: Vec<_> = report.roc.iter().map(|p| (p.far, p.tar)).collect();
         assert_eq!(corners.first(), Some(&(0.0, 1.0 / 3.0)));
         assert_eq!(corners.last(), Some(&(1.0, 1.0)));
-    }
-
-    #[test]
-    fn wilson_interval_matches_the_literature() {
-        // Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
-        let [low, high] = wilson(81, 263);
-        assert!((low - 0.2553).abs() < 5e-5 && (high - 0.3662).abs() < 5e-5, "{low} {high}");
-        assert_eq!(wilson(0, 0), [0.0, 1.0]);
     }
 }

@@ -9,6 +9,7 @@ mod command;
 mod daemon;
 mod dependencies;
 mod engine;
+mod evaluate;
 mod events;
 mod full_disk;
 mod home_assistant;

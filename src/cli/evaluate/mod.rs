@@ -1,13 +1,19 @@
 //! `familiar evaluate`: accuracy on pictures whose truth is known.
 
+mod liveness;
+mod open_set;
+
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
 use super::people::print_json;
 use super::{Failure, Global, engine};
-use crate::evaluate::{self, PairList, People, PictureName, Score, VerificationReport};
+use crate::evaluate::{
+    self, EvaluateError, PairList, People, PictureName, Score, VerificationReport,
+};
 use crate::model::Engine;
 use crate::model::manifest::{Calibration, Crop};
 use crate::recognition::Embedding;
@@ -28,43 +34,51 @@ pub struct Args {
     /// Measure the detector against marked faces: CSV image,x,y,w,h,easy,medium,hard,invalid
     #[arg(long, value_name = "FILE", requires = "images", conflicts_with_all = ["pairs", "calibrate"])]
     boxes: Option<PathBuf>,
-    /// Draw the ROC curve
-    #[arg(long, value_name = "FILE.svg", requires = "pairs")]
+    /// Open set: a sub-folder of pictures for each enrolled person; the first ones are enrolled, the others searched
+    #[arg(long, value_name = "DIR", requires = "strangers", conflicts_with = "images")]
+    people: Option<PathBuf>,
+    /// Open set: a picture or a sub-folder of pictures for each stranger
+    #[arg(long, value_name = "DIR", requires = "people")]
+    strangers: Option<PathBuf>,
+    #[command(flatten)]
+    open_set: open_set::Options,
+    /// Liveness: sub-folders of consecutive frames of live faces, TRACK/0000.jpg or SUBJECT/TRACK/0000.jpg
+    #[arg(long, value_name = "DIR", requires = "attacks", conflicts_with_all = ["images", "people"])]
+    genuine: Option<PathBuf>,
+    /// Liveness: a sub-folder for each kind of attack, and in it one for each track
+    #[arg(long, value_name = "DIR", requires = "genuine")]
+    attacks: Option<PathBuf>,
+    #[command(flatten)]
+    liveness: liveness::Options,
+    /// Draw the curve
+    #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+    /// Pictures looked at at a time [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     #[command(flatten)]
     models: engine::Choice,
     /// Try another crop than the bundle's, as in bundle.toml: '{ kind = "box", margin = 0.3 }'
     #[arg(long, value_name = "TOML", value_parser = parse_crop)]
     crop: Option<Crop>,
-    /// Open set: enrolled people (not in this version)
-    #[arg(long, value_name = "DIR")]
-    people: Option<PathBuf>,
-    /// Open set: strangers (not in this version)
-    #[arg(long, value_name = "DIR")]
-    strangers: Option<PathBuf>,
-    /// Liveness: real faces (not in this version)
-    #[arg(long, value_name = "DIR")]
-    genuine: Option<PathBuf>,
-    /// Liveness: attacks (not in this version)
-    #[arg(long, value_name = "DIR")]
-    attacks: Option<PathBuf>,
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    let later = [
-        ("--people", &args.people),
-        ("--strangers", &args.strangers),
-        ("--genuine", &args.genuine),
-        ("--attacks", &args.attacks),
-    ];
-    if let Some((option, _)) = later.iter().find(|(_, value)| value.is_some()) {
-        return Err(Failure::Failed(format!("{option}: this measurement is not in this version")));
+    if let (Some(people), Some(strangers)) = (&args.people, &args.strangers) {
+        return open_set::run(global, &args, people, strangers);
+    }
+    if let (Some(genuine), Some(attacks)) = (&args.genuine, &args.attacks) {
+        return liveness::run(global, &args, genuine, attacks);
     }
     let Some(images) = &args.images else {
         return Err(Failure::usage(
-            "evaluate needs --images DIR and one of --pairs, --calibrate, --boxes",
+            "evaluate needs --images DIR and one of --pairs, --calibrate, --boxes; or --people DIR --strangers DIR; \
+             or --genuine DIR --attacks DIR",
         ));
     };
+    if args.plot.is_some() && args.pairs.is_none() {
+        return Err(Failure::usage("--plot: there is no curve to draw without --pairs"));
+    }
     // What can fail quickly comes before the models are loaded.
     match (&args.pairs, &args.boxes, args.calibrate) {
         (Some(file), _, _) => {
@@ -76,14 +90,15 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
             let marked = evaluate::read_boxes(file).map_err(Failure::failed)?;
             let engine = open(global, &args)?;
             let bar = progress(marked.len());
-            let report = evaluate::measure_boxes(&engine, images, &marked, || bar.inc(1))
-                .map_err(Failure::failed)?;
+            let report =
+                evaluate::measure_boxes(&engine, images, &marked, jobs(&args), || bar.inc(1))
+                    .map_err(Failure::failed)?;
             bar.finish_and_clear();
             print_boxes(global, &report)
         }
         (_, _, true) => {
             let people = People::read(images).map_err(Failure::failed)?;
-            let tables = calibration(&open(global, &args)?, &people)?;
+            let tables = calibration(&open(global, &args)?, &args, &people)?;
             print_calibration(global, tables)
         }
         _ => Err(Failure::usage("--images needs one of --pairs, --calibrate, --boxes")),
@@ -133,7 +148,7 @@ fn verification(
 ) -> Result<(), Failure> {
     let engine = open(global, args)?;
     let paths: Vec<PathBuf> = pictures.values().cloned().collect();
-    let embeddings = embed(&engine, &paths)?;
+    let embeddings = embed(&engine, args, &paths)?;
     let by_name: BTreeMap<&PictureName, &Option<Embedding>> =
         pictures.keys().zip(&embeddings).collect();
     let look = |name| by_name.get(name).and_then(|look| look.as_ref());
@@ -152,8 +167,7 @@ fn verification(
     let report = evaluate::verify(&scores, list.folds, undetected);
     if let Some(path) = &args.plot {
         let different = scores.iter().filter(|score| !score.same).count();
-        std::fs::write(path, evaluate::roc_svg(&report.roc, different))
-            .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+        write_plot(path, &evaluate::roc_svg(&report.roc, different))?;
     }
     if list.folds == 1 {
         eprintln!("familiar: one fold: the threshold was chosen on the pairs it is judged by");
@@ -165,16 +179,38 @@ fn verification(
     Ok(())
 }
 
-fn embed(engine: &Engine, paths: &[PathBuf]) -> Result<Vec<Option<Embedding>>, Failure> {
+fn jobs(args: &Args) -> usize {
+    args.jobs.map_or_else(evaluate::all_cores, NonZeroUsize::get)
+}
+
+/// Folders that are not as they should be are the caller's mistake.
+fn folders(error: EvaluateError) -> Failure {
+    match error {
+        EvaluateError::Layout { .. } | EvaluateError::Io { .. } => Failure::usage(error),
+        _ => Failure::failed(error),
+    }
+}
+
+fn write_plot(path: &Path, svg: &str) -> Result<(), Failure> {
+    std::fs::write(path, svg)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))
+}
+
+fn embed(
+    engine: &Engine,
+    args: &Args,
+    paths: &[PathBuf],
+) -> Result<Vec<Option<Embedding>>, Failure> {
     let bar = progress(paths.len());
-    let embeddings = evaluate::embed_all(engine, paths, || bar.inc(1)).map_err(Failure::failed)?;
+    let embeddings =
+        evaluate::embed_all(engine, paths, jobs(args), || bar.inc(1)).map_err(Failure::failed)?;
     bar.finish_and_clear();
     Ok(embeddings)
 }
 
-fn calibration(engine: &Engine, people: &People) -> Result<Vec<Calibration>, Failure> {
+fn calibration(engine: &Engine, args: &Args, people: &People) -> Result<Vec<Calibration>, Failure> {
     let paths: Vec<PathBuf> = people.0.values().flatten().cloned().collect();
-    let mut embeddings = embed(engine, &paths)?.into_iter();
+    let mut embeddings = embed(engine, args, &paths)?.into_iter();
     let looks: Vec<Vec<Embedding>> = people
         .0
         .values()

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Strangers and attacks: the tables of docs/evaluation.md.
+#
+#   tools/measure.sh FOLDER [open-set|liveness|one-camera]...
+#
+# FOLDER holds lfw/NAME/NAME_0001.jpg and webcam/{live,print}/SUBJECT/SEQUENCE/0000.jpg. Links to the pictures are laid
+# out in a temporary folder; nothing is copied. Plots and JSON go to OUT, if that names a folder.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+
+data=$(realpath -- "${1:?tools/measure.sh FOLDER [open-set|liveness|one-camera]...}")
+shift
+[ $# -gt 0 ] || set -- open-set liveness one-camera
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+out=${OUT:-$work}
+mkdir -p "$out"
+bundle=(--bundle "$FAMILIAR_TEST_BUNDLE" --trust "$FAMILIAR_TEST_TRUST")
+rates=(--false-match-rate 1e-2 --false-match-rate 1e-3 --false-match-rate 1e-4)
+
+# The twenty people with most pictures are enrolled (ties by name); everybody else is a stranger.
+open_set() {
+  mkdir -p "$work/lfw/people" "$work/lfw/strangers"
+  local count name rank=0
+  while read -r count name; do
+    rank=$((rank + 1))
+    if [ "$rank" -le 20 ]; then ln -s "$data/lfw/$name" "$work/lfw/people/"; else ln -s "$data/lfw/$name" "$work/lfw/strangers/"; fi
+  done < <(cd "$data/lfw" && for name in *; do echo "$(find "$name/" -name '*.jpg' | wc -l) $name"; done | LC_ALL=C sort -k1,1nr -k2,2)
+  "$familiar" evaluate --people "$work/lfw/people" --strangers "$work/lfw/strangers" "${bundle[@]}" "${rates[@]}" \
+    --plot "$out/open-set.svg"
+}
+
+liveness() {
+  mkdir -p "$work/attacks"
+  ln -s "$data/webcam/print" "$work/attacks/print"
+  "$familiar" evaluate --genuine "$data/webcam/live" --attacks "$work/attacks" "${bundle[@]}" --plot "$out/liveness.svg"
+}
+
+# Each subject enrolled alone by four pictures spread over the first sequence (the first half, where there is one); every
+# eighth frame of the rest is a probe, every eighth of the other five subjects a stranger's.
+one_camera() {
+  local subject report=()
+  for subject in "$data"/webcam/live/*; do
+    subject=$(basename "$subject")
+    rm -rf "$work/camera"
+    python3 -B "$top/tools/one_camera.py" lay "$data/webcam/live" "$subject" "$work/camera"
+    "$familiar" evaluate --people "$work/camera/people" --strangers "$work/camera/strangers" --enroll 4 \
+      "${bundle[@]}" "${rates[@]}" --json >"$out/one-camera-$subject.json"
+    report+=("$out/one-camera-$subject.json")
+  done
+  python3 -B "$top/tools/one_camera.py" sum "${report[@]}"
+}
+
+for measurement in "$@"; do
+  say "$measurement"
+  case $measurement in
+    open-set) open_set ;;
+    liveness) liveness ;;
+    one-camera) one_camera ;;
+    *) die "not a measurement: $measurement" ;;
+  esac
+done
