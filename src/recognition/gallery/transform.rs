@@ -336,6 +336,7 @@ mod tests {
     /// A device that changed its mind would recognise nobody: this key gives these numbers for ever. They were
     /// computed by an implementation of its own in Python, from RFC 5869, RFC 8439 and the description above.
     #[test]
+    #[allow(clippy::unreadable_literal, clippy::excessive_precision)] // as they were computed elsewhere
     fn rotation_never_changes() {
         let axis = Embedding::normalized([vec![1.0], vec![0.0; 7]].concat()).unwrap();
         let turned = Transform::of(&[5; 32]).probe(&axis).unwrap();
