@@ -84,7 +84,15 @@ impl Ledger {
     /// error nothing has changed, and the next event takes the same number. [`LedgerError::Rotated`]:
     /// open key and ledger again ([`super::open`]), and record it by the new key.
     pub fn record(&self, fact: &Fact) -> Result<SignedMessage, LedgerError> {
-        self.record_at(fact, &Reading::now())
+        let reading = Reading::now();
+        match self.record_at(fact, &reading) {
+            Err(LedgerError::Store(StoreError::Full { .. })) => {
+                // It may be the journal that fills the disk, and what it holds has its place already.
+                store::empty_journal(&self.lock().connection);
+                self.record_at(fact, &reading)
+            }
+            recorded => recorded,
+        }
     }
 
     /// Drops what has become too old, in times in which nothing is recorded. Cheap: it looks at the disk

@@ -12,6 +12,8 @@ pub const NAME: &str = "outbox.db";
 /// "fmlr"; marks the file as ours.
 const APPLICATION: i32 = 0x666d_6c72;
 const FORMAT: i32 = 2;
+/// Pages of 4 KiB in the journal before they move into the database.
+const JOURNAL_PAGES: i32 = 256;
 /// How long one process waits for another's transaction.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -120,6 +122,9 @@ fn connect(
     connection.pragma_update(None, "journal_mode", "wal")?;
     let synchronous = if durability == Durability::Full { "full" } else { "normal" };
     connection.pragma_update(None, "synchronous", synchronous)?;
+    // A small disk must not be filled by the journal alone: with SQLite's own 1000 pages it would be,
+    // and then never emptied, for only a commit that succeeds empties it.
+    connection.pragma_update(None, "wal_autocheckpoint", JOURNAL_PAGES)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // What was delivered or dropped does not linger in the file.
     connection.pragma_update(None, "secure_delete", true)?;
@@ -161,4 +166,12 @@ fn connect(
     }
     transaction.commit()?;
     Ok(Ok(connection))
+}
+
+/// Moves the journal into the database and gives its room back to the disk, as far as readers let it.
+pub(super) fn empty_journal(connection: &Connection) {
+    let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    if let Err(error) = emptied {
+        log::debug!("the outbox's journal stays: {error}");
+    }
 }
