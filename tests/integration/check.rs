@@ -279,6 +279,8 @@ fn another_device_of_the_same_name() {
     let listener = Subscriber::start(broker.port, "familiar/#", &[]);
     wait("its identity", || listener.on("/identity").len() == 1);
     publisher.stop();
+    // Its last word: from here on only `check` could say something.
+    wait("offline", || listener.on("/availability").last().is_some_and(|word| word == "offline"));
     let seen = listener.messages().len();
     let (code, said) = home.says("identity");
     assert!(code == 0 && said.starts_with("warn") && said.contains(other.key.kid()), "{said}");
