@@ -209,11 +209,12 @@ impl Daemon {
     fn live(&mut self) -> Result<(), DaemonError> {
         while !self.signals.stop_requested() {
             self.feed_watchdog();
+            // Before a reload: what came in is in the old publisher's hands.
+            self.obey();
             if self.signals.take_reload() {
                 self.reload();
             }
             self.tend_people();
-            self.obey();
             let (decisions, media) = match self.sight.next() {
                 Seen::Frame(frame) => {
                     let eyes = Timed {
@@ -286,6 +287,10 @@ impl Daemon {
         notify::stopping();
         log::debug!("{:?} {:?}", self.sight.counters(), self.watch.counters());
         let within = if self.signals.stop_requested() { FLUSH_AT_STOP } else { FLUSH_AT_END };
+        // Takes a new key first, if there is one.
+        if let Err(error) = self.tell(Vec::new(), None) {
+            log::error!("{error}");
+        }
         self.teller.finish();
         self.schedule.want();
         self.report(None);

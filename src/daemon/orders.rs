@@ -33,6 +33,8 @@ impl Daemon {
         let at = Moment::now();
         let Received { inbound, payload, retained } = received;
         let judgement = match inbound {
+            // A retained one is of long ago, and with the connection everything was just said.
+            Inbound::HomeAssistant if *retained => return,
             Inbound::HomeAssistant => return self.hear_home_assistant(payload),
             Inbound::Command => gate.judge(payload, *retained, &at),
             Inbound::Set(name) => {

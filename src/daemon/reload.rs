@@ -12,7 +12,7 @@ use crate::system::notify;
 
 impl Daemon {
     /// Takes over what can be read again: configuration, models, keys, certificates and passwords, operators.
-    /// If anything is wrong, all stays as it was, and the log and `health` say what.
+    /// If anything is wrong, all but the operators stays as it was, and the log and `health` say what.
     pub(super) fn reload(&mut self) {
         notify::reloading();
         match self.try_reload() {
@@ -30,21 +30,21 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> Result<(), DaemonError> {
-        // All that can fail comes before anything is changed.
+        // Of this alone there is no way back, whatever else is wrong: whoever was taken out of the
+        // operators is out.
+        if let Some(gate) = &mut self.gate {
+            gate.reload(&self.located).map_err(CommandError::from)?;
+        }
+        // All that can fail comes before anything else is changed.
         let located = config::find(Some(&self.located.path))?;
         let (old, new) = (&self.located.config, &located.config);
         if old.device != new.device {
             let (before, after) = (old.device.to_string(), new.device.to_string());
             return Err(DaemonError::Renamed { before, after });
         }
-        // Of this alone there is no way back: whoever was taken out of the operators is out.
-        let gate = match (&mut self.gate, &new.mqtt) {
-            (Some(gate), Some(_)) => {
-                gate.reload(&located).map_err(CommandError::from)?;
-                None
-            }
+        let gate = match (&self.gate, &new.mqtt) {
             (None, Some(_)) => Some(Gate::open(&located, &self.state)?),
-            (_, None) => None,
+            _ => None,
         };
         let broker = new.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &self.state)).transpose()?;
         let models = if old.models == new.models {
