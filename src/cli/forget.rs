@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::people::{open, print_json};
 use super::{Failure, Global};
 use crate::config::{self, DeviceName};
+use crate::daemon::presence;
 use crate::event::{self, Context, Fact};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, ClientError, Connection, Incoming, Session};
@@ -18,8 +19,8 @@ use crate::system::state::StateDirectory;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Templates and name are wiped from the store first; then the signed `erased` event is put into the outbox,
-/// for the daemon to publish, and the broker is asked to forget whether the person was here. What a crash cuts short is finished by the daemon's next start, or by calling
-/// this again. With --json: {"erased":[ID]}, which may hold ids of erasures that were cut short before.
+/// for the daemon to publish, and the broker is asked to forget whether the person was here. What a crash cuts
+/// short is finished by the daemon's next start, or by calling this again. With --json: {"erased":[ID]}, which may hold ids of erasures that were cut short before.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     id: PersonId,
@@ -42,6 +43,11 @@ pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
         ledger.record(&fact).map(drop).map_err(Failure::failed)
     })?;
     known?;
+    for person in &erased {
+        presence::forget(&state, person).map_err(|error| {
+            Failure::failed(format!("{person} is erased, but not from presence.json: {error}"))
+        })?;
+    }
     if let Some(mqtt) = &config.mqtt
         && let Err(error) = clear(&erased, mqtt, &device, &state)
     {

@@ -4,20 +4,22 @@
 //! What is dropped stays refused whatever the clock says later: `forgotten` holds the latest expiry of
 //! all that was dropped, and a command that expires no later than that is never taken.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::request::{CommandId, SKEW};
+use crate::system::database::{self, Kind, Trouble};
 use crate::system::state::StateDirectory;
 
 const NAME: &str = "commands.db";
-/// "fmlc"; marks the file as ours.
-const APPLICATION: i32 = 0x666d_6c63;
-const FORMAT: i32 = 1;
-const BUSY: Duration = Duration::from_secs(10);
+
+const KIND: Kind = Kind {
+    application: 0x666d_6c63, // "fmlc"
+    schema: SCHEMA,
+    migrations: &[],
+};
 
 /// Ids kept of each operator. Ten a minute, each for 24 hours and the skew at both ends, are 14,500: within
 /// the rate it is never reached.
@@ -75,7 +77,15 @@ impl Seen {
         let path = state
             .private(NAME)
             .map_err(|source| SeenError::Io { path: state.file(NAME), source })?;
-        let connection = connect(&path)?;
+        let open = || -> Result<Connection, Trouble> {
+            let connection = KIND.open(&path, true)?;
+            database::check(&connection)?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|trouble| match trouble {
+            Trouble::Unfit(what) => SeenError::Damaged { path: path.clone(), what },
+            Trouble::Sqlite(source) => SeenError::Database { path: path.clone(), source },
+        })?;
         let mut seen = Self { connection, path, latest: None };
         seen.latest = seen.read_latest().map_err(|e| seen.error(e))?;
         Ok(seen)
@@ -169,53 +179,4 @@ fn remember(
     )?;
     transaction.commit()?;
     Ok(Remembered::New)
-}
-
-fn connect(path: &Path) -> Result<Connection, SeenError> {
-    let of = |source: rusqlite::Error| match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-            SeenError::Damaged { path: path.to_owned(), what: source.to_string() }
-        }
-        _ => SeenError::Database { path: path.to_owned(), source },
-    };
-    let mut connection = Connection::open(path).map_err(of)?;
-    match prepare(&mut connection).map_err(of)? {
-        Ok(()) => Ok(connection),
-        Err(what) => Err(SeenError::Damaged { path: path.to_owned(), what }),
-    }
-}
-
-fn prepare(connection: &mut Connection) -> rusqlite::Result<Result<(), String>> {
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    // A command is done only once its id is on the disk.
-    connection.pragma_update(None, "synchronous", "full")?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let number = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    match (number("application_id")?, number("user_version")?) {
-        (0, 0) => {
-            let tables: i64 =
-                transaction
-                    .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-            if tables != 0 {
-                return Ok(Err("is somebody else's database".to_owned()));
-            }
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "application_id", APPLICATION)?;
-            transaction.pragma_update(None, "user_version", FORMAT)?;
-        }
-        (APPLICATION, FORMAT) => {
-            let verdict: String =
-                transaction.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            if verdict != "ok" {
-                return Ok(Err(verdict));
-            }
-        }
-        (APPLICATION, version) => {
-            return Ok(Err(format!("has format {version}, this program knows {FORMAT}")));
-        }
-        _ => return Ok(Err("is somebody else's database".to_owned())),
-    }
-    transaction.commit()?;
-    Ok(Ok(()))
 }

@@ -4,6 +4,7 @@
 //! ready. Nothing is asked of the camera before the models are verified and have passed their
 //! self-test.
 
+mod erase;
 mod health;
 mod latency;
 mod limits;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 use crate::camera::CameraError;
 use crate::command::{CommandError, Gate};
 use crate::config::{ConfigError, Located};
-use crate::event::{self, Context, DeviceKey, LedgerError, RotateError};
+use crate::event::{self, Context, DeviceKey, LedgerError, RotateError, store};
 use crate::model::{AnchorError, BundleError, Engine, EngineError};
 use crate::mqtt::discovery::Discovery;
 use crate::mqtt::publisher::{Publisher, StartError};
@@ -151,6 +152,9 @@ impl Daemon {
             &config.camera.source,
             Some(engine.identity().clone()),
         );
+        if state.file(store::NAME).exists() {
+            store::verify(&state).map_err(LedgerError::from)?;
+        }
         let (key, ledger) = event::open(&state, context, (&config.outbox).into())?;
         let people = People::open(Gallery::open(&state)?, engine.embedder_digest(), &ledger)?;
 
@@ -212,7 +216,7 @@ impl Daemon {
             // Before a reload: what came in is in the old publisher's hands.
             self.obey();
             if self.signals.take_reload() {
-                self.reload();
+                self.reload()?;
             }
             self.tend_people();
             let (decisions, media) = match self.sight.next() {
@@ -262,10 +266,17 @@ impl Daemon {
                 Err(error) => self.teller.fail(&error),
             }
         }
-        if recorded && let Some(voice) = &self.voice {
-            voice.publisher().notify();
+        if recorded {
+            self.wake_publisher();
         }
         Ok(())
+    }
+
+    /// Something was recorded.
+    fn wake_publisher(&self) {
+        if let Some(voice) = &self.voice {
+            voice.publisher().notify();
+        }
     }
 
     /// Only while frames come, or are known not to come, and the publisher is neither stuck nor dead.
@@ -297,16 +308,15 @@ impl Daemon {
         // The camera's light goes out before the broker is waited for.
         drop(self.sight);
         let Some(voice) = self.voice else { return };
-        let publisher = voice.into_publisher();
-        match publisher.flush(within) {
+        match voice.publisher().flush(within) {
             Ok(true) => {}
             Ok(false) => log::warn!(
                 "the broker has not taken all events ({}); the outbox keeps them for the next start",
-                publisher.status().trouble.as_deref().unwrap_or("it is slow")
+                voice.publisher().status().trouble.as_deref().unwrap_or("it is slow")
             ),
             Err(error) => log::error!("{error}"),
         }
-        publisher.stop();
+        voice.stop();
     }
 }
 

@@ -4,13 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Daemon, DaemonError, PAUSED, discovery_prefix, health};
+use super::{Daemon, DaemonError, PAUSED, health};
 use crate::command::{Accepted, Answer, Command, Judgement, Moment, Trouble};
-use crate::event::LedgerError;
 use crate::mqtt::publisher::{Inbound, Received};
-use crate::recognition::PersonId;
 use crate::recognition::gallery::GalleryError;
-use crate::system::clock::Date;
 
 /// Messages looked at between two frames, at most: a flood must not keep the camera waiting.
 const AT_ONCE: usize = 16;
@@ -20,6 +17,7 @@ const BIRTHS: Duration = Duration::from_secs(10);
 impl Daemon {
     /// Takes what came in since the last frame.
     pub(super) fn obey(&mut self) {
+        self.hear_home_assistant();
         for _ in 0..AT_ONCE {
             let Some(received) = self.voice.as_ref().and_then(super::Voice::received) else {
                 return;
@@ -33,9 +31,6 @@ impl Daemon {
         let at = Moment::now();
         let Received { inbound, payload, retained } = received;
         let judgement = match inbound {
-            // A retained one is of long ago, and with the connection everything was just said.
-            Inbound::HomeAssistant if *retained => return,
-            Inbound::HomeAssistant => return self.hear_home_assistant(payload),
             Inbound::Command => gate.judge(payload, *retained, &at),
             Inbound::Set(name) => {
                 let allowed = &self.located.config.commands.unsigned;
@@ -51,14 +46,13 @@ impl Daemon {
         }
     }
 
-    /// It has started, and wants to know what there is.
-    fn hear_home_assistant(&mut self, payload: &[u8]) {
-        let often = self.birth.is_some_and(|heard| heard.elapsed() < BIRTHS);
-        if payload != b"online" || often || discovery_prefix(&self.located).is_none() {
-            return;
-        }
-        self.birth = Some(Instant::now());
-        if let Some(voice) = &self.voice {
+    /// It has started, and wants to know what there is; not heard too often, for each time all is said.
+    fn hear_home_assistant(&mut self) {
+        let Some(voice) = &self.voice else { return };
+        if self.birth.is_none_or(|heard| heard.elapsed() >= BIRTHS)
+            && voice.publisher().take_birth()
+        {
+            self.birth = Some(Instant::now());
             log::debug!("Home Assistant has started");
             voice.publisher().repeat();
         }
@@ -66,14 +60,8 @@ impl Daemon {
 
     fn execute(&mut self, accepted: &Accepted) -> Answer {
         match accepted.command() {
-            Command::Pause => {
-                self.pause();
-                accepted.done("paused")
-            }
-            Command::Resume => {
-                self.resume();
-                accepted.done("watching")
-            }
+            Command::Pause => accepted.done(self.pause()),
+            Command::Resume => accepted.done(self.resume()),
             Command::Forget { person } => match self.forget(person) {
                 Ok(()) => accepted.done("erased"),
                 Err(DaemonError::Gallery(GalleryError::Unknown { .. })) => {
@@ -95,64 +83,35 @@ impl Daemon {
         }
     }
 
-    fn pause(&mut self) {
+    /// Says what came of it.
+    fn pause(&mut self) -> &'static str {
         log::info!("paused");
         // First on the disk: after a power cut it must still hold.
-        if let Err(error) = self.state.replace(PAUSED, b"") {
-            log::error!("paused, but a restart will not know it: {PAUSED}: {error}");
-        }
+        let noted = self.state.replace(PAUSED, b"");
         self.sight.pause();
         self.watch.interrupt();
         self.schedule.want();
+        match noted {
+            Ok(()) => "paused",
+            Err(error) => {
+                log::error!("paused, but a restart will not know it: {PAUSED}: {error}");
+                "paused, but it could not be written down: a restart ends it"
+            }
+        }
     }
 
-    fn resume(&mut self) {
+    fn resume(&mut self) -> &'static str {
         log::info!("watching again");
-        match std::fs::remove_file(self.state.file(PAUSED)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                log::error!("watching, but a restart will not know it: {PAUSED}: {error}");
-            }
-            _ => {}
-        }
+        let noted = self.state.remove(PAUSED);
         self.sight.resume();
         self.schedule.want();
-    }
-
-    /// Takes over what other processes changed in the gallery, and erases those whose time is over.
-    pub(super) fn tend_people(&mut self) {
-        if !self.people.is_due() {
-            return;
-        }
-        let date = Date::now();
-        self.people.refresh(&date);
-        let mut erased = self.people.erase_expired(self.teller.ledger(), &date);
-        if let Err(DaemonError::Ledger(LedgerError::Rotated { .. })) = erased {
-            erased = self
-                .take_new_key()
-                .and_then(|()| self.people.settle(self.teller.ledger()))
-                .map(|()| true);
-        }
-        match (erased, &self.voice) {
-            (Ok(true), Some(voice)) => voice.publisher().notify(),
-            (Ok(_), _) => {}
-            (Err(error), _) => {
-                log::error!("who expired is not erased yet, trying again in a minute: {error}");
+        match noted {
+            Ok(()) => "watching",
+            Err(error) => {
+                log::error!("watching, but a restart will not know it: {PAUSED}: {error}");
+                "watching, but it could not be written down: after a restart it is paused again"
             }
         }
-    }
-
-    fn forget(&mut self, person: &PersonId) -> Result<(), DaemonError> {
-        let mut forgotten = self.people.forget(person, self.teller.ledger());
-        if let Err(DaemonError::Ledger(LedgerError::Rotated { .. })) = forgotten {
-            // The record is erased already; what is left is to tell of it, by the new key.
-            self.take_new_key()?;
-            forgotten = self.people.settle(self.teller.ledger());
-        }
-        forgotten?;
-        if let Some(voice) = &self.voice {
-            voice.publisher().notify();
-        }
-        Ok(())
     }
 
     /// What tells this device from the others.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -26,19 +26,33 @@ const REFRESH: SignedDuration = SignedDuration::from_secs(60);
 /// Longest register that is read, in bytes: the fullest gallery has less.
 const LIMIT: u64 = 8 << 20;
 
+/// How often a disk that took nothing is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// What is kept of one person's presence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     pub present: bool,
-    /// Of the last change.
+    /// Of the last change; the beginning of this appearance, or the end of the last.
     pub since: Timestamp,
+    #[serde(default)]
     pub last_seen: Option<Timestamp>,
 }
 
 /// What the file holds on one person; a file that cannot be read holds nothing that can be told.
 pub fn kept(state: &StateDirectory, id: &PersonId) -> Option<Kept> {
-    let entry = read(&state.file(NAME)).ok()?.remove(id)?;
-    Some(Kept { present: entry.present, since: entry.since, last_seen: entry.last_seen })
+    read(&state.file(NAME)).ok()?.remove(id)?
+}
+
+/// Leaves nothing of a person but the id, until the broker has cleared the topic.
+pub fn forget(state: &StateDirectory, id: &PersonId) -> std::io::Result<()> {
+    match read(&state.file(NAME)) {
+        Ok(mut people) if people.get(id).is_some_and(Option::is_some) => {
+            people.insert(id.clone(), None);
+            write(state, &people)
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) struct Register {
@@ -49,41 +63,32 @@ pub(super) struct Register {
     began: Option<Duration>,
     /// The file is behind.
     unsaved: bool,
-    /// The last write failed; say it once.
-    failing: bool,
+    /// When the last write failed.
+    failed: Option<Instant>,
     /// The reading of the gallery that was taken over last.
     reading: u64,
     /// People or names changed since [`Register::take_change`].
     changed: bool,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug)]
 struct Entry {
-    present: bool,
-    /// Of the last change; the beginning of this appearance, or the end of the last.
-    since: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_seen: Option<Timestamp>,
-    /// Seen by this run of the daemon; what an earlier one left is believed for a time only.
-    #[serde(skip)]
-    confirmed: bool,
+    /// Empty until the gallery was read.
+    name: String,
     /// `None`: no longer enrolled, the broker has yet to forget the topic.
-    #[serde(skip)]
-    name: Option<String>,
-    #[serde(skip)]
+    kept: Option<Kept>,
+    /// Seen by this run of the daemon; what an earlier one left is believed for a time only.
+    confirmed: bool,
     told: Option<Told>,
     /// Something of it may have changed.
-    #[serde(skip)]
     due: bool,
 }
 
 /// What was last said of a person.
 #[derive(Debug, Clone, PartialEq)]
 struct Told {
-    name: Option<String>,
-    present: bool,
-    since: Timestamp,
-    last_seen: Option<Timestamp>,
+    name: String,
+    kept: Option<Kept>,
 }
 
 #[derive(Serialize)]
@@ -114,13 +119,15 @@ impl Register {
             log::warn!("{}: {what}; who was here last is not known", path.display());
             BTreeMap::new()
         });
+        let entry =
+            |kept| Entry { name: String::new(), kept, confirmed: false, told: None, due: true };
         Self {
             state: state.clone(),
-            people,
+            people: people.into_iter().map(|(id, kept)| (id, entry(kept))).collect(),
             departed_after,
             began: None,
             unsaved: false,
-            failing: false,
+            failed: None,
             reading: 0,
             changed: true,
         }
@@ -139,15 +146,21 @@ impl Register {
         media: Option<Duration>,
         voice: &Voice,
     ) {
-        // Galleries can be large, and this is asked with every frame.
-        if self.reading != people.reading() {
-            self.reading = people.reading();
-            self.enroll(people.enrolled());
-        }
+        self.take_over(people);
         if let Some(media) = media {
             self.see(present, media);
         }
+        // Before it is told: whoever is told of is to be cleared one day.
+        self.save();
         self.tell(voice);
+    }
+
+    /// The same without a broker: there is nobody to tell, and nothing to clear.
+    pub fn update_alone(&mut self, people: &People) {
+        self.take_over(people);
+        let before = self.people.len();
+        self.people.retain(|_, entry| entry.kept.is_some());
+        self.unsaved |= self.people.len() != before;
         self.save();
     }
 
@@ -167,83 +180,99 @@ impl Register {
 
     /// People whose topics the broker has yet to forget.
     pub fn gone(&self) -> Vec<PersonId> {
-        let gone = self.people.iter().filter(|(_, entry)| entry.name.is_none());
+        let gone = self.people.iter().filter(|(_, entry)| entry.kept.is_none());
         gone.map(|(id, _)| id.clone()).collect()
     }
 
     /// How many are held to be present.
     pub fn present(&self) -> usize {
-        self.people.values().filter(|entry| entry.present && entry.name.is_some()).count()
+        let here = |entry: &&Entry| entry.kept.as_ref().is_some_and(|kept| kept.present);
+        self.people.values().filter(here).count()
     }
 
     /// Drops people whose topics the broker has forgotten.
     pub fn settle(&mut self, is_settled: impl Fn(&PersonId) -> bool) {
         let before = self.people.len();
         self.people
-            .retain(|id, entry| entry.name.is_some() || entry.told.is_none() || !is_settled(id));
+            .retain(|id, entry| entry.kept.is_some() || entry.told.is_none() || !is_settled(id));
         if self.people.len() != before {
             self.unsaved = true;
             self.changed = true;
-            self.save();
+        }
+    }
+
+    /// Galleries can be large, and this is asked with every frame: only what was read anew is taken over.
+    fn take_over(&mut self, people: &People) {
+        if self.reading != people.reading() {
+            self.reading = people.reading();
+            self.enroll(people.enrolled());
         }
     }
 
     fn enroll(&mut self, enrolled: &[PersonRef]) {
-        for person in enrolled {
-            let entry = self.people.entry(person.id.clone()).or_insert_with(|| {
-                self.unsaved = true;
-                Entry {
-                    present: false,
-                    since: Timestamp::now(),
-                    last_seen: None,
-                    confirmed: true,
-                    name: None,
-                    told: None,
-                    due: true,
-                }
+        for PersonRef { id, name } in enrolled {
+            let entry = self.people.entry(id.clone()).or_insert_with(|| Entry {
+                name: String::new(),
+                kept: None,
+                confirmed: true,
+                told: None,
+                due: true,
             });
-            if entry.name.as_ref() != Some(&person.name) {
-                entry.name = Some(person.name.clone());
+            if entry.kept.is_none() {
+                entry.kept =
+                    Some(Kept { present: false, since: Timestamp::now(), last_seen: None });
+                entry.told = None;
+                self.unsaved = true;
+                self.changed = true;
+            }
+            if entry.name != *name {
+                entry.name.clone_from(name);
                 entry.told = None;
                 self.changed = true;
             }
         }
         let enrolled: BTreeSet<&PersonId> = enrolled.iter().map(|person| &person.id).collect();
         for (id, entry) in &mut self.people {
-            if entry.name.is_some() && !enrolled.contains(id) {
-                entry.name = None;
-                entry.told = None;
+            if entry.kept.is_some() && !enrolled.contains(id) {
+                // Nothing is left of them but whose topic is to be cleared.
+                *entry = Entry {
+                    name: String::new(),
+                    kept: None,
+                    confirmed: false,
+                    told: None,
+                    due: true,
+                };
+                self.unsaved = true;
                 self.changed = true;
             }
-            // Also who was forgotten while the daemon did not run.
             entry.due = true;
         }
     }
 
     fn see<'a>(&mut self, present: impl Iterator<Item = Present<'a>>, media: Duration) {
         let began = *self.began.get_or_insert(media);
-        let mut here = BTreeMap::new();
-        for present in present {
-            here.insert(&present.person.id, (present.since, present.last_seen));
-        }
+        let here: BTreeMap<&PersonId, (Timestamp, Timestamp)> = present
+            .map(|present| (&present.person.id, (present.since, present.last_seen)))
+            .collect();
         let settled = media.saturating_sub(began) >= self.departed_after;
         for (id, entry) in &mut self.people {
+            let Some(kept) = &mut entry.kept else { continue };
             match here.get(id) {
                 Some(&(since, last_seen)) => {
-                    if !entry.present || !entry.confirmed {
-                        // Here across a restart is here all along.
-                        entry.since = if entry.present { entry.since } else { since };
-                        entry.present = true;
+                    // Here across a restart is here all along.
+                    if !kept.present {
+                        kept.present = true;
+                        kept.since = since;
                         self.unsaved = true;
                     }
+                    kept.last_seen = Some(last_seen);
                     entry.confirmed = true;
-                    entry.last_seen = Some(last_seen);
                     entry.due = true;
                 }
-                None if entry.present && (entry.confirmed || settled) => {
-                    entry.present = false;
+                None if kept.present && (entry.confirmed || settled) => {
+                    kept.present = false;
+                    kept.since = Timestamp::now();
                     entry.confirmed = true;
-                    entry.since = Timestamp::now();
                     entry.due = true;
                     self.unsaved = true;
                 }
@@ -257,43 +286,38 @@ impl Register {
             if !std::mem::take(&mut entry.due) {
                 continue;
             }
-            let now = Told {
-                name: entry.name.clone(),
-                present: entry.present,
-                since: entry.since,
-                last_seen: entry.last_seen,
-            };
+            let now = Told { name: entry.name.clone(), kept: entry.kept.clone() };
             if entry.told.as_ref().is_some_and(|told| !news(told, &now)) {
                 continue;
             }
             let topic = voice.topics().person(id);
-            match &entry.name {
-                Some(name) => {
-                    let payload = payload(voice.device().as_str(), id, name, entry);
+            match &now.kept {
+                Some(kept) => {
+                    let payload = payload(voice.device().as_str(), id, &now.name, kept);
                     voice.state(Typ::Presence, topic, &payload);
+                    // A newer `last_seen` is kept as often as it is told.
+                    self.unsaved |= kept.last_seen.is_some();
                 }
                 None => voice.clear(topic),
-            }
-            if entry.last_seen.is_some() {
-                self.unsaved = true;
             }
             entry.told = Some(now);
         }
     }
 
+    /// A disk that takes nothing is tried again; what is told goes on.
     fn save(&mut self) {
-        if !self.unsaved {
+        if !self.unsaved || self.failed.is_some_and(|failed| failed.elapsed() < AGAIN) {
             return;
         }
-        // A disk that takes nothing: what is told goes on, and the next change tries again.
-        self.unsaved = false;
-        let written = serde_json::to_vec(&self.people)
-            .map_err(std::io::Error::from)
-            .and_then(|text| self.state.replace(NAME, &text));
-        match written {
-            Ok(()) => self.failing = false,
+        let people: BTreeMap<&PersonId, &Option<Kept>> =
+            self.people.iter().map(|(id, entry)| (id, &entry.kept)).collect();
+        match write(&self.state, &people) {
+            Ok(()) => {
+                self.unsaved = false;
+                self.failed = None;
+            }
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
+                if self.failed.replace(Instant::now()).is_none() {
                     log::warn!("{NAME}: {error}; after a restart it is not known who was here");
                 }
             }
@@ -303,22 +327,23 @@ impl Register {
 
 /// Whether it is worth a message. A name or a state is at once, a newer `last_seen` once a minute.
 fn news(told: &Told, now: &Told) -> bool {
-    let stale = match (told.last_seen, now.last_seen) {
+    let (Some(before), Some(after)) = (&told.kept, &now.kept) else { return told != now };
+    let stale = match (before.last_seen, after.last_seen) {
         // Either way: the clock may have jumped.
         (Some(before), Some(after)) => after.duration_since(before).abs() >= REFRESH,
         (before, after) => before != after,
     };
-    stale || Told { last_seen: told.last_seen, ..now.clone() } != *told
+    stale || told.name != now.name || (before.present, before.since) != (after.present, after.since)
 }
 
-fn payload(device: &str, id: &PersonId, name: &str, entry: &Entry) -> String {
+fn payload(device: &str, id: &PersonId, name: &str, kept: &Kept) -> String {
     let payload = Payload {
         v: 1,
         device,
         person: Person { id: id.as_str(), name },
-        present: entry.present,
-        since: format!("{:.3}", entry.since),
-        last_seen: entry.last_seen.map(|time| format!("{time:.3}")),
+        present: kept.present,
+        since: format!("{:.3}", kept.since),
+        last_seen: kept.last_seen.map(|time| format!("{time:.3}")),
         time: format!("{:.3}", Timestamp::now()),
         clock: clock::state(),
     };
@@ -326,7 +351,11 @@ fn payload(device: &str, id: &PersonId, name: &str, entry: &Entry) -> String {
     serde_json::to_string(&payload).unwrap_or_default()
 }
 
-fn read(path: &Path) -> Result<BTreeMap<PersonId, Entry>, String> {
+fn write(state: &StateDirectory, people: &impl Serialize) -> std::io::Result<()> {
+    state.replace(NAME, &serde_json::to_vec(people)?)
+}
+
+fn read(path: &Path) -> Result<BTreeMap<PersonId, Option<Kept>>, String> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(error.to_string()),

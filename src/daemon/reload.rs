@@ -2,21 +2,38 @@
 
 use std::sync::Arc;
 
+use super::voice::Voice;
 use super::{Daemon, DaemonError, models, speak};
 use crate::command::{CommandError, Gate};
 use crate::config::{self, Config, Located};
 use crate::event::{self, Context, DeviceKey, Ledger, LedgerError};
 use crate::model::Engine;
 use crate::mqtt::Broker;
+use crate::recognition::Settings;
 use crate::system::notify;
+
+/// What a configuration that holds asks for, ready to be taken over.
+struct Next {
+    located: Located,
+    /// `None`: the one there is.
+    models: Option<(Engine, jiff::Timestamp)>,
+    settings: Settings,
+    key: Arc<DeviceKey>,
+    ledger: Ledger,
+    broker: Option<Broker>,
+    /// Where there was none.
+    gate: Option<Gate>,
+}
 
 impl Daemon {
     /// Takes over what can be read again: configuration, models, keys, certificates and passwords, operators.
-    /// If anything is wrong, all but the operators stays as it was, and the log and `health` say what.
-    pub(super) fn reload(&mut self) {
+    /// If anything is wrong, all but the operators stays as it was, and the log and `health` say what. An
+    /// error is one in the middle of taking over: there is no way on from there but a new start.
+    pub(super) fn reload(&mut self) -> Result<(), DaemonError> {
         notify::reloading();
-        match self.try_reload() {
-            Ok(()) => {
+        match self.read_again() {
+            Ok(next) => {
+                self.take_over(next)?;
                 self.misconfigured = None;
                 log::info!("the configuration was read again");
             }
@@ -27,15 +44,15 @@ impl Daemon {
         }
         self.schedule.want();
         notify::ready(&self.in_words());
+        Ok(())
     }
 
-    fn try_reload(&mut self) -> Result<(), DaemonError> {
+    fn read_again(&mut self) -> Result<Next, DaemonError> {
         // Of this alone there is no way back, whatever else is wrong: whoever was taken out of the
         // operators is out.
         if let Some(gate) = &mut self.gate {
             gate.reload(&self.located).map_err(CommandError::from)?;
         }
-        // All that can fail comes before anything else is changed.
         let located = config::find(Some(&self.located.path))?;
         let (old, new) = (&self.located.config, &located.config);
         if old.device != new.device {
@@ -56,19 +73,25 @@ impl Daemon {
         let engine = models.as_ref().map_or(&self.engine, |(engine, _)| engine);
         let settings = models::settings(&located, engine)?;
         let (key, ledger) = self.open_ledger(new, engine)?;
+        Ok(Next { models, settings, key, ledger, broker, gate, located })
+    }
 
+    fn take_over(&mut self, next: Next) -> Result<(), DaemonError> {
+        let Next { located, models, settings, key, ledger, broker, gate } = next;
         if let Some((engine, verified)) = models {
+            // The templates first: no look is ever compared with those of another model.
+            self.people.use_embedder(engine.embedder_digest())?;
             self.engine = engine;
             self.verified = verified;
-            self.people.use_embedder(self.engine.embedder_digest())?;
         }
-        if gate.is_some() || located.config.mqtt.is_none() {
+        let config = &located.config;
+        if gate.is_some() || config.mqtt.is_none() {
             self.gate = gate;
         }
         self.watch.reconfigure(settings);
-        self.register.departed_after(new.events.departed_after.get());
-        self.limits.reconfigure(&new.events);
-        self.sight.change(new.camera.clone());
+        self.register.departed_after(config.events.departed_after.get());
+        self.limits.reconfigure(&config.events);
+        self.sight.change(config.camera.clone());
         self.key = key;
         self.teller.replace_ledger(ledger);
         self.located = located;
@@ -77,12 +100,13 @@ impl Daemon {
 
     /// Speaks to the broker anew: a certificate, a password or the key may have changed.
     fn reconnect(&mut self, broker: Option<Broker>) -> Result<(), DaemonError> {
-        if let Some(voice) = self.voice.take() {
-            voice.into_publisher().stop();
+        let unsaid = self.voice.take().map(Voice::stop).unwrap_or_default();
+        let Some(broker) = broker else { return Ok(()) };
+        let voice = speak(&self.located, broker, &self.key, &self.state)?;
+        for outcome in unsaid {
+            voice.publisher().answer(outcome);
         }
-        let located: &Located = &self.located;
-        self.voice =
-            broker.map(|broker| speak(located, broker, &self.key, &self.state)).transpose()?;
+        self.voice = Some(voice);
         self.register.tell_all_again();
         Ok(())
     }

@@ -21,7 +21,7 @@ impl Daemon {
     /// Tells what changed; `media` is where the watched time line has come to, `None` while nobody
     /// watches.
     pub(super) fn report(&mut self, media: Option<Duration>) {
-        let Some(voice) = &self.voice else { return };
+        let Some(voice) = &self.voice else { return self.register.update_alone(&self.people) };
         let present = self.watch.present();
         self.register.update(&self.people, present, media, voice);
         let publisher = voice.publisher();

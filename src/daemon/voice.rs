@@ -30,8 +30,9 @@ impl Voice {
         &self.publisher
     }
 
-    pub fn into_publisher(self) -> Publisher {
-        self.publisher
+    /// See [`Publisher::stop`].
+    pub fn stop(self) -> Vec<SignedMessage> {
+        self.publisher.stop()
     }
 
     pub fn topics(&self) -> &Topics {
@@ -49,8 +50,7 @@ impl Voice {
     /// Signs by another key from now on, and introduces it.
     pub fn renew(&mut self, key: Arc<DeviceKey>, identity: SignedMessage) {
         self.key = key;
-        let topic = self.topics.identity();
-        self.publisher.retain(Statement::Signed { topic, message: identity });
+        self.publisher.introduce(identity);
     }
 
     /// Signs a state, for the broker to keep.

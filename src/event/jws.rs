@@ -57,6 +57,7 @@ impl std::fmt::Display for Typ {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedMessage {
     text: String,
+    kid: String,
     typ: Typ,
     link: String,
 }
@@ -77,7 +78,7 @@ impl DeviceKey {
         if text.len() > LIMIT {
             return Err(TooLong { typ, bytes: text.len() });
         }
-        Ok(SignedMessage { text, typ, link: link(&input) })
+        Ok(SignedMessage { text, kid: self.kid().to_owned(), typ, link: link(&input) })
     }
 }
 
@@ -85,13 +86,17 @@ impl SignedMessage {
     /// Reads back what a key of this device signed.
     pub(super) fn reload(text: String, key: &PublicKey) -> Result<Self, VerifyError> {
         let verified = Envelope::parse(&text)?.verify(&key.clone().into(), None)?;
-        let (typ, link) = (verified.typ, verified.link);
-        Ok(Self { text, typ, link })
+        Ok(Self { text, kid: verified.kid, typ: verified.typ, link: verified.link })
     }
 
     /// The JSON text, one line, at most [`LIMIT`] bytes.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Thumbprint of the key that signed it.
+    pub fn kid(&self) -> &str {
+        &self.kid
     }
 
     pub fn typ(&self) -> Typ {

@@ -13,6 +13,7 @@ use super::key::{DeviceKey, KeyError};
 use super::payload::{self, Context, Fact, Lost, Place};
 use super::rotation;
 use super::store::{self, Durability, StoreError};
+use crate::system::database;
 use crate::system::state::StateDirectory;
 
 /// Records facts as events of one device key. Several threads and processes may record at once.
@@ -88,7 +89,7 @@ impl Ledger {
         match self.record_at(fact, &reading) {
             Err(LedgerError::Store(StoreError::Full { .. })) => {
                 // It may be the journal that fills the disk, and what it holds has its place already.
-                store::empty_journal(&self.lock().connection);
+                database::empty_journal(&self.lock().connection);
                 self.record_at(fact, &reading)
             }
             recorded => recorded,

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -10,7 +11,11 @@ use super::jwk::PublicKey;
 use super::jws::SignedMessage;
 use super::store::{self, Durability, StoreError};
 use crate::recognition::PersonId;
+use crate::system::database;
 use crate::system::state::StateDirectory;
+
+/// How often the journal is emptied, at most.
+const TIDY: Duration = Duration::from_mins(1);
 
 /// Events that wait for the broker's acknowledgement, of every key, oldest first.
 #[derive(Debug)]
@@ -19,6 +24,9 @@ pub struct Outbox {
     path: PathBuf,
     /// Acknowledged, and still there because the disk was full.
     owed: Cell<Option<Position>>,
+    /// The journal may still hold what was forgotten.
+    residue: Cell<bool>,
+    tidied: Cell<Option<Instant>>,
 }
 
 /// A place in the order of sending; never used twice.
@@ -35,7 +43,14 @@ pub struct Entry {
 impl Outbox {
     pub fn open(state: &StateDirectory) -> Result<Self, StoreError> {
         let (connection, path) = store::open(state, Durability::Relaxed)?;
-        Ok(Self { connection, path, owed: Cell::new(None) })
+        // An earlier run may have left something.
+        let residue = Cell::new(true);
+        Ok(Self { connection, path, owed: Cell::new(None), residue, tidied: Cell::new(None) })
+    }
+
+    /// The oldest event that waits.
+    pub fn oldest(&self) -> Result<Option<Entry>, StoreError> {
+        self.after(self.owed.get().unwrap_or_default())
     }
 
     /// The oldest event after `position`. An event that no longer is what this device signed (a disk
@@ -63,9 +78,21 @@ impl Outbox {
         Ok(Some(Entry { position: Position(position), seq: seq as u64, message }))
     }
 
-    /// Forgets the events up to `position`, all acknowledged by the broker. On a full disk there is no
-    /// room for that either, as the journal grows first: then they go with the next that are
-    /// acknowledged, or by [`Self::settle`]. Should the process end before, they are sent again.
+    /// Whether the key `kid` took the place of `known`, directly or not.
+    pub fn is_newer(&self, kid: &str, known: &str) -> Result<bool, StoreError> {
+        // Keys are in the table in the order in which they came.
+        self.connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM chain WHERE kid = ?1
+                 AND rowid > (SELECT rowid FROM chain WHERE kid = ?2))",
+            )
+            .and_then(|mut statement| statement.query_row([kid, known], |row| row.get(0)))
+            .map_err(|source| StoreError::of(&self.path, source))
+    }
+
+    /// Forgets the event at `position`, which the broker has acknowledged. On a full disk there is no
+    /// room for that either, as the journal grows first: then it goes with the next that is
+    /// acknowledged, or by [`Self::settle`]. Should the process end before, it is sent again.
     pub fn acknowledged(&self, position: Position) -> Result<(), StoreError> {
         match self.forget(position) {
             Err(StoreError::Full { .. }) => {
@@ -76,14 +103,25 @@ impl Outbox {
             }
             outcome => {
                 self.owed.set(None);
+                self.residue.set(true);
                 outcome
             }
         }
     }
 
-    /// Forgets what could not be forgotten at its time.
+    /// Forgets what could not be forgotten at its time; and once nothing waits, removes from the disk what
+    /// is left of delivered events in the journal. Call it now and then.
     pub fn settle(&self) -> Result<(), StoreError> {
-        self.owed.get().map_or(Ok(()), |position| self.acknowledged(position))
+        if let Some(position) = self.owed.get() {
+            self.acknowledged(position)?;
+        }
+        let due = self.tidied.get().is_none_or(|tidied| tidied.elapsed() >= TIDY);
+        if self.residue.get() && due && self.depth()? == 0 {
+            database::empty_journal(&self.connection);
+            self.residue.set(false);
+            self.tidied.set(Some(Instant::now()));
+        }
+        Ok(())
     }
 
     fn forget(&self, position: Position) -> Result<(), StoreError> {

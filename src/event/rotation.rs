@@ -127,8 +127,6 @@ pub fn rotate(state: &StateDirectory, device: &DeviceName) -> Result<Rotation, R
     let (new, pem) = DeviceKey::generate()?;
     let vouch = Vouch::new(&old, device, new.public(), last.clone());
     let text = Zeroizing::new(format!("{}{}", old.explanation(&vouch), pem.as_str()));
-    let next = state.file(NEXT);
-    secret::wipe(&next).map_err(|source| RotateError::Io { path: next.clone(), source })?;
     secret::create(state, NEXT, text.as_bytes()).map_err(KeyError::from)?;
     step("next");
     let named = transaction
@@ -168,25 +166,30 @@ pub(super) fn settle(state: &StateDirectory) -> Result<(), KeyError> {
     let lock =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(database)?;
     if let Some(text) = secret::read_file(&next, 0o077)? {
-        let file = secret::read_file(&current, 0o077)?;
-        let now = file.and_then(|text| DeviceKey::parse(&text, Source::State).ok());
-        let successor = match &now {
-            Some(now) => head(&lock, now.kid()).map_err(database)?.and_then(|h| h.successor),
+        let new = DeviceKey::parse(&text, Source::State).ok();
+        let old = match &new {
+            Some(new) => predecessor(&lock, new.kid()).map_err(database)?,
             None => None,
         };
-        let new = DeviceKey::parse(&text, Source::State).ok();
-        match (successor, new) {
-            (Some(successor), Some(new)) if successor == new.kid() => {
-                if !same(&retired, &current) {
+        let file = secret::read_file(&current, 0o077)?;
+        let now = file.map(|text| DeviceKey::parse(&text, Source::State).ok());
+        match (old, now) {
+            // Named, so it counts: in the place of the old key, and of a file that is no key any more.
+            (Some(old), now) if now.iter().flatten().all(|key| key.kid() == old) => {
+                if now.is_some() && !same(&retired, &current) {
                     secret::wipe(&retired).map_err(io)?;
                     std::fs::hard_link(&current, &retired).map_err(io)?;
                 }
                 step("linked");
                 std::fs::rename(&next, &current).map_err(io)?;
-                secret::sync_directory(state).map_err(io)?;
+                state.sync().map_err(io)?;
                 step("renamed");
             }
-            _ => secret::wipe(&next).map_err(io)?,
+            // Somebody has put a third key there; which of them counts is not ours to say.
+            (Some(_), _) => {
+                log::warn!("{NEXT} waits for the key that it replaces, and `{NAME}` is another one")
+            }
+            (None, _) => secret::wipe(&next).map_err(io)?,
         }
     }
     // The same file by two names is the key itself: then only the name goes.
@@ -195,9 +198,16 @@ pub(super) fn settle(state: &StateDirectory) -> Result<(), KeyError> {
     } else {
         secret::wipe(&retired).map_err(io)?;
     }
-    secret::sync_directory(state).map_err(io)?;
+    state.sync().map_err(io)?;
     drop(lock);
     Ok(())
+}
+
+/// The key whose successor this one is, by the database.
+fn predecessor(connection: &Connection, kid: &str) -> rusqlite::Result<Option<String>> {
+    connection
+        .query_row("SELECT kid FROM chain WHERE successor = ?1", [kid], |row| row.get(0))
+        .optional()
 }
 
 fn same(a: &Path, b: &Path) -> bool {
@@ -250,7 +260,7 @@ pub(super) fn note_begun(state: &StateDirectory, kid: &str) -> Result<(), KeyErr
             std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
         file.write_all(format!("{kid}\n").as_bytes())?;
         file.sync_all()?;
-        secret::sync_directory(state)
+        state.sync()
     };
     write().map_err(|source| KeyError::Secret(SecretError::Io { path: path.clone(), source }))
 }
@@ -353,6 +363,30 @@ mod tests {
                     .unwrap();
                 rotate(&state, &device).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn key_that_counts_is_never_wiped() {
+        // The power fails once the new key is named, and then the old key's file is gone, or no key any more.
+        for left in [None, Some("no key")] {
+            let folder = tempfile::tempdir().unwrap();
+            let state = StateDirectory::at(folder.path().to_owned()).unwrap();
+            let (old, _) = open(&state, context(), Limits::default()).unwrap();
+            CUT.set("named");
+            catch_unwind(AssertUnwindSafe(|| rotate(&state, &porch()))).unwrap_err();
+            CUT.set("");
+            std::fs::remove_file(state.file(NAME)).unwrap();
+            if let Some(text) = left {
+                secret::create(&state, NAME, text.as_bytes()).unwrap();
+            }
+            let (key, ledger) = open(&state, context(), Limits::default()).unwrap();
+            assert_ne!(key.kid(), old.kid());
+            ledger.record(&fact()).unwrap();
+            let message = key.identity(&porch()).unwrap();
+            let met = identity::introduction(Envelope::parse(message.as_str()).unwrap()).unwrap();
+            assert_eq!(met.former[0].key, *old.public());
+            assert_eq!(names(&state), [NAME, BEGUN]);
         }
     }
 

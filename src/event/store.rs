@@ -1,21 +1,22 @@
 //! The database `outbox.db`: head of each key's chain, and the events not yet acknowledged.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension};
+use rusqlite::{Connection, ErrorCode};
 
+use crate::system::database::{self, Kind, Trouble};
 use crate::system::state::StateDirectory;
 
 pub const NAME: &str = "outbox.db";
 
-/// "fmlr"; marks the file as ours.
-const APPLICATION: i32 = 0x666d_6c72;
-const FORMAT: i32 = 2;
 /// Pages of 4 KiB in the journal before they move into the database.
 const JOURNAL_PAGES: i32 = 256;
-/// How long one process waits for another's transaction.
-const BUSY: Duration = Duration::from_secs(10);
+
+const KIND: Kind = Kind {
+    application: 0x666d_6c72, // "fmlr"
+    schema: SCHEMA,
+    migrations: &[FROM_1],
+};
 
 const SCHEMA: &str = "
     -- One chain for each device key. It outlives the events: the next one is linked to it even when
@@ -41,10 +42,7 @@ const SCHEMA: &str = "
         recorded INTEGER NOT NULL DEFAULT 0,
         UNIQUE (kid, seq)
     ) STRICT;
-";
-
-/// The outbox's own clock, as last noted (age.rs).
-const AGE: &str = "
+    -- The outbox's own clock, as last noted (age.rs).
     CREATE TABLE age (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         now INTEGER NOT NULL,
@@ -57,9 +55,18 @@ const AGE: &str = "
 ";
 
 /// From format 1, of version 0.1.0. What lies there is as old as the outbox's clock: it begins now.
-const MIGRATION: &str = "
+const FROM_1: &str = "
     ALTER TABLE chain ADD COLUMN successor TEXT;
     ALTER TABLE outbox ADD COLUMN recorded INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE age (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        now INTEGER NOT NULL,
+        boot TEXT NOT NULL,
+        up INTEGER NOT NULL,
+        date INTEGER,
+        dated INTEGER NOT NULL,
+        started INTEGER
+    ) STRICT;
 ";
 
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +83,17 @@ pub enum StoreError {
 
 impl StoreError {
     pub(super) fn of(path: &Path, source: rusqlite::Error) -> Self {
+        Self::from_trouble(path, source.into())
+    }
+
+    fn from_trouble(path: &Path, trouble: Trouble) -> Self {
         let path = path.to_owned();
-        match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full { path },
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Damaged { path, what: source.to_string() }
+        match trouble {
+            Trouble::Unfit(what) => Self::Damaged { path, what },
+            Trouble::Sqlite(source) if source.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                Self::Full { path }
             }
-            _ => Self::Database { path, source },
+            Trouble::Sqlite(source) => Self::Database { path, source },
         }
     }
 }
@@ -103,75 +114,25 @@ pub(super) fn open(
 ) -> Result<(Connection, PathBuf), StoreError> {
     let path =
         state.private(NAME).map_err(|source| StoreError::Io { path: state.file(NAME), source })?;
-    let connection =
-        connect(&path, durability).map_err(|source| StoreError::of(&path, source))??;
+    let connection = KIND
+        .open(&path, durability == Durability::Full)
+        .map_err(|trouble| StoreError::from_trouble(&path, trouble))?;
+    settle(&connection).map_err(|source| StoreError::of(&path, source))?;
     Ok((connection, path))
 }
 
-/// Reads the whole database and says whether it is sound. It must be there.
-pub fn verify(state: &StateDirectory) -> Result<(), StoreError> {
-    open(state, Durability::Full).map(drop)
-}
-
-fn connect(
-    path: &Path,
-    durability: Durability,
-) -> rusqlite::Result<Result<Connection, StoreError>> {
-    let mut connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    let synchronous = if durability == Durability::Full { "full" } else { "normal" };
-    connection.pragma_update(None, "synchronous", synchronous)?;
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
     // A small disk must not be filled by the journal alone: with SQLite's own 1000 pages it would be,
     // and then never emptied, for only a commit that succeeds empties it.
     connection.pragma_update(None, "wal_autocheckpoint", JOURNAL_PAGES)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // What was delivered or dropped does not linger in the file.
-    connection.pragma_update(None, "secure_delete", true)?;
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let number = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let damaged = |what: String| Ok(Err(StoreError::Damaged { path: path.to_owned(), what }));
-    match (number("application_id")?, number("user_version")?) {
-        (0, 0) => {
-            let tables: i64 =
-                transaction
-                    .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-            if tables != 0 {
-                return damaged("is somebody else's database".to_owned());
-            }
-            transaction.execute_batch(SCHEMA)?;
-            transaction.execute_batch(AGE)?;
-            transaction.pragma_update(None, "application_id", APPLICATION)?;
-            transaction.pragma_update(None, "user_version", FORMAT)?;
-        }
-        (APPLICATION, 1) => {
-            transaction.execute_batch(MIGRATION)?;
-            transaction.execute_batch(AGE)?;
-            transaction.pragma_update(None, "user_version", FORMAT)?;
-        }
-        // Once for each start is enough, and reading a large outbox whole takes time.
-        (APPLICATION, FORMAT) if durability == Durability::Relaxed => {}
-        (APPLICATION, FORMAT) => {
-            let mut check = transaction.prepare("PRAGMA quick_check(1)")?;
-            let verdict: Option<String> = check.query_row([], |row| row.get(0)).optional()?;
-            if verdict.as_deref() != Some("ok") {
-                return damaged(verdict.unwrap_or_default());
-            }
-        }
-        (APPLICATION, version) => {
-            return damaged(format!("has format {version}, this program knows {FORMAT}"));
-        }
-        _ => return damaged("is somebody else's database".to_owned()),
-    }
-    transaction.commit()?;
-    Ok(Ok(connection))
+    connection.pragma_update(None, "secure_delete", true)
 }
 
-/// Moves the journal into the database and gives its room back to the disk, as far as readers let it.
-pub(super) fn empty_journal(connection: &Connection) {
-    let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-    if let Err(error) = emptied {
-        log::debug!("the outbox's journal stays: {error}");
-    }
+/// Reads the whole database and says whether it is sound; once at each start is enough, for a large outbox
+/// takes time. One that is not there is made.
+pub fn verify(state: &StateDirectory) -> Result<(), StoreError> {
+    let (connection, path) = open(state, Durability::Relaxed)?;
+    database::check(&connection).map_err(|trouble| StoreError::from_trouble(&path, trouble))
 }

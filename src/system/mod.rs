@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod clock;
 pub mod confine;
+pub mod database;
 pub mod log;
 pub mod memory;
 pub mod notify;

@@ -71,7 +71,7 @@ pub fn create(state: &StateDirectory, name: &str, bytes: &[u8]) -> Result<(), Se
             .and_then(|()| std::fs::hard_link(&temporary, &path));
         std::fs::remove_file(&temporary)?;
         linked?;
-        sync_directory(state)
+        state.sync()
     };
     write().map_err(|source| SecretError::Io { path: path.clone(), source })
 }
@@ -105,11 +105,6 @@ pub fn wipe(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Makes names that were made, changed or removed in the state directory durable.
-pub fn sync_directory(state: &StateDirectory) -> std::io::Result<()> {
-    std::fs::File::open(state.path())?.sync_all()
 }
 
 /// Reads a file that only its owner may read, if it exists.

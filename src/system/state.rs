@@ -46,16 +46,17 @@ impl StateDirectory {
 
     /// Makes sure that a file is there and nobody else may touch it: mode 0600 before a database opens it,
     /// whose journal files take the same mode. A wider mode is an error.
+    ///
+    /// One that is there is not opened: to close it again would drop the locks that SQLite holds on it
+    /// for this process (POSIX, fcntl(2)), and another process could remove the journal under it.
     pub fn private(&self, name: &str) -> std::io::Result<PathBuf> {
         let path = self.file(name);
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)?;
-        let mode = file.metadata()?.permissions().mode() & 0o777;
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        match made {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let mode = std::fs::metadata(&path)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             let message = format!("mode {mode:04o} lets others at it; chmod 0600");
             return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message));
@@ -63,7 +64,7 @@ impl StateDirectory {
         Ok(path)
     }
 
-    /// Puts a file there, mode 0600, whole or not at all, in place of the one before.
+    /// Puts a file there, mode 0600, durably, whole or not at all, in place of the one before.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         let temporary = self.file(&format!(".{name}.{:016x}", fastrand::u64(..)));
         let write = || {
@@ -74,8 +75,23 @@ impl StateDirectory {
                 .open(&temporary)?;
             file.write_all(bytes)?;
             file.sync_all()?;
-            std::fs::rename(&temporary, self.file(name))
+            std::fs::rename(&temporary, self.file(name))?;
+            self.sync()
         };
         write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+    }
+
+    /// Removes a file, durably; one that is not there is none.
+    pub fn remove(&self, name: &str) -> std::io::Result<()> {
+        match std::fs::remove_file(self.file(name)) {
+            Ok(()) => self.sync(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes names that were made, changed or removed durable.
+    pub fn sync(&self) -> std::io::Result<()> {
+        std::fs::File::open(&self.0)?.sync_all()
     }
 }

@@ -16,8 +16,6 @@ pub enum Inbound {
     Command,
     /// An unsigned command, by its name.
     Set(String),
-    /// Home Assistant says how it is.
-    HomeAssistant,
 }
 
 /// A message to the device: not yet believed.
@@ -33,6 +31,8 @@ pub struct Received {
 pub(super) struct Inbox {
     waiting: VecDeque<Received>,
     dropped: u64,
+    /// Home Assistant has started; not in the queue, where it would take the place of commands.
+    birth: bool,
 }
 
 impl Inbox {
@@ -46,6 +46,14 @@ impl Inbox {
             received.payload = Bytes::copy_from_slice(&received.payload[..=LONGEST]);
         }
         self.waiting.push_back(received);
+    }
+
+    pub fn note_birth(&mut self) {
+        self.birth = true;
+    }
+
+    pub fn take_birth(&mut self) -> bool {
+        std::mem::take(&mut self.birth)
     }
 
     pub fn take(&mut self) -> Option<Received> {

@@ -1,7 +1,7 @@
 //! The device's side of the conversation with the broker.
 //!
-//! Events are drained from the outbox: in order, a bounded number in flight, removed on the broker's
-//! acknowledgement alone, everything else again after a reconnect (contract §5). Statements are
+//! Events are drained from the outbox: in order, one at a time, removed on the broker's acknowledgement
+//! alone, everything else again after a reconnect (contract §5). Statements are
 //! retained by the broker and said again on each connection. What others tell the device waits in a
 //! queue for the daemon.
 
@@ -30,7 +30,7 @@ use crate::event::store::StoreError;
 use crate::event::{Outbox, SignedMessage};
 use crate::system::state::StateDirectory;
 use board::Board;
-use flight::{Acknowledged, Flight, What};
+use flight::{Flight, What};
 use inbox::Inbox;
 
 /// How long a message may stay unacknowledged before the connection is given up.
@@ -96,6 +96,7 @@ pub struct Publisher {
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
     outbox: Mutex<Outbox>,
+    topics: Topics,
 }
 
 #[derive(Default)]
@@ -106,6 +107,8 @@ struct Shared {
     board: Mutex<Board>,
     outcomes: Mutex<VecDeque<SignedMessage>>,
     inbox: Mutex<Inbox>,
+    /// Thumbprint of the key that the identity on the board introduces.
+    introduced: Mutex<String>,
     beat: AtomicU64,
 }
 
@@ -121,7 +124,7 @@ impl Publisher {
         let shared = Arc::new(Shared::default());
         let (stop, stopped) = watch::channel(false);
         let topics = Topics::new(broker.prefix(), device);
-        lock(&shared.board).put(Statement::Signed { topic: topics.identity(), message: identity });
+        shared.introduce(&topics, identity);
         let task = Task {
             session: Session {
                 client_id: format!("familiar-{device}"),
@@ -130,7 +133,7 @@ impl Publisher {
                 clean: true,
             },
             broker,
-            topics,
+            topics: topics.clone(),
             ears,
             outbox: Outbox::open(state)?,
             shared: shared.clone(),
@@ -145,9 +148,17 @@ impl Publisher {
                     () = beat(&beating) => {}
                 }
             });
+            // A name that is being looked up may take a while; nobody waits for it any more.
+            runtime.shutdown_background();
         })?;
         let outbox = Mutex::new(Outbox::open(state)?);
-        Ok(Self { shared, stop, thread: Some(thread), outbox })
+        Ok(Self { shared, stop, thread: Some(thread), outbox, topics })
+    }
+
+    /// Introduces another key. Its events go out after this, and not before.
+    pub fn introduce(&self, identity: SignedMessage) {
+        self.shared.introduce(&self.topics, identity);
+        self.notify();
     }
 
     /// Tells it that an event was recorded.
@@ -181,6 +192,11 @@ impl Publisher {
         outcomes.push_back(outcome);
         drop(outcomes);
         self.notify();
+    }
+
+    /// Whether Home Assistant has said, since this was last asked, that it has started.
+    pub fn take_birth(&self) -> bool {
+        lock(&self.shared.inbox).take_birth()
     }
 
     /// The next message that somebody sent to the device.
@@ -219,9 +235,10 @@ impl Publisher {
     }
 
     /// Says what is left to say, `offline`, and closes the connection. Events that the broker has not
-    /// acknowledged stay in the outbox for the next start.
-    pub fn stop(mut self) {
+    /// acknowledged stay in the outbox for the next start. Gives the outcomes that found no connection.
+    pub fn stop(mut self) -> Vec<SignedMessage> {
         self.end();
+        lock(&self.shared.outcomes).drain(..).collect()
     }
 
     fn end(&mut self) {
@@ -237,6 +254,16 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+impl Shared {
+    fn introduce(&self, topics: &Topics, identity: SignedMessage) {
+        // The statement first: whoever sees the key finds it on the board.
+        let kid = identity.kid().to_owned();
+        let topic = topics.identity();
+        lock(&self.board).put(Statement::Signed { topic, message: identity });
+        *lock(&self.introduced) = kid;
     }
 }
 
@@ -325,7 +352,7 @@ impl Task {
             flight.check_patience()?;
             self.outbox.settle()?;
             self.send_statements(&mut connection, &mut flight)?;
-            self.send_events(&mut connection, &mut flight)?;
+            self.send_event(&mut connection, &mut flight)?;
             tokio::select! {
                 incoming = connection.next() => self.take(incoming?, &mut flight)?,
                 () = shared.work.notified() => {}
@@ -338,7 +365,7 @@ impl Task {
             Ok(Err(error)) => log::debug!("while stopping: {error}"),
             Err(_) => log::debug!("while stopping: not everything was acknowledged"),
         }
-        if let Err(error) = connection.close().await {
+        if let Ok(Err(error)) = timeout(GOODBYE, connection.close()).await {
             log::debug!("while stopping: {error}");
         }
         Ok(())
@@ -385,13 +412,17 @@ impl Task {
         Ok(())
     }
 
-    fn send_events(
+    fn send_event(
         &self,
         connection: &mut Connection,
         flight: &mut Flight,
     ) -> Result<(), PublishError> {
-        while flight.has_room_for_an_event()
-            && let Some(entry) = self.outbox.after(flight.last_sent())?
+        let introduced = lock(&self.shared.introduced).clone();
+        if flight.has_room_for_an_event()
+            && let Some(entry) = self.outbox.oldest()?
+            // Nobody could verify it yet; the daemon is about to introduce the key.
+            && (entry.message.kid() == introduced
+                || !self.outbox.is_newer(entry.message.kid(), &introduced)?)
         {
             let id = connection.publish(&self.topics.event(), entry.message.as_str(), false)?;
             flight.push(id, What::Event(entry.position, entry.seq));
@@ -401,20 +432,25 @@ impl Task {
 
     fn take(&self, incoming: Incoming, flight: &mut Flight) -> Result<(), PublishError> {
         match incoming {
-            Incoming::Acknowledged { id, refusal } => {
-                let taken = |topic: &str, version| lock(&self.shared.board).taken(topic, version);
-                if let Acknowledged::Events(last, number) =
-                    flight.acknowledged(id, refusal, taken)?
-                {
-                    self.outbox.acknowledged(last)?;
+            Incoming::Acknowledged { id, refusal } => match flight.acknowledged(id, refusal)? {
+                Some(What::Event(position, _)) => {
+                    self.outbox.acknowledged(position)?;
                     let mut status = self.status();
-                    status.acknowledged += number;
+                    status.acknowledged += 1;
                     status.trouble = None;
                 }
-            }
+                Some(What::Statement(topic, version)) => {
+                    lock(&self.shared.board).taken(&topic, version);
+                }
+                _ => {}
+            },
             Incoming::Message { topic, payload, retained } => {
                 let inbound = if self.ears.home_assistant.as_ref() == Some(&topic) {
-                    Inbound::HomeAssistant
+                    // A retained one is of long ago, and with the connection everything was just said.
+                    if !retained && payload.as_ref() == b"online" {
+                        lock(&self.shared.inbox).note_birth();
+                    }
+                    return Ok(());
                 } else if topic == self.topics.command() {
                     Inbound::Command
                 } else if let Some(name) = topic.strip_prefix(&self.topics.set("")) {
