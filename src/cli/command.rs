@@ -8,11 +8,11 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::verdict::{envelope, plain};
-use super::{Failure, Global};
+use super::{Failure, Global, acquaintance, block_on};
 use crate::command::{CommandId, LONGEST, OperatorKey, Order, Reported, request_digest};
 use crate::config::{self, DeviceName, Span};
 use crate::event::pins::Pins;
-use crate::event::{DeviceKey, KeyError, KeyRing, Typ, identity};
+use crate::event::{KeyRing, Typ};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, ClientError, Connection, Incoming, Session};
 use crate::recognition::PersonId;
@@ -75,11 +75,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         return Err(Failure::usage("the configuration has no [mqtt]: there is no broker to ask"));
     };
     let mut conversation = Conversation::prepare(&config, mqtt, device)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
-    let (payload, reported) = runtime.block_on(conversation.hold(&args, &key))?;
+    let (payload, reported) = block_on(conversation.hold(&args, &key))??;
     tell(global, &args, &conversation.device, &payload, &reported)
 }
 
@@ -167,12 +163,7 @@ impl Conversation {
     ) -> Result<Self, Failure> {
         let state = StateDirectory::open()?;
         let broker = Broker::new(mqtt, &state)?;
-        let mut pins = Pins::open(&state).map_err(Failure::failed)?;
-        match DeviceKey::open(&state) {
-            Ok(key) => pins.trust(config.device.as_str(), key.public().clone()),
-            Err(KeyError::Missing) => {}
-            Err(error) => return Err(super::key::failure(error)),
-        }
+        let pins = acquaintance::pins(&state, &config.device)?;
         let topics = Topics::new(broker.prefix(), &device);
         Ok(Self { broker, device, topics, pins })
     }
@@ -269,24 +260,7 @@ impl Conversation {
 
     /// Whether it is the identity of the device as it is known from now on.
     fn meet(&mut self, payload: &[u8]) -> bool {
-        let device = self.device.as_str();
-        let before = self.pins.key(device).cloned();
-        let met = envelope(payload)
-            .and_then(identity::introduction)
-            .and_then(|met| self.pins.meet(device, &met).map(drop));
-        if let Err(error) = met {
-            log::warn!("the identity of {device} is not believed: {error}");
-            return false;
-        }
-        let now = self.pins.key(device);
-        if now != before.as_ref() {
-            let kid = now.map_or("", |key| key.kid());
-            log::warn!("{device} is known from now on by its key {kid}");
-            if let Err(error) = self.pins.save() {
-                log::warn!("cannot keep that: {error}");
-            }
-        }
-        true
+        acquaintance::meet(&mut self.pins, self.device.as_str(), payload).is_ok()
     }
 
     async fn ask(

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::people::{open, print_json};
-use super::{Failure, Global};
+use super::{Failure, Global, block_on};
 use crate::config::{self, DeviceName};
 use crate::daemon::presence;
 use crate::event::{self, Context, Fact};
@@ -96,12 +96,7 @@ fn clear(
         }
         connection.close().await
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
-    runtime
-        .block_on(async { timeout(PATIENCE, cleared).await })
+    block_on(async { timeout(PATIENCE, cleared).await })?
         .map_err(|_| ClientError::Timeout)
         .flatten()
         .map_err(|error| Failure::Network(format!("{broker}: {error}")))

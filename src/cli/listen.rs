@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::verdict::{Believed, Verdict, believe, envelope, plain};
-use super::{Failure, Global};
+use super::{Failure, Global, acquaintance, block_on};
 use crate::config::Span;
-use crate::event::jws::{Verified, VerifyError};
+use crate::event::Typ;
+use crate::event::jws::VerifyError;
 use crate::event::line::Heard;
 use crate::event::pins::Pins;
-use crate::event::{DeviceKey, KeyError, Typ, identity};
 use crate::mqtt::topics::{self, Content, Topics};
 use crate::mqtt::{Broker, BrokerError, ClientError, Connection, Incoming, Session};
 use crate::system::state::StateDirectory;
@@ -57,12 +57,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     };
     let state = StateDirectory::open()?;
     let broker = Broker::new(mqtt, &state)?;
-    let mut pins = Pins::open(&state).map_err(Failure::failed)?;
-    match DeviceKey::open(&state) {
-        Ok(key) => pins.trust(config.device.as_str(), key.line()),
-        Err(KeyError::Missing) => {}
-        Err(error) => return Err(super::key::failure(error)),
-    }
+    let pins = acquaintance::pins(&state, &config.device)?;
     let prefix = broker.prefix();
     let (identities, everything) = if all {
         (topics::every_identity(prefix), topics::every_device(prefix))
@@ -101,12 +96,8 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         worked: false,
         closed: false,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
     let deadline = duration.map(|span| Instant::now() + span.get());
-    runtime.block_on(async {
+    block_on(async {
         let end = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline).await,
@@ -118,7 +109,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
             () = end => Ok(()),
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
-    })?;
+    })??;
     if listener.refused > 0 {
         let Listener { refused, messages, .. } = listener;
         return Err(Failure::refused(format!("{refused} of {messages} messages not verified")));
@@ -256,7 +247,7 @@ impl Listener {
                     Incoming::Message { topic, payload, .. } => {
                         // It comes again with everything else; then it is printed and counted.
                         if let Some((device, _)) = topics::parse(self.broker.prefix(), &topic) {
-                            let _ = self.introduce(device, &payload);
+                            let _ = acquaintance::meet(&mut self.pins, device, &payload);
                             if !self.everything.ends_with("+/#") {
                                 return Ok(());
                             }
@@ -286,8 +277,7 @@ impl Listener {
                 self.unsigned(topic, b"")?;
                 return Ok(if typ == Typ::Identity { Word::Nothing } else { Word::Cleared });
             }
-            Content::Signed(Typ::Identity) => self
-                .introduce(device, payload)
+            Content::Signed(Typ::Identity) => acquaintance::meet(&mut self.pins, device, payload)
                 .map(|message| Believed { message, link: None })
                 .map_err(|reason| Verdict::refused(&reason, None)),
             Content::Signed(typ) => {
@@ -342,20 +332,6 @@ impl Listener {
             None => return Err(VerifyError::UnknownKey(message.kid.clone())),
         }
         Ok(believed)
-    }
-
-    fn introduce(&mut self, device: &str, payload: &[u8]) -> Result<Verified, VerifyError> {
-        let met = identity::introduction(envelope(payload)?)?;
-        let news = self.pins.meet(device, &met).inspect_err(|error| {
-            log::error!("the identity of {device} is refused: {error}");
-        })?;
-        if let Some(news) = news {
-            log::warn!("{news}");
-            if let Err(error) = self.pins.save() {
-                log::warn!("cannot keep that: {error}");
-            }
-        }
-        Ok(met.verified)
     }
 
     /// `availability` and cleared topics: plain text by contract.

@@ -1,5 +1,6 @@
 //! The command line: one file per verb; each gives data on stdout, messages on stderr and an exit code.
 
+mod acquaintance;
 mod bench;
 mod check;
 mod command;
@@ -57,6 +58,15 @@ impl Global {
     pub fn located(&self) -> Result<Located, Failure> {
         Ok(config::find(self.config.as_deref())?)
     }
+}
+
+/// Runs a conversation with a broker to its end, on this thread.
+fn block_on<T>(conversation: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    Ok(runtime.block_on(conversation))
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,19 +1,15 @@
 //! An operator's private key, at the operator's side.
 
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use pkcs8::SecretDocument;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
-use zeroize::Zeroizing;
+use ring::signature::Ed25519KeyPair;
 
 use super::request::Order;
 use crate::event::jws::{self, Typ};
-use crate::event::{PublicKey, new_key_pem};
-
-/// Largest file that is read as a key, in bytes.
-const KEY_LIMIT: u64 = 64 * 1024;
+use crate::event::{PublicKey, key_from_pem, new_key_pem};
+use crate::system::secret::{self, SecretError};
 
 /// Signs commands.
 pub struct OperatorKey {
@@ -33,24 +29,28 @@ pub enum OperatorKeyError {
     NoRandomness,
 }
 
+impl From<SecretError> for OperatorKeyError {
+    fn from(error: SecretError) -> Self {
+        match error {
+            SecretError::Io { path, source } => Self::Io { path, source },
+            SecretError::TooOpen { path, mode } => Self::TooOpen { path, mode },
+            SecretError::NotAFile { path } => Self::Malformed { path },
+        }
+    }
+}
+
 impl OperatorKey {
     /// Reads the key, as `openssl genpkey -algorithm ed25519` or [`OperatorKey::create`] wrote it.
     pub fn open(path: &Path) -> Result<Self, OperatorKeyError> {
-        let io = |source| OperatorKeyError::Io { path: path.to_owned(), source };
         let malformed = || OperatorKeyError::Malformed { path: path.to_owned() };
-        let file = std::fs::File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(OperatorKeyError::TooOpen { path: path.to_owned(), mode });
-        }
-        if !metadata.is_file() || metadata.len() > KEY_LIMIT {
-            return Err(malformed());
-        }
-        // Room for the whole from the start: growing would leave copies behind that nothing wipes.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
-        file.take(KEY_LIMIT).read_to_end(&mut bytes).map_err(io)?;
-        Self::from_pem(&bytes).ok_or_else(malformed)
+        let missing = || OperatorKeyError::Io {
+            path: path.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        let text = secret::read_file(path, 0o077)?.ok_or_else(missing)?;
+        let pem = std::str::from_utf8(&text).map_err(|_| malformed())?;
+        let (pair, public) = key_from_pem(pem).ok_or_else(malformed)?;
+        Ok(Self { pair, public })
     }
 
     /// Makes a key and its file, mode 0600. A file that is there already is an error.
@@ -78,14 +78,6 @@ impl OperatorKey {
             signature.copy_from_slice(self.pair.sign(input).as_ref());
             signature
         })
-    }
-
-    fn from_pem(pem: &[u8]) -> Option<Self> {
-        let (label, der) = SecretDocument::from_pem(std::str::from_utf8(pem).ok()?).ok()?;
-        // Version 1 of PKCS#8 (OpenSSL's and ours) has no public half to check against.
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.as_bytes()).ok()?;
-        let bytes = pair.public_key().as_ref().try_into().ok()?;
-        (label == "PRIVATE KEY").then(|| Self { pair, public: PublicKey::from_bytes(bytes) })
     }
 }
 

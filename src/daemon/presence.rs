@@ -365,3 +365,26 @@ fn read(path: &Path) -> Result<BTreeMap<PersonId, Option<Kept>>, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgotten_person_leaves_nothing_but_the_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDirectory::at(folder.path().to_owned()).unwrap();
+        let [ada, bo]: [PersonId; 2] = ["ada", "bo"].map(|id| id.parse().unwrap());
+        let here =
+            Kept { present: true, since: Timestamp::now(), last_seen: Some(Timestamp::now()) };
+        let both = BTreeMap::from([(&ada, &here), (&bo, &here)]);
+        write(&state, &both).unwrap();
+        forget(&state, &ada).unwrap();
+        assert_eq!((kept(&state, &ada), kept(&state, &bo)), (None, Some(here)));
+        assert_eq!(read(&state.file(NAME)).unwrap().get(&ada), Some(&None), "the topic is owed");
+        // Nobody of that id: nothing to do, and no file is made.
+        forget(&StateDirectory::at(folder.path().join("else")).unwrap(), &ada).unwrap();
+        assert!(!folder.path().join("else").join(NAME).exists());
+    }
+}

@@ -92,14 +92,7 @@ impl DeviceKey {
         let text = std::str::from_utf8(bytes).map_err(|_| KeyError::Malformed)?;
         let begin = text.find("-----BEGIN").ok_or(KeyError::Malformed)?;
         let (explanation, pem) = text.split_at(begin);
-        let (label, der) = SecretDocument::from_pem(pem).map_err(|_| KeyError::Malformed)?;
-        if label != "PRIVATE KEY" {
-            return Err(KeyError::Malformed);
-        }
-        // Version 1 (OpenSSL's and ours) has no public half to check against.
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.as_bytes())
-            .map_err(|_| KeyError::Malformed)?;
-        let bytes = pair.public_key().as_ref().try_into().map_err(|_| KeyError::Malformed)?;
+        let (pair, public) = from_pem(pem).ok_or(KeyError::Malformed)?;
         let former = explanation
             .lines()
             .filter_map(|line| line.strip_prefix(FORMER))
@@ -109,7 +102,7 @@ impl DeviceKey {
             })
             .collect::<Option<Vec<_>>>()
             .ok_or(KeyError::Malformed)?;
-        Ok(Self { pair: Locked::new(pair), public: PublicKey::from_bytes(bytes), former, source })
+        Ok(Self { pair: Locked::new(pair), public, former, source })
     }
 
     /// The lines before the PEM: this key and those before it, newest first, once `vouch` has named the
@@ -162,6 +155,15 @@ impl std::fmt::Debug for DeviceKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "DeviceKey({})", self.kid())
     }
+}
+
+/// An Ed25519 key out of a PEM of PKCS#8.
+pub(crate) fn from_pem(pem: &str) -> Option<(Ed25519KeyPair, PublicKey)> {
+    let (label, der) = SecretDocument::from_pem(pem).ok()?;
+    // Version 1 (OpenSSL's and ours) has no public half to check against.
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.as_bytes()).ok()?;
+    let public = PublicKey::from_bytes(pair.public_key().as_ref().try_into().ok()?);
+    (label == "PRIVATE KEY").then_some((pair, public))
 }
 
 /// A new Ed25519 key as a PEM of PKCS#8.

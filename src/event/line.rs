@@ -63,6 +63,11 @@ impl Line {
         &self.former
     }
 
+    /// Whether it is the same device's line, followed further.
+    pub(super) fn is_after(&self, other: &Self) -> bool {
+        self.former.iter().any(|former| former.key == other.key)
+    }
+
     pub fn ring(&self) -> KeyRing {
         let mut ring = KeyRing::from(self.key.clone());
         self.former.iter().for_each(|former| ring.insert(former.key.clone()));

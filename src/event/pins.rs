@@ -1,8 +1,6 @@
 //! Keys of devices, kept from the first contact on (`pins.json` in the state directory).
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use super::identity::Introduction;
@@ -21,7 +19,7 @@ const LIMIT: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Pins {
     /// Where pins are kept; in memory only where there is none.
-    path: Option<PathBuf>,
+    state: Option<StateDirectory>,
     keys: BTreeMap<String, Line>,
     /// This device's own key needs no first contact.
     own: BTreeMap<String, Line>,
@@ -39,17 +37,7 @@ pub enum PinError {
 
 impl Pins {
     pub fn open(state: &StateDirectory) -> Result<Self, PinError> {
-        let path = state.file(NAME);
-        let wrong = |what: String| PinError::Malformed { path: path.clone(), what };
-        let mut keys = BTreeMap::new();
-        if let Some(bytes) = secret::read_file(&path, 0o022)? {
-            let jwks: BTreeMap<String, serde_json::Value> =
-                serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
-            for (device, pin) in jwks {
-                keys.insert(device, read(&pin).map_err(wrong)?);
-            }
-        }
-        Ok(Self { path: Some(path), keys, own: BTreeMap::new() })
+        Ok(Self { keys: load(state)?, state: Some(state.clone()), own: BTreeMap::new() })
     }
 
     /// Trusts a device's keys outright: they lie in this machine's own state directory.
@@ -100,34 +88,44 @@ impl Pins {
         }
     }
 
-    /// Writes the pins, whole or not at all.
+    /// Writes the pins, with those that another process has made meanwhile.
     pub fn save(&self) -> Result<(), PinError> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let entries: Vec<String> = self
-            .keys
+        let Some(state) = &self.state else { return Ok(()) };
+        let mut pins = load(state)?;
+        for (device, line) in &self.keys {
+            // Whoever followed a device further knows better.
+            let further = pins.get(device).is_some_and(|other| other.is_after(line));
+            if !further {
+                pins.insert(device.clone(), line.clone());
+            }
+        }
+        let entries: Vec<String> = pins
             .iter()
             .map(|(device, line)| {
                 format!("{}:{}", serde_json::Value::from(device.as_str()), write(line))
             })
             .collect();
         let text = format!("{{{}}}\n", entries.join(",\n"));
-        let write = || -> std::io::Result<()> {
-            if text.len() > LIMIT {
-                return Err(std::io::Error::other("too many devices"));
-            }
-            let temporary = path.with_extension(format!("json.{}", std::process::id()));
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, path)
-        };
-        write().map_err(|source| PinError::Io { path: path.clone(), source })
+        let io = |source| PinError::Io { path: state.file(NAME), source };
+        if text.len() > LIMIT {
+            return Err(io(std::io::Error::other("too many devices")));
+        }
+        state.replace(NAME, text.as_bytes()).map_err(io)
     }
+}
+
+fn load(state: &StateDirectory) -> Result<BTreeMap<String, Line>, PinError> {
+    let path = state.file(NAME);
+    let wrong = |what: String| PinError::Malformed { path: path.clone(), what };
+    let mut keys = BTreeMap::new();
+    if let Some(bytes) = secret::read_file(&path, 0o022)? {
+        let jwks: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        for (device, pin) in jwks {
+            keys.insert(device, read(&pin).map_err(wrong)?);
+        }
+    }
+    Ok(keys)
 }
 
 /// A pin as JSON: the key as a JWK, and with it the keys before.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::support::bundle::TestBundle;
 use super::support::device::Device;
 use super::support::fake_broker::{FakeBroker, answer, packet};
-use super::support::mosquitto::{Mosquitto, Subscriber, free_port, wait};
+use super::support::mosquitto::{Mosquitto, Subscriber, free_port, password, wait};
 
 /// A device whose models are signed bytes; `check` does not load them.
 struct Home {
@@ -192,6 +192,14 @@ fn frames_that_are_no_pictures() {
 }
 
 #[test]
+fn configuration_that_does_not_hold() {
+    let home = Home::new();
+    home.configure("[event]\nunknown = true\n");
+    let (code, said) = home.says("configuration");
+    assert!(code == 2 && said.starts_with("fail") && said.contains("event"), "{code} {said}");
+}
+
+#[test]
 fn first_failure_gives_the_exit_code() {
     let home = Home::new();
     home.configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", free_port()));
@@ -243,16 +251,7 @@ fn process_leaves_no_core_dump() {
 fn password_from_a_credential() {
     let test = "password_from_a_credential";
     let home = Home::new();
-    let passwords = home.path("passwords");
-    let made = Command::new("mosquitto_passwd")
-        .args(["-b", "-c"])
-        .arg(&passwords)
-        .args(["porch", "secret 1"])
-        .status();
-    if !made.is_ok_and(|status| status.success()) {
-        return;
-    }
-    let options = format!("allow_anonymous false\npassword_file {}", passwords.display());
+    let Some(options) = password(home.bundle.root(), "porch", "secret 1") else { return };
     let Some(broker) = Mosquitto::start(test, &options) else { return };
     home.configure(&format!(
         "[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nusername = \"porch\"\n",

@@ -443,3 +443,24 @@ fn entries(state: &StateDirectory) -> Vec<familiar::event::outbox::Entry> {
     }
     entries
 }
+
+/// SQLite's locks are the process's own, and closing any file drops them (POSIX); without them, whoever else
+/// closes the database removes the journal that this process still writes.
+#[test]
+fn locks_survive_a_second_opening() {
+    use std::os::unix::fs::MetadataExt;
+
+    let Some(mut python) = judge::python("locks_survive_a_second_opening") else { return };
+    let device = Device::new();
+    device.tell(1);
+    let _outbox = Outbox::open(&device.state).unwrap();
+    let journal = device.state.file("outbox.db-wal");
+    let before = std::fs::metadata(&journal).unwrap().ino();
+    let program = "import sqlite3, sys\n\
+                   other = sqlite3.connect(sys.argv[1])\n\
+                   other.execute('SELECT count(*) FROM outbox').fetchone()\n\
+                   other.close()";
+    let path = device.state.file("outbox.db");
+    assert!(python.args(["-c", program]).arg(path).status().unwrap().success());
+    assert_eq!(std::fs::metadata(&journal).map(|file| file.ino()).ok(), Some(before));
+}

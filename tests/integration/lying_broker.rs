@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use familiar::mqtt::{Broker, ClientError, Connection, Ears, Publisher, Session};
 
 use super::support::device::{Device, name};
 use super::support::fake_broker::{CONNACK, FakeBroker, answer, connack, honest, packet, retained};
+use super::support::home::command;
 use super::support::mosquitto::wait;
 
 const PATIENT: Duration = Duration::from_mins(1);
@@ -61,7 +62,8 @@ fn garbage_in_the_middle_of_delivery() {
         let _ = stream.read(&mut [0; 4096]);
     });
     let device = Device::new();
-    device.tell(30);
+    // More than all of them take together: none shall wait for what never comes.
+    device.tell(80);
     for _ in 0..12 {
         // A new publisher each time: the waits between attempts are not what is tested.
         let before = broker.connections();
@@ -314,10 +316,7 @@ fn flood_fills_no_memory() {
     let folder = tempfile::tempdir().unwrap();
     let config = format!("device = \"porch\"\n[mqtt]\nurl = {:?}\n", broker.url());
     std::fs::write(folder.path().join("familiar.toml"), config).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_familiar"))
-        .args(["listen", "--config"])
-        .arg(folder.path().join("familiar.toml"))
-        .env("STATE_DIRECTORY", folder.path().join("state"))
+    let mut child = command(folder.path(), &["listen"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -359,4 +358,43 @@ fn login_says_nothing_that_was_not_read() {
         });
         assert!(matches!(ends(&broker, true), ClientError::Closed | ClientError::Io(_)));
     }
+}
+
+/// Quotas and access rules refuse one message and take the next; first arrivals keep their order.
+#[test]
+fn refuses_one_and_takes_the_next() {
+    let arrived = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (log, seen) = (arrived.clone(), Arc::new(AtomicU64::new(0)));
+    let broker = FakeBroker::start(move |_, mut stream| {
+        while let Some((first, body)) = packet(&mut stream) {
+            let Some(mut reply) = answer(first, &body) else { return };
+            if first >> 4 == 3 && body[2..].starts_with(b"familiar/porch/event") {
+                // Every fifth is over the quota.
+                if seen.fetch_add(1, Ordering::SeqCst) % 5 == 4 {
+                    reply = vec![0x40, 3, reply[2], reply[3], 0x97];
+                } else {
+                    log.lock().unwrap().push(String::from_utf8_lossy(&body).into_owned());
+                }
+            }
+            let _ = stream.write_all(&reply);
+        }
+    });
+    let device = Device::new();
+    device.tell(12);
+    let publisher = device.publisher(&broker.url(), "");
+    assert!(publisher.flush(PATIENT).unwrap());
+    let arrived = arrived.lock().unwrap();
+    assert_eq!(arrived.len(), 12, "none twice, for none was in doubt");
+    for (number, text) in arrived.iter().enumerate() {
+        assert!(text.contains(&format!("\\\"seq\\\":{},", number + 1)), "{number}: {text}");
+    }
+}
+
+#[test]
+fn outcomes_without_a_connection_are_handed_back() {
+    let device = Device::new();
+    let publisher = device.publisher("mqtt://127.0.0.1:1", "");
+    let outcome = device.key.sign(familiar::event::Typ::Result, "{}").unwrap();
+    publisher.answer(outcome.clone());
+    assert_eq!(publisher.stop(), [outcome]);
 }

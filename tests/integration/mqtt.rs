@@ -12,8 +12,9 @@ use familiar::event::jws::{Envelope, LIMIT};
 use familiar::mqtt::{Broker, ClientError, Connection, Session};
 
 use super::support::device::Device;
+use super::support::home::command;
 use super::support::judge;
-use super::support::mosquitto::{Mosquitto, Subscriber, free_port, wait};
+use super::support::mosquitto::{Mosquitto, Subscriber, free_port, password, wait};
 use super::support::proxy::Proxy;
 
 const PATIENT: Duration = Duration::from_mins(1);
@@ -58,6 +59,24 @@ fn events_arrive_as_signed() {
     let met = familiar::event::identity::introduction(identity).unwrap();
     assert_eq!((met.device.as_str(), &met.key), ("porch", device.key.public()));
     assert_eq!(late.on("/availability"), ["offline"]);
+}
+
+/// Who was told of, and when, lingers neither in the database nor in its journal.
+#[test]
+fn delivered_events_leave_no_bytes() {
+    let Some(broker) = Mosquitto::start("delivered_events_leave_no_bytes", "") else { return };
+    let device = Device::new();
+    device.tell(20);
+    let holds = || {
+        ["outbox.db", "outbox.db-wal"].iter().any(|name| {
+            let bytes = std::fs::read(device.state.file(name)).unwrap_or_default();
+            bytes.windows(10).any(|part| part == b"recognized")
+        })
+    };
+    assert!(holds(), "what waits is there");
+    let publisher = device.publisher(&loopback(broker.port), "");
+    assert!(publisher.flush(PATIENT).unwrap());
+    wait("nothing is left of them", || !holds());
 }
 
 #[test]
@@ -235,16 +254,7 @@ fn throughput() {
 #[test]
 fn wrong_password() {
     let folder = tempfile::tempdir().unwrap();
-    let passwords = folder.path().join("passwords");
-    let made = Command::new("mosquitto_passwd")
-        .args(["-b", "-c"])
-        .arg(&passwords)
-        .args(["porch", "secret 1"])
-        .status();
-    if !made.is_ok_and(|status| status.success()) {
-        return;
-    }
-    let options = format!("allow_anonymous false\npassword_file {}", passwords.display());
+    let Some(options) = password(folder.path(), "porch", "secret 1") else { return };
     let Some(broker) = Mosquitto::start("wrong_password", &options) else { return };
     let device = Device::new();
     device.tell(1);
@@ -754,16 +764,8 @@ mod listen {
         }
 
         fn listen(&self, args: &[&str]) -> Command {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
-            command
-                .arg("listen")
-                .arg("--config")
-                .arg(self.folder.path().join("familiar.toml"))
-                .args(args)
-                .env("STATE_DIRECTORY", self.folder.path().join("state"))
-                .env_remove("CREDENTIALS_DIRECTORY")
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
+            let mut command = command(self.folder.path(), &[&["listen"], args].concat());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
             command
         }
     }

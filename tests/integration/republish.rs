@@ -7,6 +7,7 @@ use familiar::event::Typ;
 use serde_json::{Value, json};
 
 use super::support::device::Device;
+use super::support::home::command;
 use super::support::house::publish;
 use super::support::judge;
 use super::support::mosquitto::{Mosquitto, Subscriber, wait};
@@ -25,15 +26,8 @@ impl Bridge {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
-        command
-            .arg("listen")
-            .arg("--config")
-            .arg(self.folder.path().join("familiar.toml"))
-            .args(args)
-            .env("STATE_DIRECTORY", self.folder.path().join("state"))
-            .env_remove("CREDENTIALS_DIRECTORY")
-            .stdout(Stdio::null());
+        let mut command = command(self.folder.path(), &[&["listen"], args].concat());
+        command.stdout(Stdio::null());
         command
     }
 
@@ -323,16 +317,20 @@ fn flow_of_the_documentation() {
             assert!(named || ids.contains(&node[field].as_str().unwrap()), "{node}");
         }
     }
-    let Some(_) = judge::node("flow_of_the_documentation") else { return };
     let program = r#"
-const flow = JSON.parse(process.argv[1]);
+const flow = JSON.parse(process.argv[2]);
 const kept = {};
 const context = { get: (k) => kept[k], set: (k, v) => { kept[k] = v; } };
 const run = new Function("msg", "context", flow.find((n) => n.type === "function").func);
 const event = (id, ago) => ({ payload: { device: "porch", id, time: new Date(Date.now() - ago).toISOString() } });
 console.log([event("a", 0), event("a", 0), event("b", 3600000), event("c", 1000)].map((m) => run(m, context) !== null).join());
 "#;
-    let out = Command::new("node").args(["-e", program, &flow]).output().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flow.cjs");
+    std::fs::write(&file, program).unwrap();
+    let node = judge::node("flow_of_the_documentation", folder.path(), &file);
+    let Some(mut node) = node else { return };
+    let out = node.arg(&flow).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert_eq!(said.trim(), "true,false,false,true", "{}", String::from_utf8_lossy(&out.stderr));
 }

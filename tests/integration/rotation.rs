@@ -19,8 +19,9 @@ use serde_json::{Value, json};
 
 use super::messages::{feed, snippet};
 use super::support::device::{context, name, recognized};
+use super::support::home::command;
 use super::support::judge;
-use super::support::mosquitto::{Mosquitto, wait};
+use super::support::mosquitto::{Mosquitto, Subscriber, wait};
 
 struct Home {
     folder: tempfile::TempDir,
@@ -63,12 +64,7 @@ impl Home {
 
     fn familiar(&self, args: &[&str], input: &str) -> Output {
         use std::io::Write;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_familiar"))
-            .arg("--config")
-            .arg(self.folder.path().join("familiar.toml"))
-            .args(args)
-            .env("STATE_DIRECTORY", self.state.path())
-            .env_remove("CREDENTIALS_DIRECTORY")
+        let mut child = command(self.folder.path(), args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -390,10 +386,7 @@ fn key_that_is_a_credential() {
     let credentials = home.folder.path().join("credentials");
     std::fs::create_dir(&credentials).unwrap();
     std::fs::rename(home.state.file("device-key"), credentials.join("device-key")).unwrap();
-    let out = Command::new(env!("CARGO_BIN_EXE_familiar"))
-        .args(["key", "rotate", "--config"])
-        .arg(home.folder.path().join("familiar.toml"))
-        .env("STATE_DIRECTORY", home.state.path())
+    let out = command(home.folder.path(), &["key", "rotate"])
         .env("CREDENTIALS_DIRECTORY", &credentials)
         .output()
         .unwrap();
@@ -494,11 +487,7 @@ fn listener_goes_along() {
         let config =
             format!("device = \"porch\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", broker.port);
         std::fs::write(consumer.path().join("familiar.toml"), config).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_familiar"))
-            .args(["listen", "--json", "--count", count, "--config"])
-            .arg(consumer.path().join("familiar.toml"))
-            .env("STATE_DIRECTORY", consumer.path().join("state"))
-            .env_remove("CREDENTIALS_DIRECTORY")
+        command(consumer.path(), &["listen", "--json", "--count", count])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -590,13 +579,12 @@ fn python_snippet_follows_a_key() {
 
 #[test]
 fn javascript_snippet_follows_a_key() {
-    let Some(judges) = judge::node("javascript_snippet_follows_a_key") else { return };
     let folder = tempfile::tempdir().unwrap();
     let program = snippet(folder.path(), "follow.mjs");
-    std::os::unix::fs::symlink(judges.join("node_modules"), folder.path().join("node_modules"))
-        .unwrap();
-    let mut node = Command::new("node");
-    node.arg("--experimental-global-webcrypto").arg(program);
+    let Some(mut node) = judge::node("javascript_snippet_follows_a_key", folder.path(), &program)
+    else {
+        return;
+    };
     follows_alike(folder.path(), &mut node);
 }
 
@@ -636,4 +624,56 @@ for line in sys.stdin:
 "##;
     let out = feed(python.args(["-c", program]).arg(schema), &lines);
     assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["1", "2", "3", "4", "5", "6", "6"]);
+}
+
+/// `forget` beside a running daemon signs by the new key at once; nobody could verify it yet.
+#[test]
+fn event_by_a_new_key_waits_for_its_introduction() {
+    let test = "event_by_a_new_key_waits_for_its_introduction";
+    let Some(broker) = Mosquitto::start(test, "") else { return };
+    let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
+    let home = Home::new();
+    home.tell(1);
+    let said = publisher(&home, &broker);
+    assert!(said.flush(Duration::from_mins(1)).unwrap());
+    home.rotate();
+    home.tell(1);
+    said.notify();
+    assert!(!said.flush(Duration::from_secs(2)).unwrap(), "it is held back");
+    assert_eq!(subscriber.on("/event").len(), 1);
+    said.introduce(home.open().0.identity(&name()).unwrap());
+    assert!(said.flush(Duration::from_mins(1)).unwrap());
+    wait("the event", || subscriber.on("/event").len() == 2);
+    let topics: Vec<String> = subscriber
+        .messages()
+        .into_iter()
+        .filter_map(|(topic, _)| topic.strip_prefix("familiar/porch/").map(str::to_owned))
+        .collect();
+    assert_eq!(topics, ["availability", "identity", "event", "identity", "event"]);
+}
+
+#[test]
+fn pins_of_two_processes() {
+    let (first, second) = (Home::new(), Home::new());
+    let meet = |pins: &mut Pins, device: &str, text: &str| {
+        let met = introduction(Envelope::parse(text).unwrap()).unwrap();
+        // Both homes are called porch; who is met under which name is the caller's.
+        pins.meet(device, &Introduction { device: device.to_owned(), ..met }).unwrap();
+    };
+    let here = Home::new();
+    let (mut one, mut other) = (Pins::open(&here.state).unwrap(), Pins::open(&here.state).unwrap());
+    meet(&mut one, "porch", &first.identity());
+    one.save().unwrap();
+    meet(&mut other, "garden", &second.identity());
+    other.save().unwrap();
+    first.tell(1);
+    first.rotate();
+    let mut follows = Pins::open(&here.state).unwrap();
+    meet(&mut follows, "porch", &first.identity());
+    follows.save().unwrap();
+    // Who still holds the old key does not put it back.
+    one.save().unwrap();
+    let kept = Pins::open(&here.state).unwrap();
+    assert_eq!(kept.key("porch"), Some(first.open().0.public()));
+    assert_eq!(kept.key("garden"), Some(second.open().0.public()));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::Report;
-use crate::cli::Failure;
+use crate::cli::{Failure, block_on};
 use crate::config::Config;
 use crate::event::{DeviceKey, Line, identity, jws::Envelope};
 use crate::mqtt::topics::Topics;
@@ -33,12 +33,8 @@ pub fn check(config: &Config, state: &StateDirectory, report: &mut Report) {
         return;
     };
     let topics = Topics::new(broker.prefix(), &config.device);
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ClientError::Io)
-        .and_then(|runtime| runtime.block_on(ask(&broker, config, &topics)))
-        .map_err(|error| Failure::Network(format!("{broker}: {error}")));
+    let outcome = block_on(ask(&broker, config, &topics))
+        .and_then(|asked| asked.map_err(|error| Failure::Network(format!("{broker}: {error}"))));
     let Some(learned) = report.take("broker", outcome) else { return };
     let plain = mqtt.url.starts_with("mqtt://") && mqtt.allow_plaintext;
     let logged_in = format!("logged in at {broker}");

@@ -70,8 +70,10 @@ impl Report {
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    let located = global.located()?;
     let mut report = Report::default();
+    let Some(located) = report.take("configuration", global.located()) else {
+        return print(global, report);
+    };
     report.ok("configuration", located.path.display().to_string());
     machine::permissions(&located, &mut report);
     let embedder = models::check(global, &located, args.self_test, &mut report);

@@ -286,6 +286,25 @@ fn flood_of_commands_to_a_running_device() {
     scene.stop();
 }
 
+/// Whatever else is wrong with the configuration, whoever was taken out is out.
+#[test]
+fn operator_removed_beside_a_broken_configuration() {
+    let test = "operator_removed_beside_a_broken_configuration";
+    let Some(mut scene) = Scene::new(test, "") else { return };
+    scene.done(&scene.operator.sign(&order("before", "health")));
+    allow(scene.home.folder.path(), &[]);
+    let path = scene.home.path("familiar.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + "\nunknwon = 1\n").unwrap();
+    scene.running.as_ref().unwrap().signal("HUP");
+    wait("told", || {
+        scene.health().last().is_some_and(|health| health["configuration"].is_string())
+    });
+    let text = scene.operator.sign(&order("after", "pause"));
+    assert_eq!(scene.refused(&text), "no-operators");
+    scene.stop();
+}
+
 #[test]
 fn operator_removed_from_a_running_device() {
     let Some(mut scene) = Scene::new("operator_removed_from_a_running_device", "") else { return };

@@ -9,6 +9,7 @@ use familiar::system::state::StateDirectory;
 use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
 
+use crate::support::home::{command, copy};
 use crate::support::judge::named;
 use crate::support::mosquitto::signal;
 
@@ -33,11 +34,7 @@ impl Home {
         let trust = PathBuf::from(named(test, "FAMILIAR_TEST_TRUST")?);
         let pictures = PathBuf::from(named(test, "FAMILIAR_OPENPEOPLE")?);
         let home = Self { folder: tempfile::tempdir().unwrap(), bundle, daemon: None };
-        std::fs::create_dir(home.path("trust.d")).unwrap();
-        for anchor in std::fs::read_dir(trust).unwrap() {
-            let anchor = anchor.unwrap();
-            std::fs::copy(anchor.path(), home.path("trust.d").join(anchor.file_name())).unwrap();
-        }
+        copy(&trust, &home.path("trust.d"));
         home.configure(None, true);
         home.record(&pictures);
         for (person, name) in PEOPLE.iter().zip(["Ada", "Bob", "Cleo"]) {
@@ -73,14 +70,7 @@ impl Home {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
-        command
-            .arg("--config")
-            .arg(self.path("familiar.toml"))
-            .args(arguments)
-            .env("STATE_DIRECTORY", self.path("state"))
-            .env_remove("CREDENTIALS_DIRECTORY");
-        command
+        command(self.folder.path(), arguments)
     }
 
     /// The device's public key, as it shows it.

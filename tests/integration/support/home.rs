@@ -7,6 +7,7 @@ use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
 
 use super::judge;
+use super::mosquitto::signal;
 
 /// A device: configuration, anchors, state and a recording, in a folder of its own.
 pub struct Home {
@@ -94,8 +95,7 @@ pub struct Running(Child);
 impl Running {
     /// Sends a signal by its name, `TERM` or `HUP`.
     pub fn signal(&self, name: &str) {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        signal(&self.0, name);
     }
 
     /// Asks it to stop and waits until it has.
@@ -117,7 +117,8 @@ pub fn familiar(home: &Path, arguments: &[&str]) -> Output {
     command(home, arguments).output().unwrap()
 }
 
-fn command(home: &Path, arguments: &[&str]) -> Command {
+/// `familiar` with the configuration and the state in that folder.
+pub fn command(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
     command
         .arg("--config")

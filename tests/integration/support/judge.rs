@@ -2,7 +2,7 @@
 //! Node.js with `tests/judges/package.json`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A command of the judges' Python, which `FAMILIAR_JUDGES` names (`make test` sets it).
@@ -16,10 +16,15 @@ pub fn python(test: &str) -> Option<Command> {
     Some(command)
 }
 
-/// The folder with the `node_modules` of `tests/judges/package.json`, which `FAMILIAR_JUDGES_NODE`
-/// names; without it as with [`python`].
-pub fn node(test: &str) -> Option<PathBuf> {
-    named(test, "FAMILIAR_JUDGES_NODE").map(PathBuf::from)
+/// Node.js about to run a program in `folder`, with the packages of `tests/judges/package.json`, whose
+/// folder `FAMILIAR_JUDGES_NODE` names; without it as with [`python`].
+pub fn node(test: &str, folder: &Path, program: &Path) -> Option<Command> {
+    let judges = PathBuf::from(named(test, "FAMILIAR_JUDGES_NODE")?);
+    std::os::unix::fs::symlink(judges.join("node_modules"), folder.join("node_modules")).unwrap();
+    // Node.js 18 knows WebCrypto only by this flag; later ones take it and do nothing.
+    let mut node = Command::new("node");
+    node.arg("--experimental-global-webcrypto").arg(program);
+    Some(node)
 }
 
 /// Whether a missing judge is a failure.

@@ -114,6 +114,16 @@ pub fn signal(child: &Child, name: &str) {
     assert!(kill.unwrap().success(), "{name}");
 }
 
+/// Options by which only this user gets in; `None` where passwords cannot be made. The file lies in the
+/// folder.
+pub fn password(folder: &Path, user: &str, password: &str) -> Option<String> {
+    let file = folder.join("passwords");
+    let mut made = Command::new("mosquitto_passwd");
+    let made = made.args(["-b", "-c"]).arg(&file).args([user, password]).status();
+    made.is_ok_and(|status| status.success())
+        .then(|| format!("allow_anonymous false\npassword_file {}", file.display()))
+}
+
 /// `mosquitto_sub`, every line of it: `TOPIC MESSAGE`.
 pub struct Subscriber {
     child: Child,
