@@ -73,7 +73,7 @@ impl Daemon {
         let engine = models.as_ref().map_or(&self.engine, |(engine, _)| engine);
         let settings = models::settings(&located, engine)?;
         let (key, ledger) = self.open_ledger(new, engine)?;
-        Ok(Next { models, settings, key, ledger, broker, gate, located })
+        Ok(Next { located, models, settings, key, ledger, broker, gate })
     }
 
     fn take_over(&mut self, next: Next) -> Result<(), DaemonError> {

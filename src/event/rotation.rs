@@ -187,7 +187,9 @@ pub(super) fn settle(state: &StateDirectory) -> Result<(), KeyError> {
             }
             // Somebody has put a third key there; which of them counts is not ours to say.
             (Some(_), _) => {
-                log::warn!("{NEXT} waits for the key that it replaces, and `{NAME}` is another one")
+                log::warn!(
+                    "{NEXT} waits for the key that it replaces, and `{NAME}` is another one"
+                );
             }
             (None, _) => secret::wipe(&next).map_err(io)?,
         }
