@@ -169,6 +169,7 @@ fn watch(eyes: &Remembering, recording: &Recording, people: &[Candidate]) -> Vec
         unknown: true,
         departed_after: Duration::from_secs(30),
         quality: QualityGate::recognition(),
+        liveness: None,
     });
     let mut story = Vec::new();
     for (number, file) in recording.frames.iter().enumerate() {

@@ -159,6 +159,7 @@ fn watch() -> Watch {
         unknown: true,
         departed_after: Duration::from_secs(30),
         quality: QualityGate::recognition(),
+        liveness: None,
     })
 }
 
