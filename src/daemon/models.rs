@@ -13,15 +13,17 @@ const MOST_LOOKS: usize = 16;
 /// The engine that the configuration names, and when its bundle was verified.
 pub fn start(located: &Located) -> Result<(Engine, jiff::Timestamp), DaemonError> {
     let bundle = &located.config.models.bundle;
-    let engine = start_engine(bundle, &located.directory().join("trust.d"))?;
+    let liveness = located.config.liveness.mode != LivenessMode::Off;
+    let engine = start_engine(bundle, &located.directory().join("trust.d"), liveness)?;
     Ok((engine, jiff::Timestamp::now()))
 }
 
-fn start_engine(bundle: &Path, trust: &Path) -> Result<Engine, DaemonError> {
+fn start_engine(bundle: &Path, trust: &Path, liveness: bool) -> Result<Engine, DaemonError> {
     let anchors = TrustAnchors::load(trust)?;
     let verified = VerifiedBundle::open(bundle, &anchors)?;
-    Engine::start(verified)
-        .map_err(|source| DaemonError::Engine { bundle: bundle.to_owned(), source })
+    let started =
+        if liveness { Engine::start_with_liveness(verified) } else { Engine::start(verified) };
+    started.map_err(|source| DaemonError::Engine { bundle: bundle.to_owned(), source })
 }
 
 /// What is done by the bundle's liveness networks, which are loaded and self-tested if they are needed.

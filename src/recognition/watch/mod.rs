@@ -32,7 +32,7 @@ use crate::model::engine::{Engine, EngineError};
 use crate::model::network::NetworkError;
 use attention::Attention;
 use presence::{Claim, Presences};
-use subject::{Check, Subject};
+use subject::{Check, Clearance, Subject};
 
 /// The networks, as the watch needs them.
 pub trait Eyes {
@@ -312,7 +312,9 @@ impl Watch {
         };
         match subject.finding(candidates, &self.settings.thresholds) {
             Finding::Person { index, similarity, threshold, frames } => {
-                let Some(liveness) = subject.cleared(self.settings.liveness, frame.media) else {
+                let Clearance::Given(liveness) =
+                    subject.cleared(self.settings.liveness, frame.media)
+                else {
                     return;
                 };
                 let person = &candidates[index].person;
@@ -337,7 +339,8 @@ impl Watch {
             Finding::Nobody { similarity, threshold, frames } => {
                 if self.settings.unknown
                     && !subject.is_unknown()
-                    && let Some(liveness) = subject.cleared(self.settings.liveness, frame.media)
+                    && let Clearance::Given(liveness) =
+                        subject.cleared(self.settings.liveness, frame.media)
                 {
                     subject.becomes_unknown();
                     self.counters.unknown += 1;

@@ -39,6 +39,15 @@ pub(super) enum Check {
     SomeoneElse(Look),
 }
 
+/// Whether liveness lets it be said whose face it is.
+#[derive(Debug)]
+pub(super) enum Clearance {
+    /// Not before there is a verdict.
+    Pending,
+    /// Now, and with that word on its liveness.
+    Given(Option<LivenessScore>),
+}
+
 #[derive(Debug)]
 pub(super) struct Subject {
     consensus: Consensus,
@@ -216,20 +225,15 @@ impl Subject {
         self.liveness.take(score, threshold, media)
     }
 
-    /// Whether it may be said now whose face it is, or that it is nobody's, and what is said of its
-    /// liveness then.
-    pub(super) fn cleared(
-        &mut self,
-        policy: Option<LivenessPolicy>,
-        media: Duration,
-    ) -> Option<Option<LivenessScore>> {
-        let Some(policy) = policy else { return Some(None) };
+    /// Whether it may be said now whose face it is, or that it is nobody's.
+    pub(super) fn cleared(&mut self, policy: Option<LivenessPolicy>, media: Duration) -> Clearance {
+        let Some(policy) = policy else { return Clearance::Given(None) };
         if !policy.enforce {
-            return Some(self.liveness.so_far(policy.threshold));
+            return Clearance::Given(self.liveness.so_far(policy.threshold));
         }
         let live = self.liveness.supports_a_name(media);
         self.waiting = live.is_none();
-        live.map(Some)
+        if live.is_some() { Clearance::Given(live) } else { Clearance::Pending }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
