@@ -25,7 +25,7 @@ from PIL import Image
 
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "models"))
-FRAMES = 60  # of a track, at most
+FRAMES = 12  # of a track, at most
 NAMES = ("networks", "moire", "frame", "rigid", "together")
 
 
