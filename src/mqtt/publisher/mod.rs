@@ -343,9 +343,10 @@ impl Task {
         }
         lock(&self.shared.board).repeat();
         let mut flight = Flight::new(connection.receive_maximum());
+        // First it hears, then it says that it is there: who sees `online` is heard.
+        self.listen(&mut connection)?;
         let id = connection.publish(&self.topics.availability(), "online", true)?;
         flight.push(id, What::Availability);
-        self.listen(&mut connection)?;
         let shared = self.shared.clone();
         let mut stopped = self.stopped.clone();
         loop {
