@@ -22,6 +22,7 @@ mod soak;
 mod sockets;
 mod states;
 mod support;
+mod unit;
 
 mod gallery;
 mod webcam;
