@@ -29,7 +29,7 @@ as_familiar() { runuser -u familiar -- "$@"; }
 echo "== Power-on to the first signed message"
 check ready_by_itself await 240 is ActiveState active
 check health_arrives await 60 health_says '\"state\":\"watching\"'
-check frames_through_v4l2 health_says '\"name\":\"vivid'
+check frames_through_v4l2 health_says vivid
 journalctl -u familiar -o cat | grep -o 'ready after [0-9.]* s' | head -1
 systemctl show -P MemoryCurrent familiar | awk '{ printf "memory of the unit %.0f MiB\n", $1 / 1048576 }'
 check journal_has_fields eval 'journalctl -u familiar -o json | grep -q "\"CODE_MODULE\"\|\"TARGET\""'
@@ -49,7 +49,7 @@ as_familiar familiar enroll Ada --id ada /usr/share/vm/ada/*.jpg
 # What the output shows, the camera sees: 640x480, looped within the driver.
 v4l2-ctl -d /dev/video0 --set-dv-bt-timings index=0 >/dev/null
 v4l2-ctl -d /dev/video1 --set-dv-bt-timings index=0 --set-fmt-video-out width=640,height=480,pixelformat=YUYV >/dev/null
-v4l2-ctl -d /dev/video1 --set-ctrl loop_video=1 >/dev/null
+v4l2-ctl -d /dev/video0 --set-ctrl loop_video=1 >/dev/null
 (while :; do v4l2-ctl -d /dev/video1 --stream-out-mmap --stream-from /usr/share/vm/scene.yuyv --stream-loop; done) >/dev/null 2>&1 &
 player=$!
 systemctl start familiar

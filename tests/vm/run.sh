@@ -16,7 +16,7 @@ packages=systemd,systemd-sysv,udev,dbus,mosquitto,mosquitto-clients,linux-image-
 base=$work/base-$(sha256sum <<<"$packages" | head -c 12).tar
 [ -e "$base" ] || {
   say "A bare system"
-  mmdebstrap --quiet --variant=minbase --include="$packages" bookworm "$base.part"
+  mmdebstrap --quiet --format=tar --variant=minbase --include="$packages" bookworm "$base.part"
   mv "$base.part" "$base"
 }
 
