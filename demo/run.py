@@ -37,10 +37,13 @@ class Demo:
         self.familiar, self.folder, self.pictures = familiar, folder, pictures
         self.broker = Broker(folder)
         self.config = folder / "familiar.toml"
+        # The recorded scene is painted from still pictures: nobody in it is live, so nothing is decided by that.
+        liveness = "report" if pictures else "auto"
         self.config.write_text(
             f'device = "{DEVICE}"\n\n'
             f"[camera]\nsource = {json.dumps(source)}\nwidth = 640\nheight = 480\nfps = {FPS}\n\n"
             f"[models]\nbundle = {json.dumps(os.environ['FAMILIAR_TEST_BUNDLE'])}\n\n"
+            f'[liveness]\nmode = "{liveness}"\n\n'
             '[events]\nunknown = true\ndeparted_after = "2s"\n\n'
             f'[mqtt]\nurl = "mqtt://127.0.0.1:{self.broker.port}"\n'
         )

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Strangers and attacks: the tables of docs/evaluation.md.
 #
-#   tools/measure.sh FOLDER [open-set|liveness|one-camera]...
+#   tools/measure.sh FOLDER [open-set|liveness|screens|cues|replay|one-camera]...
 #
 # FOLDER holds lfw/NAME/NAME_0001.jpg and webcam/{live,print}/SUBJECT/SEQUENCE/0000.jpg. Links to the pictures are laid
 # out in a temporary folder; nothing is copied. Plots and JSON go to OUT, if that names a folder.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
-data=$(realpath -- "${1:?tools/measure.sh FOLDER [open-set|liveness|one-camera]...}")
+data=$(realpath -- "${1:?tools/measure.sh FOLDER [open-set|liveness|screens|cues|replay|one-camera]...}")
 shift
-[ $# -gt 0 ] || set -- open-set liveness one-camera
+[ $# -gt 0 ] || set -- open-set liveness screens cues replay one-camera
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 out=${OUT:-$work}
@@ -36,6 +36,29 @@ liveness() {
   "$familiar" evaluate --genuine "$data/webcam/live" --attacks "$work/attacks" "${bundle[@]}" --plot "$out/liveness.svg"
 }
 
+# Simulated screens (tools/simulate_screens.py), made first; ten minutes. SCREENS names a folder of them that is there already.
+simulated=${SCREENS:-$work/screens}
+simulate() {
+  [ -d "$simulated" ] || "$top/models/.build/venv/bin/python" -B "$top/tools/simulate_screens.py" "$data/webcam/live" "$simulated"
+}
+
+screens() {
+  simulate
+  "$familiar" evaluate --genuine "$data/webcam/live" --attacks "$simulated" "${bundle[@]}" --plot "$out/screens.svg"
+}
+
+# What else was tried to tell a face from a picture of one; four minutes.
+cues() {
+  simulate
+  "$top/models/.build/venv/bin/python" -B "$top/tools/liveness_cues.py" "live=$data/webcam/live" "print=$data/webcam/print" \
+    "phone=$simulated/phone" "tablet=$simulated/tablet" "monitor=$simulated/monitor"
+}
+
+# Live people and photographs of them before `familiar run`, liveness enforced and off; five minutes.
+replay() {
+  python3 -B "$top/tools/replay.py" "$familiar" "$data/webcam" "$FAMILIAR_TEST_BUNDLE" "$FAMILIAR_TEST_TRUST"
+}
+
 # Each subject enrolled alone by four pictures spread over the first sequence (the first half, where there is one); every
 # eighth frame of the rest is a probe, every eighth of the other five subjects a stranger's.
 one_camera() {
@@ -56,6 +79,9 @@ for measurement in "$@"; do
   case $measurement in
     open-set) open_set ;;
     liveness) liveness ;;
+    screens) screens ;;
+    cues) cues ;;
+    replay) replay ;;
     one-camera) one_camera ;;
     *) die "not a measurement: $measurement" ;;
   esac

@@ -24,6 +24,7 @@ def fill(folder: Path, manifest: dict, kind: str, live: bool, lowest_cosine: flo
         "crop": describe(manifest["embedder"]["crop"]),
         "score_threshold": manifest["detector"]["score_threshold"],
         "lowest_cosine": f"{lowest_cosine:.4f}",
+        "liveness_threshold": manifest.get("liveness_decision", {}).get("threshold", 0.5),
         "calibration": thresholds(manifest["calibration"]),
     }
 

@@ -40,9 +40,10 @@ pub struct Report {
     /// Enrolled; held to be present now.
     pub people: usize,
     pub present: usize,
-    /// Since the start: people recognised, strangers told of, arrivals that the limits kept back.
+    /// Since the start: people recognised, strangers told of, attacks on the camera, arrivals that the limits kept back.
     pub recognized: u64,
     pub unknown: u64,
+    pub spoof: u64,
     pub limited: u64,
     pub refusals: Refusals,
     pub commands: Commands,
@@ -100,6 +101,8 @@ pub struct Latencies {
     pub detect: Option<Quantiles>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embed: Option<Quantiles>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<Quantiles>,
 }
 
 /// Since the start.

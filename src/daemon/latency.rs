@@ -1,4 +1,4 @@
-//! How long detection and embedding take, measured around the networks as they run.
+//! How long detection, embedding and liveness take, measured around the networks as they run.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,6 +22,7 @@ const REMEMBERED: usize = 128;
 pub struct Latency {
     detect: RefCell<VecDeque<Duration>>,
     embed: RefCell<VecDeque<Duration>>,
+    liveness: RefCell<VecDeque<Duration>>,
 }
 
 /// Of the last runs, in milliseconds.
@@ -54,6 +55,10 @@ impl Eyes for Timed<'_> {
             })
         })
     }
+
+    fn liveness(&self, image: &RgbImage, face: &DetectedFace) -> Result<Option<f32>, NetworkError> {
+        timed(&self.latency.liveness, || Eyes::liveness(self.engine, image, face))
+    }
 }
 
 impl Latency {
@@ -63,6 +68,10 @@ impl Latency {
 
     pub fn embed(&self) -> Option<Quantiles> {
         quantiles(&self.embed.borrow())
+    }
+
+    pub fn liveness(&self) -> Option<Quantiles> {
+        quantiles(&self.liveness.borrow())
     }
 }
 

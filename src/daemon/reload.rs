@@ -64,12 +64,7 @@ impl Daemon {
             _ => None,
         };
         let broker = new.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &self.state)).transpose()?;
-        let models = if old.models == new.models {
-            models::decide_liveness(new.liveness.mode, self.engine.has_liveness())?;
-            None
-        } else {
-            Some(models::start(&located)?)
-        };
+        let models = if old.models == new.models { None } else { Some(models::start(&located)?) };
         let engine = models.as_ref().map_or(&self.engine, |(engine, _)| engine);
         let settings = models::settings(&located, engine)?;
         let (key, ledger) = self.open_ledger(new, engine)?;

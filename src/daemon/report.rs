@@ -111,11 +111,16 @@ impl Daemon {
                 frames_per_second: (rate * 10.0).round() / 10.0,
                 broken: camera.skipped_broken + camera.skipped_too_large,
             },
-            latency_ms: Latencies { detect: self.latency.detect(), embed: self.latency.embed() },
+            latency_ms: Latencies {
+                detect: self.latency.detect(),
+                embed: self.latency.embed(),
+                liveness: self.latency.liveness(),
+            },
             people: self.people.enrolled().len(),
             present: self.register.present(),
             recognized: watched.named,
             unknown: watched.unknown,
+            spoof: watched.spoofs,
             limited: self.limits.limited(),
             refusals: Refusals {
                 quality: watched.refusals.total(),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::EvaluateError;
 use super::interval::Share;
 use super::open_set::DetPoint;
+use crate::recognition::liveness::FRAMES;
 
 /// The scores of one track, 0 (attack) to 1 (live).
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +40,15 @@ pub struct LivenessReport {
     pub attacks: BTreeMap<String, Counts>,
     /// Each subject judged by a threshold chosen on the others; `None` if a track has no subject, or one is alone.
     pub held_out: Option<HeldOut>,
+    /// At the threshold that the bundle carries, by which `run` decides.
+    pub bundle: AtThreshold,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AtThreshold {
+    pub threshold: f32,
+    pub genuine: Counts,
+    pub attacks: BTreeMap<String, Counts>,
 }
 
 /// Where the threshold came from.
@@ -63,6 +73,8 @@ pub struct Counts {
     /// A live track without any usable frame does not pass and is an error; an attack without one is none.
     pub tracks: Share,
     pub frames: Share,
+    /// Verdicts as `run` makes them: means of so many consecutive usable frames as it takes, from every frame on.
+    pub verdicts: Share,
     pub tracks_without_a_face: usize,
     pub frames_without_a_face: usize,
 }
@@ -95,12 +107,13 @@ impl ScoredTrack {
     }
 }
 
-/// The figures at `threshold`, else at the one that is best for these tracks. Fails if no live track or no attack has
+/// The figures at `threshold`, else at the one that is best for these tracks, and at that of the `bundle`. Fails if no live track or no attack has
 /// a usable frame.
 pub fn judge_liveness(
     genuine: &[ScoredTrack],
     attacks: &ByKind,
     threshold: Option<f32>,
+    bundle: f32,
 ) -> Result<LivenessReport, EvaluateError> {
     let scored = |tracks: &[ScoredTrack]| tracks.iter().any(|track| !track.scores.is_empty());
     if !scored(genuine) || !attacks.values().any(|tracks| scored(tracks)) {
@@ -123,6 +136,11 @@ pub fn judge_liveness(
         genuine: count(&genuine, threshold, true),
         attacks: count_kinds(&attacks, threshold),
         held_out: held_out(&genuine, &attacks),
+        bundle: AtThreshold {
+            threshold: bundle,
+            genuine: count(&genuine, bundle, true),
+            attacks: count_kinds(&attacks, bundle),
+        },
     })
 }
 
@@ -221,11 +239,19 @@ fn wrong_tracks(tracks: &[&ScoredTrack], threshold: f32, live: bool) -> Share {
 
 fn count(tracks: &[&ScoredTrack], threshold: f32, live: bool) -> Counts {
     let frames = || tracks.iter().flat_map(|track| &track.scores);
+    let verdicts = || {
+        let mean = |scores: &[f32]| scores.iter().sum::<f32>() / scores.len() as f32;
+        tracks.iter().flat_map(move |track| track.scores.windows(FRAMES).map(mean))
+    };
     Counts {
         tracks: wrong_tracks(tracks, threshold, live),
         frames: Share::new(
             frames().filter(|score| (**score >= threshold) != live).count(),
             frames().count(),
+        ),
+        verdicts: Share::new(
+            verdicts().filter(|score| (*score >= threshold) != live).count(),
+            verdicts().count(),
         ),
         tracks_without_a_face: tracks.iter().filter(|track| track.scores.is_empty()).count(),
         frames_without_a_face: tracks.iter().map(|track| track.unusable).sum(),
@@ -289,16 +315,18 @@ fn by_ref(attacks: &ByKind) -> Kinds<'_> {
 }
 
 fn sum<'a>(counts: impl Iterator<Item = &'a Counts>) -> Counts {
-    let (mut tracks, mut frames, mut without) = ((0, 0), (0, 0), (0, 0));
+    let (mut tracks, mut frames, mut verdicts, mut without) = ((0, 0), (0, 0), (0, 0), (0, 0));
     for counts in counts {
         tracks = (tracks.0 + counts.tracks.count, tracks.1 + counts.tracks.of);
         frames = (frames.0 + counts.frames.count, frames.1 + counts.frames.of);
+        verdicts = (verdicts.0 + counts.verdicts.count, verdicts.1 + counts.verdicts.of);
         without.0 += counts.tracks_without_a_face;
         without.1 += counts.frames_without_a_face;
     }
     Counts {
         tracks: Share::new(tracks.0, tracks.1),
         frames: Share::new(frames.0, frames.1),
+        verdicts: Share::new(verdicts.0, verdicts.1),
         tracks_without_a_face: without.0,
         frames_without_a_face: without.1,
     }
@@ -322,7 +350,7 @@ mod tests {
     fn a_track_is_judged_by_its_mean_and_frames_one_by_one() {
         let genuine = [track("", &[0.9, 0.3]), track("", &[0.8])];
         let attacks = kinds(&[("print", &[track("", &[0.7, 0.1])])]);
-        let report = judge_liveness(&genuine, &attacks, Some(0.5)).unwrap();
+        let report = judge_liveness(&genuine, &attacks, Some(0.5), 0.5).unwrap();
         assert_eq!((report.bpcer, report.apcer["print"], report.choice), (0.0, 0.0, Choice::Given));
         let told = |counts: &Counts| (counts.tracks.of, counts.frames.count, counts.frames.of);
         assert_eq!(told(&report.genuine), (2, 1, 3));
@@ -337,7 +365,7 @@ mod tests {
         let prints = [0.1, 0.2].map(|score| track("", &[score]));
         let screens = [0.1, 0.2, 0.3, 0.75].map(|score| track("", &[score]));
         let attacks = kinds(&[("print", &prints), ("screen", &screens)]);
-        let report = judge_liveness(&genuine, &attacks, None).unwrap();
+        let report = judge_liveness(&genuine, &attacks, None, 0.5).unwrap();
         // Between 0.3 and 0.6 one of four screens passes and all live ones do.
         assert!((report.threshold - 0.45).abs() < 1e-6);
         assert_eq!((report.bpcer, report.apcer["print"], report.apcer["screen"]), (0.0, 0.0, 0.25));
@@ -348,7 +376,7 @@ mod tests {
     fn separable_tracks_are_parted_in_the_middle() {
         let genuine = [track("", &[0.9]), track("", &[0.7])];
         let attacks = kinds(&[("print", &[track("", &[0.1]), track("", &[0.3])])]);
-        assert_eq!(judge_liveness(&genuine, &attacks, None).unwrap().threshold, 0.5);
+        assert_eq!(judge_liveness(&genuine, &attacks, None, 0.5).unwrap().threshold, 0.5);
     }
 
     #[test]
@@ -356,15 +384,15 @@ mod tests {
         let blank = ScoredTrack { subject: None, scores: Vec::new(), unusable: 7 };
         let genuine = [track("", &[0.9]), blank.clone()];
         let attacks = kinds(&[("print", &[track("", &[0.1]), blank.clone()])]);
-        let report = judge_liveness(&genuine, &attacks, Some(0.5)).unwrap();
+        let report = judge_liveness(&genuine, &attacks, Some(0.5), 0.5).unwrap();
         // The live one did not get in; the attack did not, either.
         assert_eq!((report.bpcer, report.apcer["print"]), (0.5, 0.0));
         assert_eq!(
             (report.genuine.tracks_without_a_face, report.genuine.frames_without_a_face),
             (1, 7)
         );
-        assert!(judge_liveness(std::slice::from_ref(&blank), &attacks, None).is_err());
-        assert!(judge_liveness(&genuine, &kinds(&[("print", &[blank])]), None).is_err());
+        assert!(judge_liveness(std::slice::from_ref(&blank), &attacks, None, 0.5).is_err());
+        assert!(judge_liveness(&genuine, &kinds(&[("print", &[blank])]), None, 0.5).is_err());
     }
 
     #[test]
@@ -372,7 +400,7 @@ mod tests {
         // All together they can be parted nowhere without error; a and b at 0.5, c lies lower throughout.
         let genuine = [track("a", &[0.9]), track("b", &[0.8]), track("c", &[0.4])];
         let prints = [track("a", &[0.2]), track("b", &[0.25]), track("c", &[0.1])];
-        let report = judge_liveness(&genuine, &kinds(&[("print", &prints)]), None).unwrap();
+        let report = judge_liveness(&genuine, &kinds(&[("print", &prints)]), None, 0.5).unwrap();
         assert_eq!(report.bpcer, 0.0); // 0.325, chosen with c at hand
         let held = report.held_out.unwrap();
         let c = &held.subjects[2];
@@ -385,16 +413,29 @@ mod tests {
     #[test]
     fn without_subjects_nobody_is_held_out() {
         let attacks = kinds(&[("print", &[track("a", &[0.1])])]);
-        let judged = |genuine| judge_liveness(&[genuine], &attacks, None).unwrap().held_out;
+        let judged = |genuine| judge_liveness(&[genuine], &attacks, None, 0.5).unwrap().held_out;
         assert!(judged(track("", &[0.9])).is_none());
         assert!(judged(track("a", &[0.9])).is_none());
+    }
+
+    #[test]
+    fn verdicts_are_means_of_neighbours_at_the_bundles_threshold() {
+        let low = [0.9, 0.9, 0.9, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0];
+        let genuine = [track("", &low), track("", &[0.1; 4])];
+        let attacks = kinds(&[("print", &[track("", &[0.7; 6])])]);
+        let report = judge_liveness(&genuine, &attacks, Some(0.05), 0.5).unwrap();
+        let told = |counts: &Counts| (counts.verdicts.count, counts.verdicts.of);
+        // Of 4.5 / 5, 3.6 / 5, 2.7 / 5, 1.8 / 5 and 0.9 / 5 two are below; four frames give no verdict.
+        assert_eq!(told(&report.bundle.genuine), (2, 5));
+        assert_eq!(told(&report.bundle.attacks["print"]), (2, 2));
+        assert_eq!(told(&report.genuine), (0, 5));
     }
 
     #[test]
     fn curve_runs_from_strict_to_lax() {
         let genuine = [track("", &[0.9]), track("", &[0.4])];
         let attacks = kinds(&[("print", &[track("", &[0.6])])]);
-        let report = judge_liveness(&genuine, &attacks, None).unwrap();
+        let report = judge_liveness(&genuine, &attacks, None, 0.5).unwrap();
         let corners: Vec<_> =
             report.curve.iter().map(|point| (point.bpcer, point.apcer["print"])).collect();
         assert_eq!(corners, [(1.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]);

@@ -57,10 +57,15 @@ pub struct Startup {
 impl Engine {
     /// Loads embedder and detector and runs their self-tests. Liveness networks wait until they are needed.
     pub fn start(bundle: VerifiedBundle) -> Result<Self, EngineError> {
-        memory::compactly(|| Self::load(bundle))
+        memory::compactly(|| Self::load(bundle, false))
     }
 
-    fn load(mut bundle: VerifiedBundle) -> Result<Self, EngineError> {
+    /// Loads and tests the liveness networks as well, beside the embedder, which takes longer.
+    pub fn start_with_liveness(bundle: VerifiedBundle) -> Result<Self, EngineError> {
+        memory::compactly(|| Self::load(bundle, true))
+    }
+
+    fn load(mut bundle: VerifiedBundle, with_liveness: bool) -> Result<Self, EngineError> {
         let began = Instant::now();
         let manifest = bundle.manifest().clone();
         let identity = bundle.identity();
@@ -81,18 +86,23 @@ impl Engine {
             waiting.push((take(&mut bundle, &network.file)?, network.clone()));
         }
         drop(bundle);
-        let liveness = Mutex::new(Liveness::Waiting { networks: waiting, cases: liveness_cases });
+        let mut liveness = Liveness::Waiting { networks: waiting, cases: liveness_cases };
 
-        let (embedder, detector) = std::thread::scope(|scope| {
-            let detector =
-                scope.spawn(|| start_detector(detector_model, &manifest.detector, &detector_cases));
+        let (embedder, others) = std::thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                let detector = start_detector(detector_model, &manifest.detector, &detector_cases)?;
+                if with_liveness {
+                    liveness.ready()?;
+                }
+                Ok(detector)
+            });
             let embedder = start_embedder(embedder_model, &manifest.embedder, &embedder_cases);
             let file = &manifest.detector.file;
             let lost = |_| Err(EngineError::Thread { file: file.clone() });
-            (embedder, detector.join().unwrap_or_else(lost))
+            (embedder, others.join().unwrap_or_else(lost))
         });
         let (embedder, embedder_digest, embedder_times) = embedder?;
-        let (detector, detector_times) = detector?;
+        let (detector, detector_times) = others?;
         let startup = Startup {
             embedder: embedder_times.0,
             embedder_test: embedder_times.1,
@@ -108,7 +118,7 @@ impl Engine {
             embedder_digest,
             detector,
             thresholds,
-            liveness,
+            liveness: Mutex::new(liveness),
             startup,
         })
     }
@@ -184,29 +194,7 @@ impl Engine {
     }
 
     fn liveness_networks(&self) -> Result<Arc<Vec<LivenessNetwork>>, EngineError> {
-        let mut liveness = self.liveness.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Liveness::Ready(networks) = &*liveness {
-            return Ok(Arc::clone(networks));
-        }
-        // Whatever fails below, these networks are not tried again.
-        let Liveness::Waiting { networks: waiting, cases } =
-            std::mem::replace(&mut *liveness, Liveness::Refused)
-        else {
-            return Err(SelfTestError::None("liveness networks, refused before".into()).into());
-        };
-        let mut networks = Vec::with_capacity(waiting.len());
-        for (model, described) in waiting {
-            let file = described.file.clone();
-            let network = LivenessNetwork::load(model, &described)
-                .map_err(|source| EngineError::Network { file, source })?;
-            for case in cases.iter().filter(|case| case.model == described.file) {
-                case.run(&network)?;
-            }
-            networks.push(network);
-        }
-        let networks = Arc::new(networks);
-        *liveness = Liveness::Ready(Arc::clone(&networks));
-        Ok(networks)
+        self.liveness.lock().unwrap_or_else(PoisonError::into_inner).ready()
     }
 
     /// The engine with another crop than the bundle's, to measure it; thresholds then do not hold.
@@ -222,6 +210,32 @@ enum Liveness {
     Waiting { networks: Vec<(VerifiedModel, manifest::Liveness)>, cases: Vec<LivenessCase> },
     Ready(Arc<Vec<LivenessNetwork>>),
     Refused,
+}
+
+impl Liveness {
+    fn ready(&mut self) -> Result<Arc<Vec<LivenessNetwork>>, EngineError> {
+        if let Self::Ready(networks) = self {
+            return Ok(Arc::clone(networks));
+        }
+        // Whatever fails below, these networks are not tried again.
+        let Self::Waiting { networks: waiting, cases } = std::mem::replace(self, Self::Refused)
+        else {
+            return Err(SelfTestError::None("liveness networks, refused before".into()).into());
+        };
+        let mut networks = Vec::with_capacity(waiting.len());
+        for (model, described) in waiting {
+            let file = described.file.clone();
+            let network = LivenessNetwork::load(model, &described)
+                .map_err(|source| EngineError::Network { file, source })?;
+            for case in cases.iter().filter(|case| case.model == described.file) {
+                case.run(&network)?;
+            }
+            networks.push(network);
+        }
+        let networks = Arc::new(networks);
+        *self = Self::Ready(Arc::clone(&networks));
+        Ok(networks)
+    }
 }
 
 type Times = (Duration, Duration);

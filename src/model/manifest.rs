@@ -26,6 +26,8 @@ pub struct Manifest {
     /// The networks whose live scores are averaged; may be absent.
     #[serde(default)]
     pub liveness: Vec<Liveness>,
+    /// How their scores are judged; absent in bundles of before it was decided by.
+    pub liveness_decision: Option<LivenessDecision>,
     /// One table for each number of pooled looks.
     pub calibration: Vec<Calibration>,
 }
@@ -119,6 +121,24 @@ pub struct Liveness {
     pub crop_scale: f32,
     /// Which of the softmax outputs is "live".
     pub live_class: usize,
+}
+
+/// The bar for a face to be live, chosen on recordings that the card names.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LivenessDecision {
+    /// Mean score (over the networks, then over the frames of a track) from which on a face is live, 0 to 1.
+    pub threshold: f32,
+}
+
+/// For a bundle that gives none: more likely live than not, as its networks see it.
+const LIVENESS_THRESHOLD: f32 = 0.5;
+
+impl Manifest {
+    /// Mean score from which on a face is live, 0 to 1: the bundle's, else one half.
+    pub fn liveness_threshold(&self) -> f32 {
+        self.liveness_decision.map_or(LIVENESS_THRESHOLD, |decision| decision.threshold)
+    }
 }
 
 /// Measured similarity of different people: "so often two people look at least that much alike".

@@ -244,6 +244,11 @@ fn manifest_that_makes_no_sense() {
         ("margin = 0.2", "margin = -0.2", "`embedder.crop.margin`"),
         ("dimensions = 4", "dimensions = 0", "`embedder.dimensions`"),
         ("score_threshold = 0.7", "score_threshold = 1.7", "`detector.score_threshold`"),
+        (
+            "[[calibration]]",
+            "[liveness_decision]\nthreshold = 0.3\n[[calibration]]",
+            "`liveness_decision`",
+        ),
         ("_rate = 0.01", "_rate = 0.0", "`calibration.points.false_match_rate`"),
         ("_rate = 0.1,", "_rate = 1.0,", "`calibration.points.false_match_rate`"),
         ("similarity = 0.4", "similarity = 0.1", "`calibration.points`"),

@@ -70,8 +70,6 @@ fn tampered_networks_process_no_frame() {
 fn what_is_demanded_and_cannot_be_done_is_refused() {
     let Some(home) = Home::new("what_is_demanded_and_cannot_be_done_is_refused") else { return };
     home.record("P001", 1);
-    home.configure("[liveness]\nmode = \"enforce\"\n");
-    assert_refused(home.folder.path(), &home.familiar(&["run"]), "enforce");
     for (more, code) in [
         ("[recognition]\nfalse_match_rate = 1e-12\n", 2),
         ("[mqtt]\nurl = \"mqtt://broker.example:1883\"\n", 2),

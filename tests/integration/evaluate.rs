@@ -209,6 +209,9 @@ fn liveness_of_generated_tracks() {
     let strict = json(&evaluate(root, &[&asked[..], &["--liveness-threshold", "1"]].concat()));
     assert_eq!((strict["bpcer"].as_f64(), strict["threshold"].as_f64()), (Some(1.0), Some(1.0)));
     assert!(std::fs::read_to_string(root.join("det.svg")).unwrap().contains("copy, frames"));
+    // A verdict of `run` takes five frames; no track here has as many.
+    assert_eq!(strict["bundle"]["genuine"]["verdicts"]["of"], 0);
+    assert!(strict["bundle"]["threshold"].as_f64().unwrap() < 0.5);
     // The JSON says what a score is worth: the same file, the same score, whatever its label.
     assert_eq!(strict["choice"], "given");
 }

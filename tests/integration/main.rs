@@ -13,6 +13,7 @@ mod evaluate;
 mod events;
 mod full_disk;
 mod home_assistant;
+mod liveness;
 mod lying_broker;
 mod messages;
 mod mqtt;

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use familiar::camera::Frame;
@@ -114,6 +115,47 @@ fn webcam_subjects_are_recognized_and_never_confused() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// `tools/replay.py`: each subject's live recordings, and photographs of the subject, before `familiar run`. They are
+/// expected beside `FAMILIAR_WEBCAM`, in `print`.
+#[test]
+fn photographs_name_nobody_and_live_people_are_named() {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let (Some(pictures), Some(bundle), Some(trust)) = (
+        variable("FAMILIAR_WEBCAM"),
+        variable("FAMILIAR_TEST_BUNDLE"),
+        variable("FAMILIAR_TEST_TRUST"),
+    ) else {
+        eprintln!("skipped: FAMILIAR_WEBCAM, FAMILIAR_TEST_BUNDLE, FAMILIAR_TEST_TRUST not set");
+        return;
+    };
+    let webcam = pictures.parent().unwrap();
+    if !webcam.join("print").is_dir() {
+        eprintln!("skipped: there is no {}", webcam.join("print").display());
+        return;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/replay.py");
+    let judged = Command::new("python3")
+        .arg("-B")
+        .arg(script)
+        .arg(env!("CARGO_BIN_EXE_familiar"))
+        .args([webcam, &bundle, &trust])
+        .output()
+        .unwrap();
+    let table = String::from_utf8_lossy(&judged.stdout);
+    println!("{table}");
+    assert!(judged.status.success(), "{table}{}", String::from_utf8_lossy(&judged.stderr));
+    // The photographs would pass but for liveness, or their refusal would say nothing.
+    let cells = |kind: &str| -> Vec<u32> {
+        let row =
+            table.lines().find(|row| row.starts_with(&format!("| {kind} | **all**"))).unwrap();
+        row.split('|').filter_map(|cell| cell.trim().parse().ok()).collect()
+    };
+    let print = cells("print");
+    assert!(print[1] > 0 && print[2] == 0 && print[3] > 0, "{print:?}");
+    let live = cells("live");
+    assert_eq!(live[2], live[0]);
+}
+
 /// What was told of a recording: when, of whom, and whether it is the face in front.
 struct Told {
     frame: usize,
@@ -169,6 +211,7 @@ fn watch(eyes: &Remembering, recording: &Recording, people: &[Candidate]) -> Vec
         unknown: true,
         departed_after: Duration::from_secs(30),
         quality: QualityGate::recognition(),
+        liveness: None,
     });
     let mut story = Vec::new();
     for (number, file) in recording.frames.iter().enumerate() {

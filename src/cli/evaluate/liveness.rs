@@ -39,8 +39,13 @@ pub fn run(global: &Global, args: &Args, genuine: &Path, attacks: &Path) -> Resu
         .iter()
         .map(|(kind, tracks)| (kind.clone(), scored.by_ref().take(tracks.len()).collect()))
         .collect();
-    let report = judge_liveness(&genuine, &attacks, args.liveness.liveness_threshold)
-        .map_err(|error| Failure::NoUsableFace(error.to_string()))?;
+    let report = judge_liveness(
+        &genuine,
+        &attacks,
+        args.liveness.liveness_threshold,
+        engine.manifest().liveness_threshold(),
+    )
+    .map_err(|error| Failure::NoUsableFace(error.to_string()))?;
     if let Some(path) = &args.plot {
         write_plot(path, &draw(&genuine, &attacks))?;
     }
@@ -72,9 +77,16 @@ fn print(report: &LivenessReport) {
         }
     };
     println!("threshold   {:.3} ({chosen})", report.threshold);
-    println!("            wrong per track | per frame (95 % intervals)");
+    println!(
+        "            wrong per track | per frame | per verdict of five frames (95 % intervals)"
+    );
     row("BPCER", &report.genuine);
     for (kind, counts) in &report.attacks {
+        row(&format!("APCER {kind}"), counts);
+    }
+    println!("\nat the bundle's threshold, {:.3}, by which `run` decides", report.bundle.threshold);
+    row("BPCER", &report.bundle.genuine);
+    for (kind, counts) in &report.bundle.attacks {
         row(&format!("APCER {kind}"), counts);
     }
     let Some(held) = &report.held_out else { return };
@@ -95,7 +107,11 @@ fn print(report: &LivenessReport) {
 
 fn row(name: &str, counts: &LivenessCounts) {
     println!(
-        "{name:<14}  {} | {}; without a usable face: {} tracks, {} frames",
-        counts.tracks, counts.frames, counts.tracks_without_a_face, counts.frames_without_a_face
+        "{name:<14}  {} | {} | {}; without a usable face: {} tracks, {} frames",
+        counts.tracks,
+        counts.frames,
+        counts.verdicts,
+        counts.tracks_without_a_face,
+        counts.frames_without_a_face
     );
 }

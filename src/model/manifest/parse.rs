@@ -105,6 +105,16 @@ impl Manifest {
                 format!("is {}, not below 1000", liveness.live_class)
             })?;
         }
+        if let Some(decision) = self.liveness_decision {
+            // At 0 every picture would pass, beyond 1 nobody.
+            let threshold = decision.threshold;
+            ensure(threshold > 0.0 && threshold <= 1.0, "liveness_decision.threshold", || {
+                format!("is {threshold}, not above 0 and up to 1")
+            })?;
+            ensure(!self.liveness.is_empty(), "liveness_decision", || {
+                "is given, but no liveness network".to_owned()
+            })?;
+        }
         Ok(())
     }
 

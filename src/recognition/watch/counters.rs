@@ -26,6 +26,9 @@ pub struct Counters {
     /// People recognized and strangers told of.
     pub named: u64,
     pub unknown: u64,
+    /// Faces asked whether they are live, and tracks held to be attacks.
+    pub liveness: u64,
+    pub spoofs: u64,
 }
 
 /// Faces not looked at, by reason.

@@ -7,6 +7,7 @@
 mod attention;
 mod counters;
 mod presence;
+mod presentation;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -20,18 +21,18 @@ use std::time::Duration;
 use image::RgbImage;
 
 use super::consensus::{Finding, Look, LookThresholds};
-use super::{Candidate, Decision, Embedding, Evidence, Verdict};
+use super::{Candidate, Decision, Embedding, Evidence, LivenessPolicy, Verdict};
 use crate::camera::Frame;
 use crate::config;
 use crate::face::DetectedFace;
 use crate::face::motion::MotionGate;
 use crate::face::quality::QualityGate;
 use crate::face::track::{TrackId, Tracker};
-use crate::model::engine::Engine;
+use crate::model::engine::{Engine, EngineError};
 use crate::model::network::NetworkError;
 use attention::Attention;
 use presence::{Claim, Presences};
-use subject::{Check, Subject};
+use subject::{Check, Clearance, Subject};
 
 /// The networks, as the watch needs them.
 pub trait Eyes {
@@ -42,6 +43,11 @@ pub trait Eyes {
 
     /// The embedding of one of them.
     fn embed(&self, image: &RgbImage, face: &DetectedFace) -> Result<Embedding, Self::Error>;
+
+    /// Probability that it is live, 0 to 1; `None` where no network can tell.
+    fn liveness(&self, _: &RgbImage, _: &DetectedFace) -> Result<Option<f32>, Self::Error> {
+        Ok(None)
+    }
 }
 
 impl Eyes for Engine {
@@ -53,6 +59,16 @@ impl Eyes for Engine {
 
     fn embed(&self, image: &RgbImage, face: &DetectedFace) -> Result<Embedding, NetworkError> {
         Self::embed(self, image, face)
+    }
+
+    fn liveness(&self, image: &RgbImage, face: &DetectedFace) -> Result<Option<f32>, NetworkError> {
+        Self::liveness(self, image, face).map_err(|error| match error {
+            EngineError::Network { source, .. } => source,
+            other => NetworkError::Output {
+                wanted: "liveness networks".to_owned(),
+                found: other.to_string(),
+            },
+        })
     }
 }
 
@@ -69,6 +85,8 @@ pub struct Settings {
     /// A person unseen for this long has departed.
     pub departed_after: Duration,
     pub quality: QualityGate,
+    /// `None`: pictures of a face are taken for the face.
+    pub liveness: Option<LivenessPolicy>,
 }
 
 impl Settings {
@@ -85,7 +103,13 @@ impl Settings {
             unknown: events.unknown,
             departed_after: events.departed_after.get(),
             quality: QualityGate::recognition(),
+            liveness: None,
         }
+    }
+
+    #[must_use]
+    pub fn with_liveness(self, liveness: Option<LivenessPolicy>) -> Self {
+        Self { liveness, ..self }
     }
 }
 
@@ -239,7 +263,7 @@ impl Watch {
             self.take(id, look, frame, candidates, decisions);
             break;
         }
-        Ok(())
+        self.examine(frame, eyes, &update.seen, candidates, decisions)
     }
 
     /// A look at a track, and what follows from it.
@@ -279,21 +303,26 @@ impl Watch {
         let Some(subject) = self.subjects.get_mut(&id) else { return };
         let decide =
             |verdict, track: TrackId| Decision { time: frame.time, track: track.get(), verdict };
-        let evidence = |similarity, threshold, frames| Evidence {
+        let evidence = |similarity, threshold, frames, liveness| Evidence {
             similarity,
             threshold,
             false_match_rate: self.settings.false_match_rate,
             frames,
-            liveness: None,
+            liveness,
         };
         match subject.finding(candidates, &self.settings.thresholds) {
             Finding::Person { index, similarity, threshold, frames } => {
+                let Clearance::Given(liveness) =
+                    subject.cleared(self.settings.liveness, frame.media)
+                else {
+                    return;
+                };
                 let person = &candidates[index].person;
                 match self.presences.claim(person, id, similarity, frame.media, frame.time) {
                     Claim::Refused => return subject.step_back(frame.media),
                     Claim::Arrived => {
                         self.counters.named += 1;
-                        let evidence = evidence(similarity, threshold, frames);
+                        let evidence = evidence(similarity, threshold, frames, liveness);
                         let verdict = Verdict::Recognized { person: person.clone(), evidence };
                         decisions.push(decide(verdict, id));
                     }
@@ -308,9 +337,14 @@ impl Watch {
                 }
             }
             Finding::Nobody { similarity, threshold, frames } => {
-                if self.settings.unknown && subject.first_time_unknown() {
+                if self.settings.unknown
+                    && !subject.is_unknown()
+                    && let Clearance::Given(liveness) =
+                        subject.cleared(self.settings.liveness, frame.media)
+                {
+                    subject.becomes_unknown();
                     self.counters.unknown += 1;
-                    let evidence = evidence(similarity, threshold, frames);
+                    let evidence = evidence(similarity, threshold, frames, liveness);
                     decisions.push(decide(Verdict::Unknown { evidence }, id));
                 }
             }

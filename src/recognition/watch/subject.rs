@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::recognition::consensus::{Consensus, Finding, Look, LookThresholds, same_face};
+use crate::recognition::liveness::TrackLiveness;
 use crate::recognition::matcher::nearest;
-use crate::recognition::{Candidate, Embedding, PersonId};
+use crate::recognition::{Candidate, Embedding, LivenessPolicy, LivenessScore, PersonId};
 
 /// Between looks until there are enough to name a person: looks at neighbouring frames are copies.
 const FIRST_LOOKS: Duration = Duration::from_millis(150);
@@ -38,6 +39,15 @@ pub(super) enum Check {
     SomeoneElse(Look),
 }
 
+/// Whether liveness lets it be said whose face it is.
+#[derive(Debug)]
+pub(super) enum Clearance {
+    /// Not before there is a verdict.
+    Pending,
+    /// Now, and with that word on its liveness.
+    Given(Option<LivenessScore>),
+}
+
 #[derive(Debug)]
 pub(super) struct Subject {
     consensus: Consensus,
@@ -48,6 +58,13 @@ pub(super) struct Subject {
     not_before: Duration,
     named: Option<Named>,
     unknown: bool,
+    liveness: TrackLiveness,
+    /// There is a name, and no verdict yet that it may rest on.
+    waiting: bool,
+    /// Since when it is held to be an attack.
+    barred: Option<Duration>,
+    /// An attack was told.
+    spoofed: bool,
 }
 
 #[derive(Debug)]
@@ -55,6 +72,7 @@ struct Named {
     person: PersonId,
     /// The pooled looks that the name rests on.
     anchor: Embedding,
+    looks: usize,
     verified: Duration,
     doubts: u32,
 }
@@ -69,6 +87,10 @@ impl Subject {
             not_before: Duration::ZERO,
             named: None,
             unknown: false,
+            liveness: TrackLiveness::default(),
+            waiting: false,
+            barred: None,
+            spoofed: false,
         }
     }
 
@@ -86,12 +108,13 @@ impl Subject {
             Some(named) => named.doubts > 0,
             None => !self.consensus.is_full(),
         };
+        let hungry = self.barred.is_none() && (hungry || self.liveness_is_open());
         hungry && media >= self.not_before && media.saturating_sub(self.progress) < EAGERNESS
     }
 
     /// How much a look at this face is needed now, more is more; `None`: not at all.
     pub(super) fn need(&self, hits: u32, media: Duration) -> Option<u32> {
-        if media < self.not_before || hits < HITS {
+        if media < self.not_before || hits < HITS || self.barred.is_some() {
             return None;
         }
         let since = self.consensus.latest().map(|latest| media.saturating_sub(latest));
@@ -145,7 +168,9 @@ impl Subject {
     /// The looks have done their work: only their mean is kept.
     pub(super) fn name(&mut self, person: PersonId, media: Duration) {
         if let Some(anchor) = self.consensus.pooled() {
-            self.named = Some(Named { person, anchor, verified: media, doubts: 0 });
+            let looks = self.consensus.looks().len();
+            self.named = Some(Named { person, anchor, looks, verified: media, doubts: 0 });
+            self.waiting = false;
             self.consensus.clear();
         }
     }
@@ -154,6 +179,7 @@ impl Subject {
     pub(super) fn step_back(&mut self, media: Duration) {
         self.named = None;
         self.consensus.clear();
+        self.liveness = TrackLiveness::default();
         self.not_before = media + STEP_BACK;
     }
 
@@ -162,9 +188,91 @@ impl Subject {
         self.consensus.looks().len()
     }
 
-    /// True once.
-    pub(super) fn first_time_unknown(&mut self) -> bool {
-        !std::mem::replace(&mut self.unknown, true)
+    pub(super) fn is_unknown(&self) -> bool {
+        self.unknown
+    }
+
+    pub(super) fn becomes_unknown(&mut self) {
+        self.unknown = true;
+    }
+}
+
+/// Live, or a picture of somebody?
+impl Subject {
+    /// The same face as one that was told to be an attack, to be looked at anew.
+    pub(super) fn after_an_attack(frames: usize, media: Duration) -> Self {
+        Self { spoofed: true, ..Self::new(frames, media) }
+    }
+
+    /// How much a score is needed now, more is more; `None`: not at all.
+    pub(super) fn wants_liveness(&self, hits: u32, media: Duration) -> Option<(bool, usize)> {
+        let wants = hits >= HITS
+            && self.barred.is_none()
+            && self.liveness.wants(self.named.is_some(), media);
+        wants.then_some((self.waiting, self.liveness.gathered()))
+    }
+
+    /// Takes a score; gives a verdict when one was made.
+    pub(super) fn score(
+        &mut self,
+        score: f32,
+        threshold: f32,
+        media: Duration,
+    ) -> Option<LivenessScore> {
+        if self.liveness.is_open() {
+            self.progress = media;
+        }
+        self.liveness.take(score, threshold, media)
+    }
+
+    /// Whether it may be said now whose face it is, or that it is nobody's.
+    pub(super) fn cleared(&mut self, policy: Option<LivenessPolicy>, media: Duration) -> Clearance {
+        let Some(policy) = policy else { return Clearance::Given(None) };
+        if !policy.enforce {
+            return Clearance::Given(self.liveness.so_far(policy.threshold));
+        }
+        let live = self.liveness.supports_a_name(media);
+        self.waiting = live.is_none();
+        if live.is_some() { Clearance::Given(live) } else { Clearance::Pending }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    /// It is an attack. What was known of the face is dropped, and it is looked at no more. True if that
+    /// was not told yet.
+    pub(super) fn bar(&mut self, media: Duration) -> bool {
+        self.named = None;
+        self.consensus.clear();
+        self.waiting = false;
+        self.barred = Some(media);
+        !std::mem::replace(&mut self.spoofed, true)
+    }
+
+    pub(super) fn barred_since(&self) -> Option<Duration> {
+        self.barred
+    }
+
+    /// Similarity to the nearest of the enrolled, the threshold for that, and the looks it rests on; zeros
+    /// if the face was not looked at.
+    pub(super) fn nearest(
+        &self,
+        candidates: &[Candidate],
+        thresholds: &LookThresholds,
+    ) -> (f32, f32, usize) {
+        let looks = self.consensus.looks().len();
+        let (pooled, looks) = match &self.named {
+            Some(named) => (Some(named.anchor.clone()), named.looks),
+            None => (self.consensus.pooled(), looks),
+        };
+        let best = pooled.as_ref().and_then(|pooled| nearest(pooled, candidates));
+        let template = best.as_ref().map_or(looks, |best| candidates[best.index].looks);
+        (best.map_or(0.0, |best| best.similarity), thresholds.between(looks, template), looks)
+    }
+
+    fn liveness_is_open(&self) -> bool {
+        self.liveness.gathered() > 0 || (self.waiting && self.liveness.is_open())
     }
 }
 

@@ -2,6 +2,8 @@
 //! vectors with seeded noise.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod presentation;
+
 use std::cell::{Cell, RefCell};
 
 use image::Rgb;
@@ -23,6 +25,8 @@ struct Actor {
     look: Vec<f32>,
     /// -1 to 1, where the nose goes.
     turn: f32,
+    /// What the liveness network makes of it.
+    live: Option<f32>,
 }
 
 /// Draws a frame, and is the eyes that see what was drawn.
@@ -35,6 +39,7 @@ struct Scene {
     blur: f32,
     detections: Cell<usize>,
     embeddings: Cell<usize>,
+    livenesses: Cell<usize>,
     failing: bool,
 }
 
@@ -49,6 +54,7 @@ impl Scene {
             blur: 0.06,
             detections: Cell::new(0),
             embeddings: Cell::new(0),
+            livenesses: Cell::new(0),
             failing: false,
         }
     }
@@ -106,6 +112,11 @@ impl Eyes for Scene {
         let noisy = actor.look.iter().map(|v| v + self.blur * (rng.f32() * 2.0 - 1.0)).collect();
         Ok(Embedding::normalized(noisy).unwrap())
     }
+
+    fn liveness(&self, _: &RgbImage, face: &DetectedFace) -> Result<Option<f32>, Self::Error> {
+        self.livenesses.set(self.livenesses.get() + 1);
+        Ok(self.actors.iter().find(|actor| actor.face() == *face).unwrap().live)
+    }
 }
 
 impl Actor {
@@ -126,7 +137,7 @@ impl Actor {
 }
 
 fn actor(x: f32, look: &[f32]) -> Actor {
-    Actor { x, y: 150.0, side: 120.0, look: look.to_vec(), turn: 0.0 }
+    Actor { x, y: 150.0, side: 120.0, look: look.to_vec(), turn: 0.0, live: None }
 }
 
 /// A random unit vector: two of them are about as much alike as two strangers.
@@ -159,6 +170,7 @@ fn watch() -> Watch {
         unknown: true,
         departed_after: Duration::from_secs(30),
         quality: QualityGate::recognition(),
+        liveness: None,
     })
 }
 
@@ -476,7 +488,7 @@ fn crowd_is_bounded() {
     let people: Vec<_> = (0..60).map(|n| person(&format!("p{n}"), &look(n))).collect();
     for n in 0..60_u16 {
         let (x, y) = (f32::from(n % 10) * 63.0, f32::from(n / 10) * 78.0);
-        scene.actors.push(Actor { x, y, side: 60.0, look: look(u64::from(n)), turn: 0.0 });
+        scene.actors.push(Actor { y, side: 60.0, ..actor(x, &look(u64::from(n))) });
     }
     let mut decisions = Vec::new();
     for frame in 0..200 {

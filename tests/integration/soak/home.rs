@@ -64,6 +64,7 @@ impl Home {
             "device = \"porch\"\n[camera]\nsource = \"replay:{frames}\"\nfps = {FPS}\n\
              speed = \"max\"\nloop = {again}\n[models]\nbundle = {bundle:?}\n[events]\n\
              unknown = true\ndeparted_after = \"500ms\"\nlimit = 10000\nlimit_per_person = 10000\n\
+             [liveness]\nmode = \"off\"\n\
              {mqtt}"
         );
         std::fs::write(self.path("familiar.toml"), text).unwrap();

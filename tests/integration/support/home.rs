@@ -40,11 +40,15 @@ impl Home {
         );
     }
 
+    /// Recordings of a home replay a still picture of a generated person. That is no live face, and the
+    /// bundle's liveness networks say so of most: liveness is off unless `more` says something of it.
     pub fn configure_with(&self, bundle: &Path, source: &str, more: &str) {
+        let liveness =
+            if more.contains("[liveness]") { "" } else { "[liveness]\nmode = \"off\"\n" };
         let bundle = bundle.to_str().unwrap();
         let text = format!(
             "device = \"porch\"\n[camera]\nsource = {source:?}\nfps = 10\nspeed = \"max\"\n\
-             [models]\nbundle = {bundle:?}\n{more}"
+             [models]\nbundle = {bundle:?}\n{liveness}{more}"
         );
         std::fs::write(self.path("familiar.toml"), text).unwrap();
     }
