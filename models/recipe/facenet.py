@@ -2,6 +2,11 @@
 
 The graph is NHWC; the ONNX is NCHW, which tract and onnxruntime run at least as fast. The scales of the residual
 branches and the bottleneck's batch norm are folded into the weights before them, in float64.
+
+Behind the network's unit embedding its centre is taken away, the mean embedding of many people (models/center.py). Faces
+of different people have it in common, so without it they are more alike than they need be (centring before length
+normalisation: Garcia-Romero and Espy-Wilson 2011, "Analysis of I-vector Length Normalization in Speaker Recognition
+Systems"). The difference is no unit vector: whoever compares normalises it, as before.
 """
 
 import numpy as np
@@ -16,13 +21,17 @@ INPUT, OUTPUT = "input", "embedding"
 FLATTEN = "InceptionResnetV1/Logits/Flatten/flatten/Reshape"
 
 
-def convert(frozen_graph: bytes) -> onnx.ModelProto:
-    return _Converter(read_graph(frozen_graph)).convert()
+def convert(frozen_graph: bytes, center: np.ndarray | None = None) -> onnx.ModelProto:
+    """`center`: DIMENSIONS numbers; without it the graph gives the author's embedding."""
+    if center is not None and center.shape != (DIMENSIONS,):
+        raise ValueError(f"a centre of shape {center.shape}")
+    return _Converter(read_graph(frozen_graph), center).convert()
 
 
 class _Converter:
-    def __init__(self, nodes: list[Node]):
+    def __init__(self, nodes: list[Node], center: np.ndarray | None):
         self.nodes = nodes
+        self.center = center
         self.values = {n.name: n.attributes["value"] for n in nodes if n.op == "Const"}
         self.readers: dict[str, list[Node]] = {}
         for node in nodes:
@@ -102,7 +111,7 @@ class _Converter:
         self.names[node.name] = self.graph.add(op, inputs, _short(node.name), **attributes)
 
     def _head(self, flatten: Node) -> None:
-        """Features (1 x 1 x 1 in space) to the unit embedding: bottleneck, its batch norm, L2 norm."""
+        """Features (1 x 1 x 1 in space) to the embedding: bottleneck, its batch norm, L2 norm, centre."""
         matmul = next(n for n in self.nodes if n.op == "MatMul")
         norm = next(n for n in self.nodes if n.op == "FusedBatchNorm")
         gamma, beta, mean, variance = (self.values[name].astype(np.float64) for name in norm.inputs[1:5])
@@ -117,7 +126,12 @@ class _Converter:
         graph.add("ReduceL2", ["bottleneck"], "length", axes=[1], keepdims=1)
         graph.constant("smallest_length", np.array([smallest], np.float32))
         graph.add("Max", ["length", "smallest_length"], "divisor")
-        graph.add("Div", ["bottleneck", "divisor"], OUTPUT)
+        if self.center is None:
+            graph.add("Div", ["bottleneck", "divisor"], OUTPUT)
+            return
+        graph.add("Div", ["bottleneck", "divisor"], "direction")
+        graph.constant("center", self.center.astype(np.float32))
+        graph.add("Sub", ["direction", "center"], OUTPUT)
 
     def _only_reader(self, node: Node, op: str) -> Node:
         readers = self.readers[node.name]

@@ -33,9 +33,8 @@ pub fn calibrate(
         let people: Vec<&Vec<Embedding>> =
             people.iter().filter(|person| person.len() >= looks).collect();
         let mut tally = Tally::new(people.len());
-        let rounds = if looks == 1 { 1 } else { ROUNDS };
         let mut pairs = 0;
-        for _ in 0..rounds {
+        for _ in 0..rounds(looks) {
             let groups = groups(&people, looks, &mut random);
             pairs = tally.add(&groups);
             done();
@@ -53,8 +52,13 @@ pub fn calibrate(
     Ok(tables)
 }
 
+/// Shuffles for so many looks.
+pub(super) fn rounds(looks: usize) -> usize {
+    if looks == 1 { 1 } else { ROUNDS }
+}
+
 /// Pooled looks with the number of the person they show.
-fn groups(
+pub(super) fn groups(
     people: &[&Vec<Embedding>],
     looks: usize,
     random: &mut fastrand::Rng,

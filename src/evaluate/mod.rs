@@ -4,6 +4,7 @@ mod boxes;
 mod calibrate;
 pub mod folders;
 mod frames;
+mod honoured;
 mod interval;
 mod liveness;
 mod open_set;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 pub use boxes::{BoxReport, measure_boxes, read_boxes};
 pub use calibrate::{LOOKS, calibrate};
 pub use frames::score_tracks;
+pub use honoured::{Honoured, held_out};
 pub use interval::{Share, interval, wilson};
 pub use liveness::{
     ByKind as AttacksByKind, Choice, Counts as LivenessCounts, HeldOut, LivenessPoint,

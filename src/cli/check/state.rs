@@ -18,7 +18,7 @@ pub fn check(
 ) {
     directory(state, report);
     key(state, report);
-    people(state, embedder, report);
+    people(located, state, embedder, report);
     outbox(located, state, report);
 }
 
@@ -58,7 +58,10 @@ fn key(state: &StateDirectory, report: &mut Report) {
     }
 }
 
-fn people(state: &StateDirectory, embedder: Option<&str>, report: &mut Report) {
+/// Strangers a day that the line on false alarms reckons with.
+const PASSERS_BY: f64 = 100.0;
+
+fn people(located: &Located, state: &StateDirectory, embedder: Option<&str>, report: &mut Report) {
     // Opening a gallery would make one.
     if !state.file("gallery.db").exists() {
         return report.warn("people", "nobody is enrolled; `familiar enroll NAME PHOTO…`");
@@ -68,6 +71,8 @@ fn people(state: &StateDirectory, embedder: Option<&str>, report: &mut Report) {
     let looks: usize = people.iter().map(gallery::Person::total_looks).sum();
     let enrolled = format!("{} enrolled, {looks} looks", people.len());
     let now = jiff::Timestamp::now();
+    let usable = |person: &&gallery::Person| embedder.is_none_or(|by| person.looks_by(by) > 0);
+    let matched = people.iter().filter(|p| !p.expired(now)).filter(usable).count();
     let expired = people.iter().filter(|person| person.expired(now)).count();
     let foreign = embedder
         .map_or(0, |digest| people.iter().filter(|person| person.looks_by(digest) == 0).count());
@@ -81,6 +86,25 @@ fn people(state: &StateDirectory, embedder: Option<&str>, report: &mut Report) {
     } else {
         report.ok("people", enrolled);
     }
+    if matched > 0 {
+        let rate = located.config.recognition.false_match_rate;
+        report.ok("false alarms", false_alarms(matched, rate));
+    }
+}
+
+/// What a false match rate means before a gallery. One stranger is compared with everybody in it: named with a
+/// probability of 1 - (1 - rate)^people, if comparisons are taken as independent (ISO/IEC 19795-1).
+fn false_alarms(people: usize, rate: f64) -> String {
+    let each_day = PASSERS_BY * -(people as f64 * (-rate).ln_1p()).exp_m1();
+    let often = if each_day >= 1.0 {
+        format!("{each_day:.0} a day")
+    } else {
+        format!("one in {:.0} days", 1.0 / each_day)
+    };
+    format!(
+        "of {PASSERS_BY:.0} strangers a day before {people} enrolled, a rate of {rate} names about {often}, if they \
+         are no more alike than those it was calibrated on; before one camera they are (docs/evaluation.md)"
+    )
 }
 
 fn outbox(located: &Located, state: &StateDirectory, report: &mut Report) {
@@ -111,5 +135,24 @@ fn outbox(located: &Located, state: &StateDirectory, report: &mut Report) {
         report.warn("outbox", format!("{said}: the broker has not taken events for long"));
     } else {
         report.ok("outbox", said);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::false_alarms;
+
+    #[test]
+    fn false_alarms_grow_with_people_and_rate() {
+        for (people, rate, often) in [
+            (1, 1e-4, "about one in 100 days,"),
+            (10, 1e-4, "about one in 10 days,"),
+            (200, 1e-4, "about 2 a day,"),
+            (4, 1e-2, "about 4 a day,"),
+            (16_384, 1e-2, "about 100 a day,"), // everybody, not more
+        ] {
+            let said = false_alarms(people, rate);
+            assert!(said.contains(often), "{people} at {rate}: {said}");
+        }
     }
 }

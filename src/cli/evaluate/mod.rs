@@ -31,6 +31,9 @@ pub struct Args {
     /// Measure how alike different people of --images look; prints `[[calibration]]` tables for bundle.toml
     #[arg(long, requires = "images", conflicts_with = "pairs")]
     calibrate: bool,
+    /// Instead: calibrate on half of the people, and tell how often the other half reaches those thresholds
+    #[arg(long, requires = "calibrate")]
+    held_out: bool,
     /// Measure the detector against marked faces: CSV image,x,y,w,h,easy,medium,hard,invalid
     #[arg(long, value_name = "FILE", requires = "images", conflicts_with_all = ["pairs", "calibrate"])]
     boxes: Option<PathBuf>,
@@ -98,8 +101,13 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         }
         (_, _, true) => {
             let people = People::read(images).map_err(Failure::failed)?;
-            let tables = calibration(&open(global, &args)?, &args, &people)?;
-            print_calibration(global, tables)
+            let looks = looks_of(&open(global, &args)?, &args, &people)?;
+            if args.held_out {
+                let outcomes = evaluate::held_out(&looks, &evaluate::LOOKS);
+                return print_held_out(global, &outcomes.map_err(Failure::failed)?);
+            }
+            let tables = evaluate::calibrate(&looks, &evaluate::LOOKS, || ());
+            print_calibration(global, tables.map_err(Failure::failed)?)
         }
         _ => Err(Failure::usage("--images needs one of --pairs, --calibrate, --boxes")),
     }
@@ -208,15 +216,13 @@ fn embed(
     Ok(embeddings)
 }
 
-fn calibration(engine: &Engine, args: &Args, people: &People) -> Result<Vec<Calibration>, Failure> {
+/// Of each person, the embeddings of the pictures with a face.
+fn looks_of(engine: &Engine, args: &Args, people: &People) -> Result<Vec<Vec<Embedding>>, Failure> {
     let paths: Vec<PathBuf> = people.0.values().flatten().cloned().collect();
     let mut embeddings = embed(engine, args, &paths)?.into_iter();
-    let looks: Vec<Vec<Embedding>> = people
-        .0
-        .values()
-        .map(|pictures| embeddings.by_ref().take(pictures.len()).flatten().collect())
-        .collect();
-    evaluate::calibrate(&looks, &evaluate::LOOKS, || ()).map_err(Failure::failed)
+    let own =
+        |pictures: &Vec<PathBuf>| embeddings.by_ref().take(pictures.len()).flatten().collect();
+    Ok(people.0.values().map(own).collect())
 }
 
 fn print_verification(report: &VerificationReport, pictures: usize) {
@@ -257,6 +263,32 @@ fn print_boxes(global: &Global, report: &evaluate::BoxReport) -> Result<(), Fail
         report.pictures,
         report.score_threshold
     );
+    Ok(())
+}
+
+fn print_held_out(global: &Global, outcomes: &[evaluate::Honoured]) -> Result<(), Failure> {
+    if global.json {
+        return print_json(&outcomes);
+    }
+    println!(
+        "half  people  looks  wanted  threshold  observed  95 % interval        pairs of people"
+    );
+    for o in outcomes {
+        let [low, high] = o.interval;
+        println!(
+            "{:<4}  {:<6}  {:<5}  {:<6e}  {:<9.3}  {:<8.1e}  {low:.1e} to {high:.1e}{}  {}",
+            o.half + 1,
+            o.people,
+            o.looks,
+            o.false_match_rate,
+            o.threshold,
+            o.observed,
+            if o.honoured { "   " } else { " no" },
+            o.pairs_of_people,
+        );
+    }
+    let honoured = outcomes.iter().filter(|outcome| outcome.honoured).count();
+    println!("the wanted rate lies within the interval in {honoured} of {}", outcomes.len());
     Ok(())
 }
 
