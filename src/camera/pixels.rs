@@ -61,7 +61,7 @@ pub enum Matrix {
 }
 
 impl Raw {
-    fn decode(&self, bytes: &[u8]) -> Result<RgbImage, Skipped> {
+    pub fn decode(&self, bytes: &[u8]) -> Result<RgbImage, Skipped> {
         let (width, height) = (self.width as usize, self.height as usize);
         if width == 0 || height == 0 || width.saturating_mul(height) > jpeg::FRAME_PIXELS {
             return Err(Skipped::TooLarge(format!("{width}x{height}")));

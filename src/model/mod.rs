@@ -12,8 +12,8 @@ pub mod network;
 mod public_key;
 mod selftest;
 mod sign;
-mod signature;
-mod statement;
+pub(crate) mod signature;
+pub(crate) mod statement;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod testing;

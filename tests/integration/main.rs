@@ -6,12 +6,15 @@ mod bundle_signature;
 mod bundle_signing;
 mod check;
 mod command;
+mod corpora;
 mod daemon;
 mod dependencies;
 mod engine;
 mod evaluate;
 mod events;
 mod full_disk;
+#[path = "../../fuzz/src/fuzzed/mod.rs"]
+mod fuzzed;
 mod home_assistant;
 mod liveness;
 mod lying_broker;

@@ -18,7 +18,7 @@ pub const JPEG_BYTES: usize = 8 * 1024 * 1024;
 pub const FRAME_PIXELS: usize = 16_000_000;
 /// Most scans of a progressive JPEG; encoders make about ten. Each scan walks over all blocks however
 /// few bytes it has, so this is what bounds the time.
-const SCANS: usize = 16;
+pub const SCANS: usize = 16;
 
 /// Why a frame was skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -13,7 +13,7 @@
 //! Several processes may have it open at once: the daemon reads while `enroll` and `forget` write.
 
 mod admission;
-mod backup;
+pub(crate) mod backup;
 mod erase;
 mod error;
 mod look;

@@ -1,0 +1,2 @@
+#![no_main]
+familiar_fuzz::fuzz!(key_set);
