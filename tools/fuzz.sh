@@ -11,7 +11,7 @@ seconds=$1
 shift
 cd "$top/fuzz"
 
-mapfile -t all < <(sed -n '/^\[\[bin\]\]/,/^path/s/^name = "\(.*\)"/\1/p' Cargo.toml)
+mapfile -t all < <(sed -n 's/^    ("\([a-z_]*\)", .*/\1/p' src/fuzzed/mod.rs)
 [ $# -gt 0 ] || set -- "${all[@]}"
 
 # What `cargo fuzz run --sanitizer none` passes, but for the compiler.
@@ -20,7 +20,7 @@ flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-co
 host=$(rustc -vV | sed -n 's/^host: //p')
 say "Building the fuzz targets"
 # A target that is named keeps build scripts and macros free of the flags.
-RUSTFLAGS=$flags CARGO_TARGET_DIR=$target/fuzz cargo build --release --locked --quiet --target "$host" --bins
+RUSTFLAGS=$flags CARGO_TARGET_DIR=$target/fuzz cargo build --release --locked --quiet --target "$host"
 
 longest() { sed -n "s/^    (\"$1\", $1, \([0-9]*\)),/\1/p" src/fuzzed/mod.rs; }
 status=0
@@ -29,7 +29,7 @@ for name; do
   mkdir -p "$found" "artifacts/$name"
   log=$target/fuzz/$name.log
   outcome=0
-  "$target/fuzz/$host/release/$name" "$found" "corpus/$name" -artifact_prefix="artifacts/$name/" \
+  FAMILIAR_FUZZ=$name "$target/fuzz/$host/release/familiar-fuzz" "$found" "corpus/$name" -artifact_prefix="artifacts/$name/" \
     -max_len="$(longest "$name")" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
     -print_final_stats=1 -verbosity=1 >"$log" 2>&1 || outcome=$?
   covered=$(sed -n 's/.*cov: \([0-9]*\) ft.*/\1/p' "$log" | tail -n 1)

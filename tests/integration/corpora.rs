@@ -1,5 +1,7 @@
 //! Every input that fuzzing has made or found, through the same functions: what was mended stays mended.
 
+mod seeds;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -32,16 +34,10 @@ fn inputs_of_every_target() {
 }
 
 #[test]
-fn every_target_is_a_program_with_a_corpus() {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.toml");
-    let manifest: toml::Table = std::fs::read_to_string(manifest).unwrap().parse().unwrap();
-    let programs = manifest["bin"].as_array().unwrap();
-    let programs: BTreeSet<String> =
-        programs.iter().map(|bin| bin["name"].as_str().unwrap().to_owned()).collect();
+fn every_target_has_a_corpus() {
     let folders = std::fs::read_dir(corpora()).unwrap();
     let folders: BTreeSet<String> =
         folders.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let targets: BTreeSet<String> = TARGETS.iter().map(|(name, ..)| (*name).to_owned()).collect();
-    assert_eq!(programs, targets);
     assert_eq!(folders, targets);
 }

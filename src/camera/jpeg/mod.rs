@@ -41,6 +41,17 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, Skipped> {
         .unwrap_or_else(|_| Err(Skipped::Broken("the decoder gave up".to_owned())))
 }
 
+/// How many pixels it says it has; of what [`decode`] refuses at a glance, none.
+pub fn claimed_pixels(bytes: &[u8]) -> u64 {
+    let mut walker = Walker::default();
+    if bytes.len() > JPEG_BYTES || !matches!(walker.advance(bytes), Step::Whole(_)) {
+        return 0;
+    }
+    let (width, height) = walker.layout().size.unwrap_or_default();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > FRAME_PIXELS as u64 { 0 } else { pixels }
+}
+
 fn decode_whole(bytes: &[u8]) -> Result<RgbImage, Skipped> {
     let broken = |reason: &str| Skipped::Broken(reason.to_owned());
     if bytes.len() > JPEG_BYTES {

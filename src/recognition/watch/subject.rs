@@ -127,6 +127,17 @@ impl Subject {
         since.is_none_or(|since| since >= wait).then_some(100_u32.saturating_sub(looks as u32))
     }
 
+    /// When there was last a look at it; when it appeared, if never.
+    pub(super) fn looked(&self) -> Duration {
+        let named = self.named.as_ref().map(|named| named.verified);
+        named.or_else(|| self.consensus.latest()).unwrap_or(self.begun)
+    }
+
+    /// When it was last asked whether it is live; when it appeared, if never.
+    pub(super) fn examined(&self) -> Duration {
+        self.liveness.scored().unwrap_or(self.begun)
+    }
+
     /// Whether a look of this quality tells anything new.
     pub(super) fn improved_by(&self, quality: f32, media: Duration) -> bool {
         if self.named.is_some() || !self.consensus.is_full() {

@@ -1,2 +1,0 @@
-#![no_main]
-familiar_fuzz::fuzz!(envelope);
