@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test soak soak-memory home-assistant lint bench evaluate clean
+.PHONY: help setup build models demo test soak soak-memory home-assistant vm lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -55,6 +55,10 @@ soak-memory: build models/facenet/model.sig ## The daemon's memory over an hour'
 home-assistant: build ## The tests with Home Assistant in a later version: PYTHON=… is one of 3.13
 	@PYTHON="$(PYTHON)" tools/setup.sh demo judges home-assistant
 	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_JUDGES_HOME="$$target/home-assistant/bin/python" cargo test --release --locked --test integration -- home_assistant
+
+vm: build models/facenet/model.sig ## Boot a whole system with it under emulation: unit, sandbox, V4L2 camera, watchdog (root; minutes)
+	@tools/setup.sh demo vm
+	@$(ENV) tests/vm/run.sh "$$familiar" "$$FAMILIAR_OPENPEOPLE"
 
 lint: ## Format, clippy, dependencies
 	@tools/setup.sh build lint

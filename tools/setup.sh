@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh [build] [demo] [judges] [lint]     (default: all of them)
 #   tools/setup.sh home-assistant                     (only when asked for: needs Python 3.13)
+#   tools/setup.sh vm                                 (only when asked for: a virtual machine)
 #
 # System packages come by apt (through sudo if need be), everything else lands below cargo's target
 # folder, every Python package pinned by its hash. No service is started.
@@ -34,7 +35,12 @@ if wants demo || wants judges; then
   need mosquitto-clients has mosquitto_sub
   need openssl has openssl
 fi
+if wants vm; then
+  need qemu-system-x86 has qemu-system-x86_64
+  need mmdebstrap has mmdebstrap
+fi
 if wants judges; then
+  need systemd has systemd-analyze
   need faketime has faketime
   need nodejs has node
   need npm has npm

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::jpeg::Skipped;
 use super::slot::{Counters, Slot, Taken};
 use super::{CameraError, Frame};
+use crate::system::contain::contained;
 
 /// What [`Feed::next`] came back with.
 #[derive(Debug)]
@@ -59,7 +60,10 @@ impl Feed {
                 Taken::Lost(reason) => return Next::Lost(reason),
                 Taken::End => return Next::End,
             };
-            let decoded = captured.encoding.decode(&captured.bytes);
+            let decoded =
+                contained(|| captured.encoding.decode(&captured.bytes)).unwrap_or_else(|panic| {
+                    Err(Skipped::Broken(format!("the decoder panicked: {panic}")))
+                });
             self.slot.give_back(captured.bytes);
             match decoded {
                 Ok(image) => {

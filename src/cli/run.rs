@@ -35,6 +35,7 @@ impl From<DaemonError> for Failure {
             | DaemonError::Command(_)
             | DaemonError::Ledger(_)
             | DaemonError::Publisher(_)
+            | DaemonError::Panics(_)
             | DaemonError::Signals(_)
             | DaemonError::Stdout(_) => Self::failed(error),
         }

@@ -112,6 +112,10 @@ pub struct Refusals {
     pub quality: u64,
     /// Frames in which a network failed.
     pub failures: u64,
+    /// Frames that made the program panic.
+    pub panics: u64,
+    /// Faces in a crowd for which there was no track left.
+    pub crowded: u64,
     /// Messages to the device that nobody took because too many came.
     pub messages: u64,
 }

@@ -52,6 +52,9 @@ const FLUSH_AT_STOP: Duration = Duration::from_secs(3);
 /// File in the state directory whose presence means: paused. A pause outlasts a power cut.
 const PAUSED: &str = "paused";
 
+/// Frames in a row that make the program panic, before it ends for the service manager to start it anew.
+const PANICS: u32 = 10;
+
 /// Why the daemon did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -87,6 +90,9 @@ pub enum DaemonError {
     Command(#[from] CommandError),
     #[error(transparent)]
     Camera(#[from] CameraError),
+    /// Something is wrong that no further frame mends; a fresh start may.
+    #[error("{0} frames in a row made the program panic; see above")]
+    Panics(u32),
     #[error("cannot watch for signals: {0}")]
     Signals(std::io::Error),
     #[error("cannot write events to stdout: {0}")]
@@ -246,6 +252,9 @@ impl Daemon {
             };
             self.tell(decisions, media)?;
             self.report(media);
+            if self.watch.panics_in_a_row() >= PANICS {
+                return Err(DaemonError::Panics(PANICS));
+            }
         }
         Ok(())
     }

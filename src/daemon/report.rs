@@ -125,6 +125,8 @@ impl Daemon {
             refusals: Refusals {
                 quality: watched.refusals.total(),
                 failures: watched.failures,
+                panics: watched.panics,
+                crowded: watched.crowded_out,
                 messages: self.voice.as_ref().map_or(0, |voice| voice.publisher().dropped()),
             },
             commands: self.commands(),

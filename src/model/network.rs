@@ -1,6 +1,5 @@
 //! The only door into the inference engine: verified bytes in, a runnable network out.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -11,6 +10,7 @@ use tract_onnx::prelude::*;
 use super::bundle::VerifiedModel;
 use super::manifest::{Channels, Input, Layout};
 use super::weights::{self, WeightError};
+use crate::system::contain::contained;
 
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
@@ -182,18 +182,6 @@ fn check_shape(graph: &GraphProto, described: [usize; 4]) -> Result<(), NetworkE
         }
     }
     Ok(())
-}
-
-/// Runs `work`; a panic becomes its message.
-fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    // Nothing that `work` could leave half-changed outlives it: plans are immutable, state is made per run.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        message.unwrap_or("without a message").to_owned()
-    })
 }
 
 /// An engine's error with its causes, on one line.

@@ -1,5 +1,7 @@
 //! Whether the system clock can be believed.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 /// State of the system clock as the kernel knows it.
@@ -23,8 +25,25 @@ impl Date {
     }
 }
 
-/// Asks the kernel whether a time daemon disciplines the clock (`STA_UNSYNC`, adjtimex(2)).
+/// What systemd-timesyncd leaves once it has set the clock, for as long as it runs (systemd-time-wait-sync(8)).
+const TIMESYNCD: &str = "/run/systemd/timesync/synchronized";
+
+/// Whether a time daemon disciplines the clock: by the kernel's word, or, in a sandbox in which the
+/// kernel may not be asked (`ProtectClock=` of the unit), by systemd-timesyncd's.
 pub fn state() -> ClockState {
+    by(ask_the_kernel(), Path::new(TIMESYNCD))
+}
+
+fn by(kernel: Option<bool>, mark: &Path) -> ClockState {
+    if kernel.unwrap_or_else(|| mark.exists()) {
+        ClockState::Synchronized
+    } else {
+        ClockState::Unsynchronized
+    }
+}
+
+/// `STA_UNSYNC`, adjtimex(2); `None` if it may not be asked.
+fn ask_the_kernel() -> Option<bool> {
     // SAFETY: `timex` is plain data for which all-zero is valid; with `modes` = 0 adjtimex only reads
     // the clock's state into the structure, which outlives the call.
     #[allow(unsafe_code)]
@@ -33,9 +52,21 @@ pub fn state() -> ClockState {
         let result = libc::adjtimex(&raw mut timex);
         (result, timex.status)
     };
-    if result < 0 || result == libc::TIME_ERROR || status & libc::STA_UNSYNC != 0 {
-        ClockState::Unsynchronized
-    } else {
-        ClockState::Synchronized
+    (result >= 0).then_some(result != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sandbox_without_the_kernels_word_takes_the_time_daemons() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let nowhere = here.join("no/such/file");
+        assert_eq!(by(None, here), ClockState::Synchronized);
+        assert_eq!(by(None, &nowhere), ClockState::Unsynchronized);
+        // Where the kernel answers, nobody else is believed.
+        assert_eq!(by(Some(false), here), ClockState::Unsynchronized);
+        assert_eq!(by(Some(true), &nowhere), ClockState::Synchronized);
     }
 }

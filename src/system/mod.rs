@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod clock;
 pub mod confine;
+pub mod contain;
 pub mod database;
 pub mod log;
 pub mod memory;

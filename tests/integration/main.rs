@@ -23,6 +23,7 @@ mod soak;
 mod sockets;
 mod states;
 mod support;
+mod unit;
 
 mod gallery;
 mod webcam;

@@ -23,6 +23,8 @@ pub struct Counters {
     pub embeddings: u64,
     /// Detections or embeddings that failed.
     pub failures: u64,
+    /// Frames in which our own code panicked.
+    pub panics: u64,
     /// People recognized and strangers told of.
     pub named: u64,
     pub unknown: u64,

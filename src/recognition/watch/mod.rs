@@ -30,6 +30,7 @@ use crate::face::quality::QualityGate;
 use crate::face::track::{TrackId, Tracker};
 use crate::model::engine::{Engine, EngineError};
 use crate::model::network::NetworkError;
+use crate::system::contain::contained;
 use attention::Attention;
 use presence::{Claim, Presences};
 use subject::{Check, Clearance, Subject};
@@ -125,6 +126,7 @@ pub struct Watch {
     counters: Counters,
     /// The last detection or embedding failed; say it once, not ten times a second.
     failing: bool,
+    panics_in_a_row: u32,
 }
 
 impl Watch {
@@ -137,6 +139,7 @@ impl Watch {
             presences: Presences::new(settings.departed_after),
             counters: Counters::default(),
             failing: false,
+            panics_in_a_row: 0,
             settings,
         }
     }
@@ -167,7 +170,8 @@ impl Watch {
         self.presences.iter()
     }
 
-    /// Takes the next frame. A failure of the eyes is counted and costs this frame only.
+    /// Takes the next frame. A failure of the eyes is counted and costs this frame only; a panic, wherever,
+    /// costs the tracks as well.
     pub fn observe<E: Eyes>(
         &mut self,
         frame: &Frame,
@@ -176,11 +180,41 @@ impl Watch {
     ) -> Vec<Decision> {
         let mut decisions = Vec::new();
         self.counters.frames += 1;
+        match contained(|| self.take_in(frame, eyes, candidates, &mut decisions)) {
+            Ok(()) => self.panics_in_a_row = 0,
+            Err(panic) => self.pick_up(frame.number, &panic),
+        }
+        decisions
+    }
+
+    /// Frames up to the last one in which a panic was contained, without a good one between.
+    pub fn panics_in_a_row(&self) -> u32 {
+        self.panics_in_a_row
+    }
+
+    /// Tracks may be half-changed, so none is kept: whoever is in view is looked at anew.
+    fn pick_up(&mut self, frame: u64, panic: &str) {
+        self.counters.panics += 1;
+        self.panics_in_a_row += 1;
+        log::error!("frame {frame} skipped, for it made the program panic: {panic}");
+        if let Err(panic) = contained(|| self.interrupt()) {
+            log::error!("and again: {panic}");
+        }
+        self.subjects.clear();
+    }
+
+    fn take_in<E: Eyes>(
+        &mut self,
+        frame: &Frame,
+        eyes: &E,
+        candidates: &[Candidate],
+        decisions: &mut Vec<Decision>,
+    ) {
         self.presences.keep_only(candidates);
         let moving = self.motion.observe(&frame.image, frame.media);
         self.counters.moving += u64::from(moving);
         if self.attention.due(moving, &self.subjects, &self.tracker, frame.media) {
-            match self.look_at(frame, eyes, candidates, &mut decisions) {
+            match self.look_at(frame, eyes, candidates, decisions) {
                 Ok(()) => self.failing = false,
                 Err(error) => {
                     self.counters.failures += 1;
@@ -191,7 +225,6 @@ impl Watch {
             }
         }
         decisions.extend(self.presences.departures(frame.media, frame.time));
-        decisions
     }
 
     /// No frame came: time passes all the same. `media` continues the frames' time line.

@@ -27,6 +27,16 @@ pub fn node(test: &str, folder: &Path, program: &Path) -> Option<Command> {
     Some(node)
 }
 
+/// systemd's analysis of units; without it as with [`python`].
+pub fn systemd(test: &str) -> Option<Command> {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        assert!(!required(), "{test}: systemd-analyze is not there");
+        eprintln!("{test}: SKIPPED, systemd-analyze is not there");
+        return None;
+    }
+    Some(Command::new("systemd-analyze"))
+}
+
 /// Whether a missing judge is a failure.
 pub fn required() -> bool {
     set("CI").is_some() || std::env::var("FAMILIAR_REQUIRE_JUDGES").is_ok_and(|value| value == "1")

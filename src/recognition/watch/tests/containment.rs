@@ -1,0 +1,39 @@
+//! Frames that make the program panic.
+
+use super::*;
+
+#[test]
+fn panic_in_one_frame_costs_that_frame() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1)), person("b", &look(2))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    assert_eq!(told(&scene.play(&mut watch, &people, 10)), ["+a"]);
+    scene.panicking = true;
+    while watch.counters().panics == 0 {
+        assert!(scene.step(&mut watch, &people).is_empty());
+    }
+    assert_eq!(watch.panics_in_a_row(), 1);
+    assert!(watch.subjects.is_empty(), "what may be half-changed is not kept");
+    scene.panicking = false;
+    // Who was here has not left by it, and whoever comes is named as ever.
+    assert_eq!(watch.present().count(), 1);
+    scene.actors.push(actor(400.0, &look(2)));
+    assert_eq!(told(&scene.play(&mut watch, &people, 20)), ["+b"]);
+    assert_eq!((watch.counters().panics, watch.panics_in_a_row()), (1, 0));
+    assert_eq!(watch.present().count(), 2);
+}
+
+#[test]
+fn panics_without_end_are_counted_in_a_row() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    scene.actors = vec![actor(100.0, &look(1))];
+    scene.panicking = true;
+    let mut most = 0;
+    for n in 0..200 {
+        // Something moves: every frame is looked at.
+        scene.actors[0].x = 100.0 + f32::from(n % 2 == 0) * 60.0;
+        scene.step(&mut watch, &[]);
+        most = most.max(watch.panics_in_a_row());
+    }
+    assert!(most >= 10, "the daemon ends then: {most}");
+}
