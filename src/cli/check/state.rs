@@ -96,7 +96,7 @@ fn people(located: &Located, state: &StateDirectory, embedder: Option<&str>, rep
 /// probability of 1 - (1 - rate)^people, if comparisons are taken as independent (ISO/IEC 19795-1).
 fn false_alarms(people: usize, rate: f64) -> String {
     let each_day = PASSERS_BY * -(people as f64 * (-rate).ln_1p()).exp_m1();
-    let often = if each_day >= 1.0 {
+    let often = if each_day >= 0.75 {
         format!("{each_day:.0} a day")
     } else {
         format!("one in {:.0} days", 1.0 / each_day)
@@ -147,6 +147,7 @@ mod tests {
         for (people, rate, often) in [
             (1, 1e-4, "about one in 100 days,"),
             (10, 1e-4, "about one in 10 days,"),
+            (100, 1e-4, "about 1 a day,"),
             (200, 1e-4, "about 2 a day,"),
             (4, 1e-2, "about 4 a day,"),
             (16_384, 1e-2, "about 100 a day,"), // everybody, not more
