@@ -163,7 +163,10 @@ fn forgotten_person_leaves_no_retained_topic() {
     // While the daemon runs.
     assert!(scene.home.familiar(&["forget", "ada"]).status.success());
     wait("her topic is cleared", || scene.subscriber.on("/person/ada").last().unwrap().is_empty());
-    wait("the erasure is told", || last(&scene.events())["event_type"] == "erased");
+    // Within the second that the daemon takes to notice, she may have been recognised once more.
+    wait("the erasure is told", || {
+        scene.events().iter().any(|event| event["event_type"] == "erased")
+    });
     wait("Home Assistant is told", || {
         scene.discovery().last().is_some_and(|message| !message.to_string().contains("ada"))
     });
