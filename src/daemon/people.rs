@@ -8,7 +8,10 @@ use jiff::Timestamp;
 
 use super::DaemonError;
 use crate::event::{Fact, Ledger};
-use crate::recognition::gallery::{Gallery, GalleryError, Generation, Person, Transform};
+use crate::recognition::gallery::{
+    AnchorTemplate, Gallery, GalleryError, Generation, Person, Transform,
+};
+use crate::recognition::matcher::Known;
 use crate::recognition::{Candidate, PersonId, PersonRef};
 use crate::system::clock::{ClockState, Date};
 
@@ -25,6 +28,7 @@ pub struct People {
     transform: Arc<Transform>,
     embedder: String,
     candidates: Vec<Candidate>,
+    anchors: Vec<AnchorTemplate>,
     /// Everybody enrolled whose time is not over, in the order of enrolment; also those enrolled with
     /// another model.
     enrolled: Vec<PersonRef>,
@@ -62,13 +66,14 @@ impl People {
                 "{foreign} enrolled with another model cannot be recognised; enroll them again"
             );
         }
-        let Read { candidates, enrolled, generation, expiry, overdue } =
+        let Read { candidates, anchors, enrolled, generation, expiry, overdue } =
             read(&gallery, embedder, Timestamp::now())?;
         Ok(Self {
             transform: gallery.transform(),
             gallery,
             embedder: embedder.to_owned(),
             candidates,
+            anchors,
             enrolled,
             reading: 1,
             generation,
@@ -96,8 +101,12 @@ impl People {
         self.reading
     }
 
-    /// Erases a person; the signed event is recorded before the last trace goes.
+    /// Erases a person; the signed event is recorded before the last trace goes. A negative anchor goes
+    /// without one.
     pub fn forget(&mut self, id: &PersonId, ledger: &Ledger) -> Result<(), DaemonError> {
+        if self.gallery.erase_anchor(id)? {
+            return Ok(self.reread(Timestamp::now())?);
+        }
         let known = self.begin_erasure(id);
         self.settle(ledger)?;
         Ok(known?)
@@ -114,8 +123,9 @@ impl People {
         self.read_again(Timestamp::now())
     }
 
-    pub fn candidates(&self) -> &[Candidate] {
-        &self.candidates
+    /// Whom to compare with; in number and order the people.
+    pub fn candidates(&self) -> Known<'_> {
+        Known::new(&self.candidates, &self.anchors)
     }
 
     /// Whether it is time for [`Self::refresh`] and [`Self::erase_expired`]; once a second.
@@ -163,6 +173,7 @@ impl People {
                 log::info!(person = person.id.as_str(); "the time of {} is over: erasing", person.id);
                 self.begin_erasure(&person.id)?;
             }
+            self.gallery.erase_expired_anchors(date.time)?;
             self.awaiting_date = false;
         }
         let erased = self.owing;
@@ -203,9 +214,10 @@ impl People {
     }
 
     fn read_again(&mut self, now: Timestamp) -> Result<(), GalleryError> {
-        let Read { candidates, enrolled, generation, expiry, overdue } =
+        let Read { candidates, anchors, enrolled, generation, expiry, overdue } =
             read(&self.gallery, &self.embedder, now)?;
         self.candidates = candidates;
+        self.anchors = anchors;
         self.enrolled = enrolled;
         self.generation = generation;
         self.expiry = expiry;
@@ -226,6 +238,7 @@ fn settle_erasures(gallery: &mut Gallery, ledger: &Ledger) -> Result<(), DaemonE
 
 struct Read {
     candidates: Vec<Candidate>,
+    anchors: Vec<AnchorTemplate>,
     enrolled: Vec<PersonRef>,
     generation: Generation,
     expiry: Option<Timestamp>,
@@ -238,10 +251,12 @@ fn read(gallery: &Gallery, embedder: &str, now: Timestamp) -> Result<Read, Galle
     let people = gallery.people()?;
     Ok(Read {
         candidates: gallery.candidates_at(embedder, now)?,
+        anchors: gallery.anchor_templates_at(embedder, now)?,
         enrolled: people.iter().filter(|p| !p.expired(now)).map(Person::reference).collect(),
         generation,
         expiry: gallery.next_expiry(now)?,
-        overdue: people.iter().any(|person| person.expired(now)),
+        overdue: people.iter().any(|person| person.expired(now))
+            || gallery.anchors()?.iter().any(|anchor| anchor.expired(now)),
     })
 }
 
