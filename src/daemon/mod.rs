@@ -250,6 +250,7 @@ impl Daemon {
                     break;
                 }
             };
+            let decisions = self.people.without_the_forgotten(decisions);
             self.tell(decisions, media)?;
             self.report(media);
             if self.watch.panics_in_a_row() >= PANICS {
