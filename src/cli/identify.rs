@@ -17,7 +17,7 @@ use crate::recognition::matcher::{Known, nearest};
 /// A face is named when its similarity (cosine) to a person's template reaches the threshold of the configured
 /// false match rate for one look, and nobody else is about as near. `similarity` is that to the nearest person,
 /// whether named or not; null in JSON when nobody is enrolled. Nobody is named who is as near to a negative
-/// anchor (`familiar enroll --not`); `anchored` is true then. A picture without a face has an empty list.
+/// anchor (`familiar enroll --not`); `anchored` is true then, and absent otherwise. A picture without a face has an empty list.
 ///
 /// Ends with 1 when a picture could not be read (the others are told all the same), and with 6 when none had a face.
 #[derive(Debug, clap::Args)]
@@ -42,6 +42,7 @@ struct Face {
     similarity: Option<f64>,
     threshold: f64,
     /// A negative anchor is at least as near as the nearest person.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     anchored: bool,
 }
 

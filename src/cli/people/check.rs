@@ -22,8 +22,8 @@ use crate::recognition::gallery::{
 ///
 /// Ends with 0 when nothing hurts, or all that hurt was dropped; with 1 otherwise. With --json: {"looks":[{"person":
 /// {"id","name"},"look","added","reason","similarity","threshold","own","other","last","dropped"}],"alike":[{"people":
-/// [{"id","name"},…],"similarity","threshold"}]}; `look` is its number among the person's, oldest first, `reason` one
-/// of near-another, near-anchor, far-from-own; `own` is the similarity to the mean of the person's other looks, null
+/// [{"id","name"},…],"similarity","threshold"}]}; `look` is its number among the person's, in the order they were
+/// enrolled, `reason` one of near-another, near-anchor, far-from-own; `own` is the similarity to the mean of the person's other looks, null
 /// if there is none; `other` the id of the other person or of the anchor.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {

@@ -39,7 +39,7 @@ pub use transform::Transform;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Candidate, Embedding, PersonId, PersonRef};
 use crate::system::state::StateDirectory;
@@ -345,8 +345,10 @@ fn insert_looks(
     if tables.looks(person)?.len() + looks.len() > MAXIMUM_LOOKS {
         return Err(GalleryError::TooManyLooks);
     }
-    for look in looks {
+    for (number, look) in (0..).zip(looks) {
         let (embedder, template) = (embedder.to_owned(), tables.key.transform().protect(look)?);
+        // Rows are random: a millisecond apart, they keep their order and can be told by number.
+        let added = added.checked_add(SignedDuration::from_millis(number)).unwrap_or(added);
         tables.insert_look(person, &LookRecord { embedder, added, template })?;
     }
     Ok(())

@@ -114,7 +114,7 @@ fn expired_person_is_not_matched() {
     let home = Home::new();
     let mut gallery = home.open();
     let now = Timestamp::now();
-    let end = now + jiff::SignedDuration::from_hours(1);
+    let end = now + SignedDuration::from_hours(1);
     gallery.add(NewPerson { expires: Some(end), ..named("Ann") }, &[look(1)], MODEL).unwrap();
     gallery.add(named("Bob"), &[look(2)], MODEL).unwrap();
     assert_eq!(gallery.candidates_at(MODEL, now).unwrap().len(), 2);

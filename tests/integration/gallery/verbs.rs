@@ -334,6 +334,7 @@ fn face_that_is_not_to_be_named() {
     assert!(code == 0 && stdout.contains("not-1"), "{stdout}{stderr}");
     assert!(stderr.contains("it looks like Person One (one)"), "{stderr}");
     assert_eq!(named(), [None, Some("two".to_owned())]);
+    assert_eq!(home.json(&["identify", text(&selfie)]).1[0]["faces"][0]["anchored"], true);
 
     // It is no person.
     let (_, listed) = home.json(&["people"]);

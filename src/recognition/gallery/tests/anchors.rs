@@ -79,7 +79,7 @@ fn expired_anchor_is_compared_with_no_more() {
     let home = Home::new();
     let mut gallery = home.open();
     let now = Timestamp::now();
-    let end = now + jiff::SignedDuration::from_hours(1);
+    let end = now + SignedDuration::from_hours(1);
     let new = NewAnchor { expires: Some(end), ..NewAnchor::default() };
     gallery.add_anchor(new, &[look(1)], MODEL).unwrap();
     gallery.add_anchor(NewAnchor::default(), &[look(2)], MODEL).unwrap();
