@@ -62,6 +62,8 @@ pub struct VerifiedFiles {
     contents: BTreeMap<String, Vec<u8>>,
     signed: SignedFiles,
     signer: Anchor,
+    /// The `model.sig` that held.
+    signature: Vec<u8>,
 }
 
 /// A bundle whose files are signed and whose manifest makes sense.
@@ -136,6 +138,16 @@ impl VerifiedBundle {
         self.files.contents.get(name).map(Vec::as_slice)
     }
 
+    /// All files to make the same bundle elsewhere, `model.sig` among them, if no network was taken out.
+    pub(super) fn all_files(&self) -> Option<impl Iterator<Item = (&str, &[u8])>> {
+        let VerifiedFiles { contents, signed, signature, .. } = &self.files;
+        let signature = (SIGNATURE_FILE, signature.as_slice());
+        (contents.len() == signed.files().len()).then(|| {
+            let files = contents.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+            files.chain([signature])
+        })
+    }
+
     /// A file's digest, even if it was taken.
     pub fn digest(&self, name: &str) -> Option<Sha256> {
         self.files.signed.files().get(name).copied()
@@ -198,7 +210,8 @@ fn verify_files(path: &Path, anchors: &TrustAnchors) -> Result<VerifiedFiles, Bu
             return Err(BundleFault::Altered { file: file.clone(), signed: *digest, found });
         }
     }
-    Ok(VerifiedFiles { contents, signed, signer: payload.signer().clone() })
+    let signer = payload.signer().clone();
+    Ok(VerifiedFiles { contents, signed, signer, signature: text })
 }
 
 /// Reads files within the limits of a bundle.

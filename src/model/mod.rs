@@ -13,6 +13,7 @@ mod public_key;
 mod selftest;
 mod sign;
 mod signature;
+pub mod slots;
 mod statement;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
