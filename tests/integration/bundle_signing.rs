@@ -183,8 +183,8 @@ fn broken_anchor() {
 
 #[test]
 fn later_verbs_say_so() {
-    for verb in [&["install", "x"] as &[&str], &["rollback"], &["update"]] {
-        let output = familiar().args(verb).output().unwrap();
+    {
+        let output = familiar().args(["update"]).output().unwrap();
         assert!(ends_with(&output, 1).contains("not in this version"));
     }
 }

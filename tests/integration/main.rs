@@ -19,6 +19,7 @@ mod messages;
 mod mqtt;
 mod republish;
 mod rotation;
+mod slots;
 mod soak;
 mod sockets;
 mod states;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::record::Slot;
-use super::{ATTEMPTS, FOLDER, Place, Slots, look};
+use super::{ATTEMPTS, Place, Slots, folder, look};
 use crate::model::{BundleError, EngineError, TrustAnchors, VerifiedBundle};
 
 /// Where a bundle came from.
@@ -159,7 +159,7 @@ fn start_bundle<T>(
 }
 
 /// Verifies the bundle in a slot, which must be the very one that was installed there.
-pub(super) fn open_slot(
+pub fn open_slot(
     directory: &Path,
     slot: &Slot,
     anchors: &TrustAnchors,
@@ -185,7 +185,7 @@ pub fn chosen(
     });
     let slots = record.map(|record| [record.current, record.previous]).into_iter().flatten();
     for slot in slots.flatten().filter(|slot| slot.trial.is_none_or(|starts| starts <= ATTEMPTS)) {
-        let directory = state.join(FOLDER).join(slot.place.name());
+        let directory = folder(state, slot.place);
         match open_slot(&directory, &slot, anchors) {
             Ok(bundle) => return Ok((bundle, directory, Origin::Installed(slot.place))),
             Err(error) => log::error!("the installed model {} is not used: {error}", slot.model),

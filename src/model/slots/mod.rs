@@ -18,7 +18,7 @@ mod record;
 mod tests;
 
 pub use boot::BootError;
-pub use boot::{Booted, Origin, chosen};
+pub use boot::{Booted, Origin, chosen, open_slot};
 pub use install::{By, InstallError, Installed, RollbackError};
 pub use record::{Identity, Kind, Outcome, Place, Record, Refused, Slot, Why};
 
@@ -153,6 +153,11 @@ impl Slots {
 /// The record as it lies there, for whoever only wants to look; `None` where nothing was ever installed.
 pub fn look(state: &Path) -> Result<Option<Record>, SlotsError> {
     read(&state.join(FOLDER))
+}
+
+/// The folder of a slot's bundle, for whoever only wants to look.
+pub fn folder(state: &Path, place: Place) -> PathBuf {
+    state.join(FOLDER).join(place.name())
 }
 
 fn read(root: &Path) -> Result<Option<Record>, SlotsError> {

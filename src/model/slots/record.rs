@@ -81,7 +81,9 @@ pub enum Why {
 pub struct Outcome {
     pub time: Timestamp,
     pub outcome: Kind,
-    pub model: Identity,
+    /// Absent where it failed before it was known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Identity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -97,6 +99,8 @@ pub enum Kind {
     /// Refused before it was ever booted.
     Refused,
     RolledBack,
+    /// There was no bundle to be had: network, metadata, archive.
+    Failed,
 }
 
 impl Default for Record {
@@ -178,7 +182,7 @@ impl Record {
     }
 
     pub fn tell(&mut self, outcome: Kind, model: Identity, reason: Option<&str>, time: Timestamp) {
-        self.last = Some(Outcome { time, outcome, model, reason: reason.map(short) });
+        self.last = Some(Outcome { time, outcome, model: Some(model), reason: reason.map(short) });
     }
 }
 

@@ -197,7 +197,7 @@ fn crash_loop_on_trial_falls_back_by_itself() {
     assert_eq!(booted.engine, "1.1.0");
     assert!(booted.trouble.unwrap().contains("did not stay up"));
     let last = site.slots().record().last.clone().unwrap();
-    assert_eq!((last.outcome, last.model.version.as_str()), (Kind::FellBack, "1.2.0"));
+    assert_eq!((last.outcome, last.model.unwrap().version.as_str()), (Kind::FellBack, "1.2.0"));
     // Not once more, neither by an update nor by hand.
     for by in [By::Updater, By::Operator] {
         let refused = site.install_to(&mut site.slots(), "1.2.0", by);
