@@ -15,6 +15,7 @@ mod sign;
 mod signature;
 pub mod slots;
 mod statement;
+pub mod update;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod testing;

@@ -31,7 +31,7 @@ impl Site {
 
     fn configure(&self, more: &str) {
         self.home.configure(more);
-        self.edit("[models]\n", "[models]\ntrial = \"1s\"\n");
+        self.edit("[models]\n", "[models]\ntrial = \"20ms\"\n");
     }
 
     fn edit(&self, from: &str, to: &str) {
@@ -120,7 +120,7 @@ fn installed_bundle_is_run_confirmed_and_gone_back_from() {
     assert_eq!(report["enrol_again"], Value::Array(vec![]));
     assert!(said(&output).contains("nobody needs to be enrolled again"));
     assert_eq!(site.boots(), ("7.1.0".to_owned(), "trial".to_owned()));
-    // Thirty frames take longer than the trial of a second.
+    // Thirty frames take longer than the trial.
     assert_eq!(site.run().0, "7.1.0");
     assert_eq!(site.boots(), ("7.1.0".to_owned(), "confirmed".to_owned()));
 
@@ -286,7 +286,7 @@ fn daemon_that_dies_on_trial_falls_back_by_itself() {
     let factory = site.boots().0;
     assert!(site.install(&site.publish("7.1.0", "format = 1", "format = 1")).status.success());
     site.edit("speed = \"max\"", "speed = \"pace\"\nloop = true");
-    site.edit("trial = \"1s\"", "trial = \"1h\"");
+    site.edit("trial = \"20ms\"", "trial = \"1h\"");
     for _ in 0..3 {
         let running = site.home.start(&[]);
         let log = site.home.path("said");

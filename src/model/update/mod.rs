@@ -1,0 +1,10 @@
+//! Model updates out of a TUF repository (The Update Framework 1.0) on a static host or in a folder.
+
+mod canonical;
+pub mod client;
+pub mod download;
+pub mod fetch;
+mod key;
+pub mod metadata;
+pub mod store;
+pub mod time;
