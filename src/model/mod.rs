@@ -15,10 +15,10 @@ mod sign;
 mod signature;
 pub mod slots;
 mod statement;
-pub mod update;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod testing;
+pub mod update;
 mod weights;
 
 pub use anchors::{Anchor, AnchorError, TrustAnchors};

@@ -72,7 +72,8 @@ mod tests {
             "{\"b\": [1, -2, true, null], \"a\": \"x\\n\\\"\\\\\\u00e4\", \"\\uffff\": 0, \"\\ud83d\\ude00\": {}}",
         );
         let bytes = canonical(&value.unwrap()).unwrap();
-        let wanted = "{\"a\":\"x\n\\\"\\\\ä\",\"b\":[1,-2,true,null],\"\u{ffff}\":0,\"\u{1f600}\":{}}";
+        let wanted =
+            "{\"a\":\"x\n\\\"\\\\ä\",\"b\":[1,-2,true,null],\"\u{ffff}\":0,\"\u{1f600}\":{}}";
         assert_eq!(String::from_utf8(bytes).unwrap(), wanted);
     }
 

@@ -140,8 +140,9 @@ impl Client {
         role: &RoleKeys,
         keys: &BTreeMap<String, Key>,
     ) -> Result<(), TufError> {
-        if self.targets.contains_key(name) {
-            return Ok(());
+        if let Some(loaded) = self.targets.get(name) {
+            // Each who delegates to a role does so to keys of its own choice.
+            return loaded.check(role, keys).map_err(of(name));
         }
         let wanted = self.snapshot.signed.role(name).map_err(of("snapshot"))?.clone();
         let check = |bytes: Vec<u8>| {

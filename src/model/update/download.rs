@@ -43,6 +43,9 @@ pub fn download(
         return Ok(());
     }
     let name = || location.to_owned();
+    if !["sha256", "sha512"].into_iter().any(|known| target.hashes.contains_key(known)) {
+        return Err(DownloadError::Target { name: name(), source: MetadataError::NoDigest });
+    }
     if target.length > limit {
         return Err(DownloadError::TooLarge { name: name(), length: target.length, limit });
     }
@@ -78,6 +81,9 @@ pub fn download(
                 return Err(error.into());
             }
             Err(error) => {
+                if file.metadata().map_err(io)?.len() == 0 {
+                    drop(std::fs::remove_file(&part));
+                }
                 file.sync_all().map_err(io)?;
                 return Err(error.into());
             }

@@ -21,7 +21,9 @@ const SLOWEST: u64 = 8 * 1024;
 /// Why a file did not come.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    #[error("{0}: not an https:// or file:// address, nor a folder; http:// is for this machine alone")]
+    #[error(
+        "{0}: not an https:// or file:// address, nor a folder; http:// is for this machine alone"
+    )]
     Address(String),
     #[error("{address}: is not there")]
     Missing { address: String },
@@ -45,7 +47,8 @@ impl Source {
     pub fn new(address: &str) -> Result<Self, FetchError> {
         let wrong = || FetchError::Address(address.to_owned());
         let base = address.trim_end_matches('/').to_owned();
-        if let Some(path) = base.strip_prefix("file://").or(base.starts_with('/').then_some(&base)) {
+        if let Some(path) = base.strip_prefix("file://").or(base.starts_with('/').then_some(&base))
+        {
             return if path.starts_with('/') {
                 Ok(Self::Folder(PathBuf::from(path)))
             } else {
@@ -112,8 +115,7 @@ impl Source {
             }
             Self::Http { base, agent } => {
                 let address = format!("{base}/{file}");
-                let failed =
-                    |why: String| FetchError::Failed { address: address.clone(), why };
+                let failed = |why: String| FetchError::Failed { address: address.clone(), why };
                 let mut request = agent.get(&address);
                 if from > 0 {
                     request = request.header("Range", format!("bytes={from}-"));
@@ -155,7 +157,9 @@ fn pump(
     let (mut buffer, mut read) = (vec![0; 64 * 1024], 0_u64);
     loop {
         let failed = |error: io::Error| match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => FetchError::TooSlow { address: address() },
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => {
+                FetchError::TooSlow { address: address() }
+            }
             _ => FetchError::Failed { address: address(), why: error.to_string() },
         };
         let length = match body.read(&mut buffer) {

@@ -236,11 +236,7 @@ impl<T: Role> Signed<T> {
         }
         let (valid, threshold) =
             (seen.len(), usize::try_from(role.threshold).unwrap_or(usize::MAX));
-        if valid >= threshold {
-            Ok(())
-        } else {
-            Err(MetadataError::Threshold { valid, threshold })
-        }
+        if valid >= threshold { Ok(()) } else { Err(MetadataError::Threshold { valid, threshold }) }
     }
 
     /// Whether it still holds.

@@ -25,7 +25,8 @@ pub struct Store(StateDirectory);
 impl Store {
     /// Opens the folder; makes it where there is none.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let error = |error| StoreError { path: path.to_owned(), source: std::io::Error::other(error) };
+        let error =
+            |error| StoreError { path: path.to_owned(), source: std::io::Error::other(error) };
         StateDirectory::at(path.to_owned()).map(Self).map_err(error)
     }
 
