@@ -8,7 +8,7 @@ mod erase;
 mod health;
 mod latency;
 mod limits;
-mod models;
+pub mod models;
 mod orders;
 mod people;
 pub mod presence;
@@ -18,6 +18,7 @@ mod sight;
 mod switch;
 mod teller;
 mod trial;
+pub mod updater;
 mod voice;
 
 use std::path::PathBuf;

@@ -1,10 +1,13 @@
 //! What decides: the verified, loaded and self-tested models and what the configuration makes of them.
 
+use std::path::Path;
+
 use super::DaemonError;
 use crate::config::{LivenessMode, Located};
+use crate::model::manifest::Manifest;
 use crate::model::slots::{self, BootError, Booted, Origin, Outcome, Slots};
-use crate::model::{Engine, EngineError, TrustAnchors, VerifiedBundle};
-use crate::recognition::{LivenessPolicy, LookThresholds, Settings};
+use crate::model::{BundleError, Engine, EngineError, TrustAnchors, VerifiedBundle};
+use crate::recognition::{LivenessPolicy, LookThresholds, Settings, Thresholds};
 use crate::system::state::StateDirectory;
 
 /// Looks for which thresholds are asked; more than the configuration allows to demand.
@@ -90,6 +93,28 @@ pub fn load(located: &Located, bundle: VerifiedBundle) -> Result<Engine, EngineE
     } else {
         Engine::start_with_liveness(bundle)
     }
+}
+
+/// Whether the daemon would run with a bundle as it is configured.
+pub fn fits(located: &Located, manifest: &Manifest) -> Result<(), DaemonError> {
+    let config = &located.config;
+    let thresholds = Thresholds::new(&manifest.calibration)?;
+    for looks in [1, config.recognition.frames] {
+        thresholds.at(config.recognition.false_match_rate, looks)?;
+    }
+    if config.liveness.mode == LivenessMode::Enforce && manifest.liveness.is_empty() {
+        return Err(DaemonError::Liveness("the model bundle has no liveness model"));
+    }
+    Ok(())
+}
+
+/// The bundle that a start would run, without starting it.
+pub fn chosen(
+    state: &Path,
+    factory: &Path,
+    anchors: &TrustAnchors,
+) -> Result<VerifiedBundle, BundleError> {
+    slots::chosen(state, factory, anchors).map(|(bundle, ..)| bundle)
 }
 
 impl From<BootError> for DaemonError {

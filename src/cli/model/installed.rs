@@ -5,13 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cli::{Failure, Global, engine};
-use crate::config::{LivenessMode, Located};
-use crate::model::manifest::Manifest;
+use crate::daemon::models::{fits, load};
 use crate::model::slots::{
     self, BootError, By, InstallError, Record, RollbackError, Slots, SlotsError,
 };
-use crate::model::{Engine, ModelIdentity, TrustAnchors, VerifiedBundle};
-use crate::recognition::Thresholds;
+use crate::model::{ModelIdentity, TrustAnchors, VerifiedBundle};
 use crate::recognition::gallery::Gallery;
 use crate::system::state::StateDirectory;
 
@@ -106,7 +104,10 @@ pub fn install(global: &Global, directory: &Path) -> Result<(), Failure> {
     let located = global.located()?;
     let anchors = engine::anchors(&located)?;
     let bundle = VerifiedBundle::open(directory, &anchors)?;
-    fits(&located, bundle.manifest())?;
+    fits(&located, bundle.manifest()).map_err(|error| {
+        let ModelIdentity { name, version, .. } = bundle.identity();
+        Failure::refused(format!("{name} {version} does not fit the configuration: {error}"))
+    })?;
     let state = StateDirectory::open()?;
     let start = |bundle| load(&located, bundle);
     let factory = &located.config.models.bundle;
@@ -129,32 +130,6 @@ pub fn install(global: &Global, directory: &Path) -> Result<(), Failure> {
     }
     eprintln!("familiar: {WHEN}");
     tell_who(again.as_deref());
-    Ok(())
-}
-
-/// What the daemon would load.
-fn load(located: &Located, bundle: VerifiedBundle) -> Result<Engine, crate::model::EngineError> {
-    if located.config.liveness.mode == LivenessMode::Off {
-        Engine::start(bundle)
-    } else {
-        Engine::start_with_liveness(bundle)
-    }
-}
-
-/// Whether the daemon would run with it as it is configured.
-fn fits(located: &Located, manifest: &Manifest) -> Result<(), Failure> {
-    let config = &located.config;
-    let thresholds = Thresholds::new(&manifest.calibration).map_err(Failure::refused)?;
-    let (rate, frames) = (config.recognition.false_match_rate, config.recognition.frames);
-    for looks in [1, frames] {
-        thresholds.at(rate, looks).map_err(|error| {
-            Failure::refused(format!("{} {}: {error}", manifest.name, manifest.version))
-        })?;
-    }
-    if config.liveness.mode == LivenessMode::Enforce && manifest.liveness.is_empty() {
-        let why = "has no liveness model, and [liveness] mode is \"enforce\"";
-        return Err(Failure::refused(format!("{} {} {why}", manifest.name, manifest.version)));
-    }
     Ok(())
 }
 

@@ -12,8 +12,11 @@ use super::metadata::{
     MetaFile, MetadataError, Role, RoleKeys, Root, Signed, Snapshot, TargetFile, Targets,
     TimestampRole,
 };
+use super::release::Release;
 use super::store::{Store, StoreError, quote};
 use super::time::Now;
+use jiff::Timestamp;
+
 use crate::system::clock::{ClockState, Date};
 
 /// Largest files, in bytes, where nothing signed says how large they are.
@@ -45,7 +48,8 @@ pub enum TufError {
 #[derive(Debug)]
 pub struct Client {
     store: Store,
-    metadata: Source,
+    /// `None`: nothing is fetched.
+    metadata: Option<Source>,
     now: Now,
     root: Signed<Root>,
     snapshot: Signed<Snapshot>,
@@ -62,6 +66,7 @@ impl Client {
         root.check_expiry(now.time).map_err(of("root"))?;
         let timestamp = refresh_timestamp(&store, &metadata, &root, now)?;
         let snapshot = refresh_snapshot(&store, &metadata, &root, &timestamp, now)?;
+        let metadata = Some(metadata);
         let mut client = Self { store, metadata, now, root, snapshot, targets: BTreeMap::new() };
         let (role, keys) = {
             let root = &client.root.signed;
@@ -75,6 +80,21 @@ impl Client {
         Ok(client)
     }
 
+    /// The repository as it was when it was last refreshed; `None` if it never was. Nothing is fetched, and it may
+    /// have expired.
+    pub fn last_seen(store: Store) -> Result<Option<Self>, TufError> {
+        let root = kept_root(&store)?;
+        let Some(bytes) = store.read("snapshot")? else { return Ok(None) };
+        let snapshot = Signed::<Snapshot>::parse(bytes).map_err(of("snapshot"))?;
+        let (role, keys) = (root.signed.roles.targets.clone(), root.signed.keys.clone());
+        snapshot.check(&root.signed.roles.snapshot, &keys).map_err(of("snapshot"))?;
+        let now = Now::at(Timestamp::MIN);
+        let mut client =
+            Self { store, metadata: None, now, root, snapshot, targets: BTreeMap::new() };
+        client.load_targets("targets", &role, &keys)?;
+        Ok(Some(client))
+    }
+
     /// The time that all was judged by.
     pub fn now(&self) -> Now {
         self.now
@@ -84,9 +104,34 @@ impl Client {
         &self.store
     }
 
-    /// Targets that the top role itself lists.
-    pub fn listed(&self) -> impl Iterator<Item = (&String, &TargetFile)> {
-        self.targets.get("targets").into_iter().flat_map(|targets| &targets.signed.targets)
+    /// The bundles that the repository lists, each as the role that may speak for it describes it.
+    pub fn releases(&mut self) -> Result<Vec<Release>, TufError> {
+        let mut paths = BTreeSet::new();
+        let (mut visited, mut waiting) = (BTreeSet::new(), vec!["targets".to_owned()]);
+        while let Some(name) = waiting.pop() {
+            if visited.len() > DELEGATIONS || !visited.insert(name.clone()) {
+                continue;
+            }
+            let Some(targets) = self.targets.get(&name) else { continue };
+            paths.extend(targets.signed.targets.keys().cloned());
+            let Some(delegations) = targets.signed.delegations.clone() else { continue };
+            for delegation in delegations.roles {
+                // A role that does not hold lists nothing, and is no reason to miss what others list.
+                match self.load_targets(&delegation.name, &delegation.keys, &delegations.keys) {
+                    Ok(()) => waiting.push(delegation.name),
+                    Err(error) => log::warn!("the repository's {}: {error}", delegation.name),
+                }
+            }
+        }
+        let mut releases = Vec::new();
+        for path in paths {
+            match self.target(&path) {
+                Ok(target) => releases.extend(Release::of(&path, &target)),
+                // Listed by a role that may not speak for it, or under one that does not hold.
+                Err(error) => log::debug!("{path:?} is passed over: {error}"),
+            }
+        }
+        Ok(releases)
     }
 
     /// What the repository says of a target: asks the roles that may speak for it in their order, depth first.
@@ -157,7 +202,10 @@ impl Client {
             kept
         } else {
             let file = self.file(name, wanted.version);
-            let bytes = self.metadata.read(&file, wanted.length.unwrap_or(TARGETS_LIMIT))?;
+            let Some(metadata) = &self.metadata else {
+                return Err(of(name)(MetadataError::Unnamed("itself in what was kept".to_owned())));
+            };
+            let bytes = metadata.read(&file, wanted.length.unwrap_or(TARGETS_LIMIT))?;
             let targets = check(bytes).map_err(of(name))?;
             self.store.write(name, &targets.bytes)?;
             targets
@@ -186,11 +234,7 @@ fn of(role: &str) -> impl Fn(MetadataError) -> TufError {
 
 /// 5.3: from root to root, each signed by the one before and by itself.
 fn refresh_root(store: &Store, metadata: &Source) -> Result<Signed<Root>, TufError> {
-    let root = store.read("root")?;
-    let bytes = root.ok_or_else(|| TufError::NoRoot(store.path().display().to_string()))?;
-    let own = |root: &Signed<Root>| root.check(&root.signed.roles.root, &root.signed.keys);
-    let mut root = Signed::<Root>::parse(bytes).map_err(of("trusted root"))?;
-    own(&root).map_err(of("trusted root"))?;
+    let mut root = kept_root(store)?;
     for _ in 0..ROOTS {
         let wanted = root.version() + 1;
         let bytes = match metadata.read(&format!("{wanted}.root.json"), ROOT_LIMIT) {
@@ -200,7 +244,7 @@ fn refresh_root(store: &Store, metadata: &Source) -> Result<Signed<Root>, TufErr
         let check = |bytes| {
             let next = Signed::<Root>::parse(bytes)?;
             next.check(&root.signed.roles.root, &root.signed.keys)?;
-            own(&next)?;
+            check_self(&next)?;
             next.check_version(wanted)?;
             Ok(next)
         };
@@ -209,6 +253,18 @@ fn refresh_root(store: &Store, metadata: &Source) -> Result<Signed<Root>, TufErr
         root = next;
     }
     Ok(root)
+}
+
+fn kept_root(store: &Store) -> Result<Signed<Root>, TufError> {
+    let root = store.read("root")?;
+    let bytes = root.ok_or_else(|| TufError::NoRoot(store.path().display().to_string()))?;
+    let root = Signed::<Root>::parse(bytes).map_err(of("trusted root"))?;
+    check_self(&root).map_err(of("trusted root"))?;
+    Ok(root)
+}
+
+fn check_self(root: &Signed<Root>) -> Result<(), MetadataError> {
+    root.check(&root.signed.roles.root, &root.signed.keys)
 }
 
 /// 5.4

@@ -28,6 +28,11 @@ impl Now {
         Self { time, certain: date.state == ClockState::Synchronized }
     }
 
+    /// Some other time, of which nothing is known.
+    pub fn at(time: Timestamp) -> Self {
+        Self { time, certain: false }
+    }
+
     /// Whether a frozen repository would be noticed.
     pub fn is_certain(self) -> bool {
         self.certain
