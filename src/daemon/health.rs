@@ -92,6 +92,9 @@ pub struct Update {
     pub model: Option<Identity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Newest version that the repository lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -250,10 +253,11 @@ impl Schedule {
     }
 }
 
-impl From<Outcome> for Update {
-    fn from(outcome: Outcome) -> Self {
+impl Update {
+    pub fn new(outcome: Outcome, newest: Option<&str>) -> Self {
         let Outcome { time: at, outcome, model, reason } = outcome;
-        Self { time: time(at), outcome, model, reason: reason.map(|reason| short(&reason)) }
+        let reason = reason.map(|reason| short(&reason));
+        Self { time: time(at), outcome, model, reason, version: newest.map(short) }
     }
 }
 

@@ -11,6 +11,7 @@ mod limits;
 pub mod models;
 mod orders;
 mod people;
+mod polling;
 pub mod presence;
 mod reload;
 mod report;
@@ -45,6 +46,7 @@ use latency::{Latency, Timed};
 use limits::EventLimits;
 use models::{ModelState, Running};
 use people::People;
+use polling::Polling;
 use presence::Register;
 use sight::{Seen, Sight};
 use teller::Teller;
@@ -133,6 +135,7 @@ struct Daemon {
     trial: Option<Trial>,
     /// The last change of models.
     update: Option<Outcome>,
+    polling: Polling,
     latency: Latency,
     sight: Sight,
     watch: Watch,
@@ -208,6 +211,8 @@ impl Daemon {
         let gate = config.mqtt.as_ref().map(|_| Gate::open(&located, &state)).transpose()?;
         let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;
         let voice = broker.map(|broker| speak(&located, broker, &key, &state)).transpose()?;
+        let interval = config.update.as_ref().map_or(Duration::MAX, |update| update.interval.get());
+        let polling = Polling::new(key.kid(), interval.min(Duration::from_hours(24 * 365)));
         let daemon = Self {
             signals,
             watchdog: notify::Watchdog::new(),
@@ -216,6 +221,7 @@ impl Daemon {
             models,
             trial,
             update: last,
+            polling,
             latency: Latency::default(),
             watch,
             people,
@@ -268,6 +274,7 @@ impl Daemon {
                 self.reload()?;
             }
             self.tend_people();
+            self.tend_updates()?;
             let seen = self.sight.next();
             let frame_seen = matches!(seen, Seen::Frame(_));
             let (decisions, media) = match seen {

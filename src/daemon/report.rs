@@ -151,7 +151,10 @@ impl Daemon {
                 acknowledged: status.acknowledged,
                 trouble: status.trouble.map(|trouble| health::short(&trouble)),
             },
-            update: self.update.clone().map(health::Update::from),
+            update: {
+                let newest = self.polling.newest.as_deref();
+                self.update.clone().map(|outcome| health::Update::new(outcome, newest))
+            },
             configuration: self.misconfigured.clone(),
         }
     }

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use super::models::{self, Running};
 use super::trial::{Trial, Verdict};
+use super::updater::{UpdateError, Updater, is_listed};
 use super::{Daemon, DaemonError};
+use crate::model::TrustAnchors;
 use crate::model::slots::{Slots, SlotsError};
 
 impl Daemon {
@@ -61,6 +63,27 @@ impl Daemon {
         self.teller.replace_ledger(ledger);
         self.schedule.want();
         Ok(())
+    }
+
+    /// To the bundle before, if the repository still lists it. Gives its version, or why not.
+    pub(super) fn roll_back(&mut self) -> Result<String, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let trust = self.located.directory().join("trust.d");
+        let anchors = TrustAnchors::load(&trust).map_err(|error| text(&error))?;
+        let updater = match Updater::at_once(&self.located, &self.state) {
+            Ok(updater) => Some(updater),
+            Err(UpdateError::NotConfigured) => None,
+            Err(error) => return Err(text(&error)),
+        };
+        let factory = &self.located.config.models.bundle;
+        Slots::open(&self.state)
+            .map_err(|error| text(&error))?
+            .rollback(factory, &anchors, |model| is_listed(updater.as_ref(), model))
+            .map_err(|error| text(&error))?;
+        drop(updater);
+        let running = models::start(&self.located, &self.state).map_err(|error| text(&error))?;
+        self.switch(running).map_err(|error| text(&error))?;
+        Ok(self.engine.identity().version.clone())
     }
 
     /// The templates first: no look is ever compared with those of another model.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::DaemonError;
 use super::models::{self, fits, load};
@@ -34,6 +35,8 @@ const ROOT_TAKEN: &str = "root-taken";
 pub enum UpdateError {
     #[error("there is no [update] in the configuration")]
     NotConfigured,
+    #[error("an update is under way")]
+    Busy,
     #[error("trusted TUF root {}: {source}; put the repository's root.json there", .path.display())]
     Root { path: PathBuf, source: std::io::Error },
     #[error(
@@ -83,15 +86,31 @@ pub struct Updater<'a> {
 }
 
 impl<'a> Updater<'a> {
-    /// Waits while another process updates.
+    /// Waits while somebody else updates.
     pub fn new(located: &'a Located, state: &'a StateDirectory) -> Result<Self, UpdateError> {
+        Self::with(located, state, FlockOperation::LockExclusive)
+    }
+
+    /// An error while somebody else updates.
+    pub fn at_once(located: &'a Located, state: &'a StateDirectory) -> Result<Self, UpdateError> {
+        Self::with(located, state, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn with(
+        located: &'a Located,
+        state: &'a StateDirectory,
+        lock_as: FlockOperation,
+    ) -> Result<Self, UpdateError> {
         let update = located.config.update.as_ref().ok_or(UpdateError::NotConfigured)?;
         let path = state.file(FOLDER);
         let io = |source| UpdateError::Io { path: path.clone(), source };
         let folder =
             StateDirectory::at(path.clone()).map_err(|error| io(std::io::Error::other(error)))?;
         let lock = folder.private("lock").and_then(File::open).map_err(io)?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| io(error.into()))?;
+        flock(&lock, lock_as).map_err(|error| match error {
+            Errno::WOULDBLOCK => UpdateError::Busy,
+            error => io(error.into()),
+        })?;
         Ok(Self { located, state, folder, update, _lock: lock })
     }
 
@@ -237,4 +256,14 @@ pub fn running(located: &Located, state: &StateDirectory) -> Result<ModelIdentit
     let anchors = TrustAnchors::load(&located.directory().join("trust.d"))?;
     let factory = &located.config.models.bundle;
     Ok(models::chosen(state.path(), factory, &anchors)?.identity())
+}
+
+/// Where there is a repository, an operator goes back to nothing that it has withdrawn.
+pub fn is_listed(updater: Option<&Updater<'_>>, model: &ModelIdentity) -> bool {
+    updater.is_none_or(|updater| {
+        updater.lists(model).unwrap_or_else(|error| {
+            log::error!("{error}");
+            false
+        })
+    })
 }

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use crate::cli::{Failure, Global, engine};
 use crate::daemon::models::{fits, load};
+use crate::daemon::updater::{UpdateError, Updater, is_listed};
 use crate::model::slots::{
-    self, BootError, By, InstallError, Record, RollbackError, Slots, SlotsError,
+    self, BootError, By, InstallError, Installed, Record, RollbackError, Slots, SlotsError,
 };
-use crate::model::{ModelIdentity, TrustAnchors, VerifiedBundle};
+use crate::model::{Engine, ModelIdentity, TrustAnchors, VerifiedBundle};
 use crate::recognition::gallery::Gallery;
 use crate::system::state::StateDirectory;
 
@@ -114,7 +115,13 @@ pub fn install(global: &Global, directory: &Path) -> Result<(), Failure> {
     let installed =
         Slots::open(&state)?.install(&bundle, factory, &anchors, By::Operator, start)?;
 
-    let again = to_enrol_again(&state, installed.engine.embedder_digest());
+    tell(global, &state, &installed);
+    Ok(())
+}
+
+/// Says what was installed, and what follows from it.
+pub fn tell(global: &Global, state: &StateDirectory, installed: &Installed<Engine>) {
+    let again = to_enrol_again(state, installed.engine.embedder_digest());
     let ModelIdentity { name, version, digest } = &installed.model;
     let place = installed.place.name();
     if global.json {
@@ -130,7 +137,6 @@ pub fn install(global: &Global, directory: &Path) -> Result<(), Failure> {
     }
     eprintln!("familiar: {WHEN}");
     tell_who(again.as_deref());
-    Ok(())
 }
 
 /// Ids and names of those whose templates the embedder cannot be compared with; `None` if nobody knows.
@@ -165,7 +171,13 @@ pub fn rollback(global: &Global) -> Result<(), Failure> {
     let anchors: TrustAnchors = engine::anchors(&located)?;
     let state = StateDirectory::open()?;
     let factory = &located.config.models.bundle;
-    let model = Slots::open(&state)?.rollback(factory, &anchors, |_| true)?;
+    let updater = match Updater::new(&located, &state) {
+        Ok(updater) => Some(updater),
+        Err(UpdateError::NotConfigured) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut slots = Slots::open(&state)?;
+    let model = slots.rollback(factory, &anchors, |model| is_listed(updater.as_ref(), model))?;
     let ModelIdentity { name, version, digest } = &model;
     if global.json {
         println!("{}", json!({ "name": name, "version": version, "digest": digest }));

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 mod installed;
+mod update;
 
 use super::{Failure, Global};
 use crate::model::bundle::MANIFEST_FILE;
@@ -33,7 +34,7 @@ enum Verb {
     /// Go back to the bundle before
     Rollback,
     /// Fetch and install the newest bundle
-    Update,
+    Update(update::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,7 +66,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         Verb::List => installed::list(global),
         Verb::Install { directory } => installed::install(global, &directory),
         Verb::Rollback => installed::rollback(global),
-        Verb::Update => Err(not_yet("update")),
+        Verb::Update(args) => update::update(global, &args),
     }
 }
 
@@ -74,12 +75,6 @@ fn parse_date(text: &str) -> Result<Timestamp, String> {
     text.parse()
         .or_else(|_| day())
         .map_err(|_| "neither YYYY-MM-DD nor an RFC 3339 time".to_owned())
-}
-
-fn not_yet(verb: &str) -> Failure {
-    Failure::failed(format!(
-        "model {verb} is not in this version; the configuration's [models] bundle names the bundle that runs"
-    ))
 }
 
 fn verify(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {

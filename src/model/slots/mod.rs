@@ -108,6 +108,15 @@ impl Slots {
         self.on_trial(digest, |record| record.fall_back(reason, Timestamp::now()))
     }
 
+    /// A bundle on trial was taken into use without a start of the daemon: counted as one.
+    pub fn started(&mut self, digest: &str) -> Result<bool, SlotsError> {
+        self.on_trial(digest, |record| {
+            if let Some(Slot { trial: Some(starts), .. }) = &mut record.current {
+                *starts += 1;
+            }
+        })
+    }
+
     /// The daemon ended in good order: this start was no failed one.
     pub fn stopped(&mut self, digest: &str) -> Result<bool, SlotsError> {
         self.on_trial(digest, |record| {
