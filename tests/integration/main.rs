@@ -25,6 +25,7 @@ mod sockets;
 mod states;
 mod support;
 mod unit;
+mod updates;
 
 mod gallery;
 mod webcam;

@@ -12,13 +12,13 @@ use crate::support::judge;
 use crate::support::mosquitto::{Mosquitto, Subscriber, wait};
 
 /// A device with the project's bundle as the factory's, and a publisher that it trusts.
-struct Site {
-    home: Home,
-    key: PathBuf,
+pub struct Site {
+    pub home: Home,
+    pub key: PathBuf,
 }
 
 impl Site {
-    fn new(test: &str) -> Option<Self> {
+    pub fn new(test: &str) -> Option<Self> {
         let home = Home::new(test)?;
         let key = TestKey::new(Curve::P256);
         std::fs::write(home.path("trust.d/publisher.pub"), key.public_pem()).unwrap();
@@ -29,12 +29,12 @@ impl Site {
         Some(site)
     }
 
-    fn configure(&self, more: &str) {
+    pub fn configure(&self, more: &str) {
         self.home.configure(more);
         self.edit("[models]\n", "[models]\ntrial = \"20ms\"\n");
     }
 
-    fn edit(&self, from: &str, to: &str) {
+    pub fn edit(&self, from: &str, to: &str) {
         let path = self.home.path("familiar.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(from));
@@ -42,7 +42,7 @@ impl Site {
     }
 
     /// The factory's bundle as another version, with one thing of `bundle.toml` changed.
-    fn publish(&self, version: &str, from: &str, to: &str) -> PathBuf {
+    pub fn publish(&self, version: &str, from: &str, to: &str) -> PathBuf {
         let folder = self.home.path(version);
         copy(&self.home.bundle, &folder);
         let path = folder.join("bundle.toml");
@@ -63,22 +63,22 @@ impl Site {
         folder
     }
 
-    fn familiar(&self, arguments: &[&str]) -> Output {
+    pub fn familiar(&self, arguments: &[&str]) -> Output {
         self.home.familiar(arguments)
     }
 
-    fn install(&self, folder: &Path) -> Output {
+    pub fn install(&self, folder: &Path) -> Output {
         self.familiar(&["model", "install", "--json", folder.to_str().unwrap()])
     }
 
-    fn list(&self) -> Vec<Value> {
+    pub fn list(&self) -> Vec<Value> {
         let output = self.familiar(&["model", "list", "--json"]);
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice::<Value>(&output.stdout).unwrap().as_array().unwrap().clone()
     }
 
     /// Version and standing of what boots.
-    fn boots(&self) -> (String, String) {
+    pub fn boots(&self) -> (String, String) {
         let list = self.list();
         let rows: Vec<&Value> = list.iter().filter(|row| row["boots"] == true).collect();
         assert_eq!(rows.len(), 1, "{list:?}");
@@ -87,7 +87,7 @@ impl Site {
     }
 
     /// Runs the daemon over the recording; the version that its events name.
-    fn run(&self) -> (String, String) {
+    pub fn run(&self) -> (String, String) {
         let output = self.familiar(&["run", "--stdout"]);
         assert!(output.status.success(), "{output:?}");
         let line = String::from_utf8(output.stdout).unwrap();
@@ -99,7 +99,7 @@ impl Site {
     }
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
