@@ -55,6 +55,7 @@ impl Daemon {
 
     /// Recognises with another bundle from the next frame on.
     pub(super) fn switch(&mut self, running: Running) -> Result<(), DaemonError> {
+        let began = Instant::now();
         let (key, ledger) = self.open_ledger(&self.located.config, &running.engine)?;
         let settings = running.settings.clone();
         self.use_models(running)?;
@@ -62,6 +63,7 @@ impl Daemon {
         self.key = key;
         self.teller.replace_ledger(ledger);
         self.schedule.want();
+        log::info!("switched in {} ms", began.elapsed().as_millis());
         Ok(())
     }
 
