@@ -158,7 +158,7 @@ impl<'a> Updater<'a> {
         fits(self.located, bundle.manifest()).map_err(UpdateError::Unfit)?;
         let start = |bundle| load(self.located, bundle);
         let installed =
-            Slots::open(self.state)?.install(&bundle, factory, &anchors, By::Updater, start)?;
+            Slots::open(self.state)?.install(bundle, factory, &anchors, By::Updater, start)?;
         self.discard(None);
         Ok(Found::Installed(Box::new(installed)))
     }

@@ -112,8 +112,7 @@ pub fn install(global: &Global, directory: &Path) -> Result<(), Failure> {
     let state = StateDirectory::open()?;
     let start = |bundle| load(&located, bundle);
     let factory = &located.config.models.bundle;
-    let installed =
-        Slots::open(&state)?.install(&bundle, factory, &anchors, By::Operator, start)?;
+    let installed = Slots::open(&state)?.install(bundle, factory, &anchors, By::Operator, start)?;
 
     tell(global, &state, &installed);
     Ok(())

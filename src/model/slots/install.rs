@@ -69,7 +69,7 @@ impl Slots {
     /// boots next, on trial. `factory` gives the version that nothing may be older than.
     pub fn install<T>(
         &mut self,
-        bundle: &VerifiedBundle,
+        bundle: VerifiedBundle,
         factory: &Path,
         anchors: &TrustAnchors,
         by: By,
@@ -85,7 +85,8 @@ impl Slots {
             trial: Some(0),
             installed: Timestamp::now(),
         };
-        self.write_slot(bundle, place)?;
+        self.write_slot(&bundle, place)?;
+        drop(bundle); // its memory is needed for what follows
 
         let written =
             open_slot(&self.folder(place), &slot, anchors).map_err(InstallError::Written)?;

@@ -112,7 +112,7 @@ impl Site {
 
     fn install_to(&self, slots: &mut Slots, version: &str, by: By) -> Result<String, InstallError> {
         let bundle = self.bundle(version);
-        let installed = slots.install(&bundle, &self.factory(), &self.anchors, by, works)?;
+        let installed = slots.install(bundle, &self.factory(), &self.anchors, by, works)?;
         Ok(installed.engine)
     }
 
@@ -222,7 +222,7 @@ fn failed_self_test_is_never_installed() {
     let bundle = site.bundle("1.1.0");
     let mut slots = site.slots();
     let outcome =
-        slots.install(&bundle, &site.factory(), &site.anchors, By::Updater, fails_for("1.1.0"));
+        slots.install(bundle, &site.factory(), &site.anchors, By::Updater, fails_for("1.1.0"));
     assert!(matches!(outcome, Err(InstallError::Unfit { .. })), "{outcome:?}");
     assert_eq!(slots.record().last.as_ref().unwrap().outcome, Kind::Refused);
     drop(slots);
