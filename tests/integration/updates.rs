@@ -48,6 +48,18 @@ impl Fleet {
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
     }
 
+    /// Does something with `repo`, the tool's view of the repository.
+    fn python(&self, program: &str) {
+        let head = "import sys; from pathlib import Path\n\
+            sys.path.insert(0, sys.argv[1]); import repository as tool\n\
+            repo = tool.Repository(Path(sys.argv[2]), tool.Keys(Path(sys.argv[3])))\n";
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
+        let mut python = judge::python(self.test).unwrap();
+        python.args(["-B", "-c", &format!("{head}{program}")]).arg(tools);
+        let output = python.arg(self.path("")).arg(self.site.home.path("keys")).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    }
+
     /// Publishes the factory's bundle as another version.
     fn add(&self, version: &str, more: &[&str]) {
         let folder = self.site.publish(version, "format = 1", "format = 1");
@@ -282,29 +294,53 @@ fn bundle_of_a_stranger_in_a_sound_repository() {
     fleet.refuses(3, "model.sig");
 }
 
+/// A role may speak for the paths that were given to it, and for no others.
+#[test]
+fn delegated_role_beyond_its_paths() {
+    let Some(fleet) = Fleet::new("delegated_role_beyond_its_paths") else { return };
+    // Both bundles go from the top role to one that may list those of 7.1 alone.
+    fleet.add("7.1.0", &[]);
+    fleet.add("7.2.0", &[]);
+    fleet.python(
+        "from tuf.api.metadata import *\n\
+         targets = repo.newest('targets')\n\
+         signer, temporary, path = repo.keys.make('release')\n\
+         release = Metadata(Targets(expires=repo.expires('targets')))\n\
+         release.signed.targets = dict(targets.signed.targets)\n\
+         targets.signed.targets.clear()\n\
+         role = DelegatedRole('release', [], 1, True, paths=['facenet-7.1.*'])\n\
+         targets.signed.delegations = Delegations({}, {'release': role})\n\
+         targets.signed.add_key(signer.public_key, 'release')\n\
+         repo.write('release', release, [signer])\n\
+         snapshot = repo.newest('snapshot')\n\
+         snapshot.signed.meta['release.json'] = MetaFile(1)\n\
+         repo.write('snapshot', snapshot, [repo.keys.signer('snapshot')])\n\
+         repo.publish_targets(targets)\n",
+    );
+    fleet.updates_to("7.1.0");
+    fleet.finds_nothing();
+    // What the device goes back to by is what it last saw, delegated roles as well.
+    fleet.python(
+        "targets = repo.newest('targets')\n\
+         targets.signed.delegations.roles['release'].paths = ['facenet-7.?.?.tar']\n\
+         repo.publish_targets(targets)\n",
+    );
+    fleet.updates_to("7.2.0");
+    assert!(fleet.site.familiar(&["model", "rollback"]).status.success());
+    assert_eq!(fleet.site.boots().0, "7.1.0");
+}
+
 #[test]
 fn another_bundle_than_the_one_listed() {
     let Some(fleet) = Fleet::new("another_bundle_than_the_one_listed") else { return };
     fleet.add("7.1.0", &[]);
     // Listed as 7.2.0, with the archive of 7.1.0 in it.
-    let program = "import json,sys,re; from pathlib import Path\n\
-        sys.argv[1:]; sys.path.insert(0, sys.argv[1])\n\
-        import repository as r\n\
-        repo = r.Repository(Path(sys.argv[2]), r.Keys(Path(sys.argv[3])))\n\
-        targets = repo.newest('targets')\n\
-        for t in targets.signed.targets.values():\n\
-        \x20   t.unrecognized_fields['custom']['familiar']['version'] = '7.2.0'\n\
-        repo.publish_targets(targets)\n";
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
-    let mut python = judge::python(fleet.test).unwrap();
-    let output = python
-        .args(["-B", "-c", program])
-        .arg(tools)
-        .arg(fleet.path(""))
-        .arg(fleet.site.home.path("keys"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    fleet.python(
+        "targets = repo.newest('targets')\n\
+         for target in targets.signed.targets.values():\n\
+         \x20   target.unrecognized_fields['custom']['familiar']['version'] = '7.2.0'\n\
+         repo.publish_targets(targets)\n",
+    );
     fleet.refuses(3, "not what the repository says");
 }
 

@@ -38,7 +38,7 @@ impl Disk {
 
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.point()?;
-        self.replacing(to);
+        self.replacing(from, to);
         std::fs::rename(from, to)?;
         self.point()
     }
@@ -96,7 +96,7 @@ impl Disk {
     }
     fn unsynced(&self, _: &Path) {}
     fn synced(&self, _: &Path) {}
-    fn replacing(&self, _: &Path) {}
+    fn replacing(&self, _: &Path, _: &Path) {}
     fn replaced(&self, _: &Path) {}
 }
 
@@ -111,8 +111,8 @@ impl Disk {
     fn synced(&self, path: &Path) {
         self.fault.iter().for_each(|fault| fault.synced(path));
     }
-    fn replacing(&self, path: &Path) {
-        self.fault.iter().for_each(|fault| fault.replacing(path));
+    fn replacing(&self, from: &Path, to: &Path) {
+        self.fault.iter().for_each(|fault| fault.replacing(from, to));
     }
     fn replaced(&self, folder: &Path) {
         self.fault.iter().for_each(|fault| fault.replaced(folder));

@@ -54,8 +54,12 @@ impl Fault {
         self.unsynced.borrow_mut().retain(|unsynced| unsynced != path);
     }
 
-    pub fn replacing(&self, path: &Path) {
-        self.replaced.borrow_mut().push((path.to_owned(), std::fs::read(path).ok()));
+    pub fn replacing(&self, from: &Path, to: &Path) {
+        self.replaced.borrow_mut().push((to.to_owned(), std::fs::read(to).ok()));
+        // Content that was not waited for is torn under its new name, too.
+        for unsynced in self.unsynced.borrow_mut().iter_mut().filter(|path| *path == from) {
+            to.clone_into(unsynced);
+        }
     }
 
     pub fn replaced(&self, folder: &Path) {
