@@ -34,6 +34,12 @@ impl Polling {
         let next = Instant::now() + interval.mul_f64(share(device));
         Self { next, worker: None, newest: None }
     }
+
+    /// The repository or the interval is another now.
+    pub fn reconfigure(&mut self, device: &str, interval: Duration) {
+        self.next = Self::new(device, interval).next;
+        self.newest = None;
+    }
 }
 
 /// A device's own moment of an interval, 0 to 1 (exclusive).
@@ -69,7 +75,15 @@ impl Daemon {
                 self.polling.newest = Some(running.engine.identity().version.clone());
                 self.switch(*running)?;
             }
-            Some(Ok(Done::Nothing(newest))) => self.polling.newest = newest,
+            Some(Ok(Done::Nothing(newest))) => {
+                self.polling.newest = newest;
+                // What failed before does so no more.
+                if self.update.as_ref().is_some_and(|last| last.outcome == Kind::Failed) {
+                    let slots = Slots::open(&self.state).ok();
+                    self.update = slots.and_then(|slots| slots.record().last.clone());
+                    self.schedule.want();
+                }
+            }
             Some(Err(error)) => self.failed_to_update(&error),
             None => log::error!("looking for an update ended without a result"),
         }

@@ -83,6 +83,11 @@ impl Daemon {
             self.use_models(running)?;
         }
         let config = &located.config;
+        if config.update != self.located.config.update
+            && let Some(update) = &config.update
+        {
+            self.polling.reconfigure(self.key.kid(), update.interval.get());
+        }
         if gate.is_some() || config.mqtt.is_none() {
             self.gate = gate;
         }

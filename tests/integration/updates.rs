@@ -422,7 +422,7 @@ fn update_command_switches_a_running_daemon_and_health_tells() {
     let subscriber = Subscriber::start(broker.port, "#", &[]);
     let health = || -> Value {
         let messages = subscriber.on("/health");
-        let last = messages.last().map(String::as_str).unwrap_or("{\"payload\":\"{}\"}");
+        let last = messages.last().map_or("{\"payload\":\"{}\"}", String::as_str);
         assert!(last.len() <= 4096);
         let envelope: Value = serde_json::from_str(last).unwrap();
         serde_json::from_str(envelope["payload"].as_str().unwrap()).unwrap()

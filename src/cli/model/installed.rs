@@ -158,7 +158,9 @@ fn tell_who(again: Option<&[(String, String)]>) {
                 "familiar: warning: this model sees faces otherwise than the one they were enrolled with. \
                  These are not recognised by it before they are enrolled again (familiar enroll --id ID NAME PHOTO…):"
             );
-            people.iter().for_each(|(id, name)| eprintln!("familiar:   {id}  {name}"));
+            for (id, name) in people {
+                eprintln!("familiar:   {id}  {name}");
+            }
         }
         None => {}
     }

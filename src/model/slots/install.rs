@@ -32,7 +32,7 @@ pub enum InstallError {
     #[error("as written to the slot: {0}")]
     Written(BootError),
     #[error("{model}: {source}; it is not tried again")]
-    Unfit { model: Identity, source: EngineError },
+    Unfit { model: Identity, source: Box<EngineError> },
 }
 
 /// Why there was no way back. Nothing has changed.
@@ -214,7 +214,7 @@ impl Slots {
         if let Err(error) = remembered {
             log::error!("{error}");
         }
-        InstallError::Unfit { model, source }
+        InstallError::Unfit { model, source: Box::new(source) }
     }
 }
 

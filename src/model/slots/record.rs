@@ -118,6 +118,7 @@ impl Default for Record {
 }
 
 impl Place {
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::A => Self::B,

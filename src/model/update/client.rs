@@ -44,6 +44,9 @@ pub enum TufError {
     NoTarget(String),
 }
 
+/// Under which keys somebody lets a role speak.
+type Delegator = (RoleKeys, BTreeMap<String, Key>);
+
 /// A refreshed view of a repository.
 #[derive(Debug)]
 pub struct Client {
@@ -137,8 +140,7 @@ impl Client {
     /// What the repository says of a target: asks the roles that may speak for it in their order, depth first.
     pub fn target(&mut self, path: &str) -> Result<TargetFile, TufError> {
         let mut visited = BTreeSet::new();
-        let mut waiting: Vec<(String, Option<(RoleKeys, BTreeMap<String, Key>)>)> =
-            vec![("targets".to_owned(), None)];
+        let mut waiting: Vec<(String, Option<Delegator>)> = vec![("targets".to_owned(), None)];
         while let Some((name, keys)) = waiting.pop() {
             if visited.len() > DELEGATIONS || !visited.insert(name.clone()) {
                 continue;
@@ -285,35 +287,27 @@ fn refresh_timestamp(
     let bytes = metadata.read("timestamp.json", TIMESTAMP_LIMIT)?;
     let judge = || {
         let new = parse(bytes)?;
-        if let Some(kept) = &kept {
-            let (found, trusted) = (new.version(), kept.version());
-            if found < trusted {
-                return Err(MetadataError::Rollback { found, trusted });
-            }
-            if found == trusted {
-                return Ok(None);
-            }
-            let (found, trusted) =
-                (new.signed.snapshot()?.version, kept.signed.snapshot()?.version);
-            if found < trusted {
-                return Err(MetadataError::RoleRollback { role: "snapshot".to_owned() });
-            }
+        let Some(kept) = kept else {
+            return new.check_expiry(now.time).map(|()| (new, true));
+        };
+        let (found, trusted) = (new.version(), kept.version());
+        if found < trusted {
+            return Err(MetadataError::Rollback { found, trusted });
         }
-        new.check_expiry(now.time)?;
-        Ok(Some(new))
+        if found == trusted {
+            // The same version is the same file, whatever else is in what came.
+            return kept.check_expiry(now.time).map(|()| (kept, false));
+        }
+        if new.signed.snapshot()?.version < kept.signed.snapshot()?.version {
+            return Err(MetadataError::RoleRollback { role: "snapshot".to_owned() });
+        }
+        new.check_expiry(now.time).map(|()| (new, true))
     };
-    match judge().map_err(of("timestamp"))? {
-        Some(new) => {
-            store.write("timestamp", &new.bytes)?;
-            Ok(new)
-        }
-        None => {
-            // The same version is the same file, whatever else is in it.
-            let kept = kept.ok_or_else(|| TufError::NoRoot(String::new()))?;
-            kept.check_expiry(now.time).map_err(of("timestamp"))?;
-            Ok(kept)
-        }
+    let (timestamp, is_new) = judge().map_err(of("timestamp"))?;
+    if is_new {
+        store.write("timestamp", &timestamp.bytes)?;
     }
+    Ok(timestamp)
 }
 
 /// 5.5

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 /// Until a connection stands, and until an answer begins.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A body has this long, and ...
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_mins(1);
 /// ... comes at least at this rate, in bytes a second.
 const SLOWEST: u64 = 8 * 1024;
 
@@ -99,7 +100,10 @@ impl Source {
                 let path = folder.join(unquote(file));
                 let address = path.display().to_string();
                 let open = || {
-                    let mut opened = File::open(&path)?;
+                    // A stick may hold anything: opening a FIFO must not wait for somebody to write to it.
+                    let mut options = File::options();
+                    let mut opened =
+                        options.read(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
                     if !opened.metadata()?.is_file() {
                         return Err(io::Error::other("is not a file"));
                     }

@@ -78,7 +78,10 @@ pub fn quote(name: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             quoted.push(char::from(byte));
         } else {
-            quoted.push_str(&format!("%{byte:02X}"));
+            quoted.push('%');
+            for half in [byte >> 4, byte & 15] {
+                quoted.push(char::from(b"0123456789ABCDEF"[usize::from(half)]));
+            }
         }
         quoted
     })

@@ -115,7 +115,7 @@ impl Shared {
         let mut sent = 0;
         let mut written = stream.write_all(body).map(|()| sent += body.len());
         if fault == Some(Fault::Endless) {
-            let noise = [0x20; 64 * 1024];
+            let noise = vec![0x20; 64 * 1024];
             while written.is_ok() && sent < 4 << 30 {
                 written = stream.write_all(&noise).map(|()| sent += noise.len());
             }
