@@ -302,6 +302,7 @@ impl Daemon {
                     break;
                 }
             };
+            let decisions = self.people.without_the_forgotten(decisions);
             self.tell(decisions, media)?;
             self.tend_trial(frame_seen)?;
             self.report(media);
