@@ -177,10 +177,14 @@ fn pump(
             return Err(FetchError::TooLarge { address: address(), limit });
         }
         take(&buffer[..length]).map_err(failed)?;
-        if began.elapsed() > GRACE + Duration::from_secs(read / SLOWEST) {
+        if is_too_slow(began.elapsed(), read) {
             return Err(FetchError::TooSlow { address: address() });
         }
     }
+}
+
+fn is_too_slow(elapsed: Duration, read: u64) -> bool {
+    elapsed > GRACE + Duration::from_secs(read / SLOWEST)
 }
 
 fn agent(loopback: bool) -> Agent {
@@ -243,6 +247,15 @@ fn unquote(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The rule alone: no test waits a minute for a server that trickles.
+    #[test]
+    fn slow_retrieval() {
+        assert!(!is_too_slow(Duration::from_secs(59), 0));
+        assert!(is_too_slow(Duration::from_secs(62), 1024));
+        assert!(!is_too_slow(Duration::from_mins(10), 600 * SLOWEST));
+        assert!(is_too_slow(Duration::from_mins(30), 600 * SLOWEST));
+    }
 
     #[test]
     fn plain_http_is_for_this_machine_alone() {
