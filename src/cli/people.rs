@@ -183,11 +183,11 @@ impl From<GalleryError> for Failure {
 
 /// Of the configured model; people can be listed without one.
 fn embedder_digest(global: &Global) -> Option<String> {
-    let (bundle, trust) = engine::configured(global).ok()?;
-    let bundle = engine::verify(&bundle, &trust).inspect_err(|error| {
+    global.located().ok()?;
+    let running = engine::running(global).inspect_err(|error| {
         eprintln!("familiar: not told which templates fit the model: {error}");
     });
-    model::embedder_digest(bundle.ok()?).ok()
+    model::embedder_digest(running.ok()?.0).ok()
 }
 
 /// A UTC date.

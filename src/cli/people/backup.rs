@@ -80,9 +80,9 @@ pub fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Failure> {
         error => Failure::failed(format!("{}: {error}", args.file.display())),
     };
     let backup = Backup::open(&bytes, &passphrase).map_err(told)?;
-    let (bundle, trust) = engine::configured(global)?;
-    let embedder = model::embedder_digest(engine::verify(&bundle, &trust)?)
-        .map_err(|error| engine::refused(&bundle, &error))?;
+    let (bundle, directory) = engine::running(global)?;
+    let embedder =
+        model::embedder_digest(bundle).map_err(|error| engine::refused(&directory, &error))?;
     let how = Restore {
         embedder: &embedder,
         skip_existing: args.skip_existing,

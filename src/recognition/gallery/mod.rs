@@ -120,6 +120,11 @@ pub struct Generation {
 }
 
 impl Gallery {
+    /// Whether anybody was ever enrolled here.
+    pub fn exists(state: &StateDirectory) -> bool {
+        state.file(store::FILE).exists()
+    }
+
     /// Opens the gallery, or makes an empty one with a new key where there is neither.
     ///
     /// An existing store is never opened without its key, and never in plain.
