@@ -60,6 +60,9 @@ vm: build models/facenet/model.sig ## Boot a whole system with it under emulatio
 	@tools/setup.sh demo vm
 	@$(ENV) tests/vm/run.sh "$$familiar" "$$FAMILIAR_OPENPEOPLE"
 
+tuf-conformance: ## The update client under TUF's own conformance suite: TUF_CONFORMANCE=FOLDER, a copy of it
+	@TUF_CONFORMANCE="$(TUF_CONFORMANCE)" tools/tuf_conformance.sh
+
 lint: ## Format, clippy, dependencies
 	@tools/setup.sh build lint
 	@cargo fmt --check

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from recipe import card, detectors, sources, torch_weights
+from recipe import card, detectors, facenet, sources, torch_weights
 from recipe.onnx_graph import Graph, fix_shapes
 from recipe.quantize import quantize_channels, quantize_weights
 from recipe.runtime import session
@@ -41,6 +41,18 @@ class Pickles(unittest.TestCase):
         read = torch_weights._tensor("0", 1, (2, 3), (1, 2))
         values = np.arange(8, dtype=np.float32)
         self.assertEqual(read({"0": values}).tolist(), [[1, 3, 5], [2, 4, 6]])
+
+
+class Center(unittest.TestCase):
+    def test_center_is_as_long_as_an_embedding_and_is_no_face(self):
+        center = np.loadtxt(Path(__file__).parent / "calibration" / "center.txt")
+        self.assertEqual(center.shape, (facenet.DIMENSIONS,))
+        # The mean of unit vectors that agreed would be nearly 1 long: so short it is nobody's.
+        self.assertLess(np.linalg.norm(center), 0.4)
+
+    def test_center_of_another_length_is_refused(self):
+        with self.assertRaises(ValueError):
+            facenet.convert(b"", np.zeros(128))
 
 
 class Sources(unittest.TestCase):

@@ -85,9 +85,8 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         Some(path) => decode_photo(path).map_err(Failure::failed)?,
         None => drawn(640, 480),
     };
-    let (bundle, trust) = args.models.directories(global)?;
     let began = Instant::now();
-    let verified = engine::verify(&bundle, &trust)?;
+    let (verified, bundle) = args.models.open(global)?;
     let verify = began.elapsed();
     let engine = engine::start(verified, &bundle)?;
     let total = began.elapsed();

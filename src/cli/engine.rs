@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, Global};
-use crate::model::{Engine, EngineError, TrustAnchors, VerifiedBundle};
+use crate::config::Located;
+use crate::model::{Engine, EngineError, TrustAnchors, VerifiedBundle, slots};
+use crate::system::state::StateDirectory;
 
 /// Another bundle than the configuration's, for verbs that measure models.
 #[derive(Debug, clap::Args)]
@@ -17,25 +19,40 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Folders of the bundle and of the anchors that may have signed it.
-    pub fn directories(&self, global: &Global) -> Result<(PathBuf, PathBuf), Failure> {
-        if let (Some(bundle), Some(trust)) = (&self.bundle, &self.trust) {
-            return Ok((bundle.clone(), trust.clone()));
+    /// The bundle asked for, else the one that runs on this device; verified, and its folder.
+    pub fn open(&self, global: &Global) -> Result<(VerifiedBundle, PathBuf), Failure> {
+        match (&self.bundle, &self.trust) {
+            (Some(bundle), Some(trust)) => Ok((verify(bundle, trust)?, bundle.clone())),
+            _ => running(global),
         }
-        configured(global)
     }
 }
 
-/// Opens the bundle of the configuration; its trust anchors are in `trust.d` beside the configuration file.
+/// Starts the bundle that runs on this device.
 pub fn open(global: &Global) -> Result<Engine, Failure> {
-    let (bundle, trust) = configured(global)?;
-    start(verify(&bundle, &trust)?, &bundle)
+    let (bundle, directory) = running(global)?;
+    start(bundle, &directory)
 }
 
-/// Opens the bundle asked for, else that of the configuration.
+/// Starts the bundle asked for, else the one that runs on this device.
 pub fn open_chosen(global: &Global, choice: &Choice) -> Result<Engine, Failure> {
-    let (bundle, trust) = choice.directories(global)?;
-    start(verify(&bundle, &trust)?, &bundle)
+    let (bundle, directory) = choice.open(global)?;
+    start(bundle, &directory)
+}
+
+/// The bundle that the daemon would run: the installed one, else the factory's of the configuration, by the
+/// trust anchors in `trust.d` beside it; verified, and its folder.
+pub fn running(global: &Global) -> Result<(VerifiedBundle, PathBuf), Failure> {
+    let located = global.located()?;
+    let anchors = anchors(&located)?;
+    let state = StateDirectory::locate();
+    let (bundle, directory, _) = slots::chosen(&state, &located.config.models.bundle, &anchors)?;
+    Ok((bundle, directory))
+}
+
+/// Those beside the configuration.
+pub fn anchors(located: &Located) -> Result<TrustAnchors, Failure> {
+    Ok(TrustAnchors::load(&located.directory().join("trust.d"))?)
 }
 
 /// Verifies a bundle that one of the anchors in `trust` has signed. What does not hold is exit 3.
@@ -51,10 +68,4 @@ pub fn start(verified: VerifiedBundle, directory: &Path) -> Result<Engine, Failu
 
 pub fn refused(directory: &Path, error: &EngineError) -> Failure {
     Failure::refused(format!("model bundle {}: {error}", directory.display()))
-}
-
-/// Folders of the configured bundle and of the anchors beside the configuration.
-pub fn configured(global: &Global) -> Result<(PathBuf, PathBuf), Failure> {
-    let located = global.located()?;
-    Ok((located.config.models.bundle.clone(), located.directory().join("trust.d")))
 }

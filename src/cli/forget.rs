@@ -21,8 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Templates and name are wiped from the store first; then the signed `erased` event is put into the outbox,
 /// for the daemon to publish, and the broker is asked to forget whether the person was here. What a crash cuts
 /// short is finished by the daemon's next start, or by calling this again. With --json: {"erased":[ID]}, which may hold ids of erasures that were cut short before.
+///
+/// A negative anchor (`familiar enroll --not`) is wiped likewise, without an event: none told that it was there.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Of a person, or of a face that is not to be named
     id: PersonId,
 }
 
@@ -31,6 +34,9 @@ pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
     let device = config.device.clone();
     let state = StateDirectory::open()?;
     let mut gallery = open()?;
+    if gallery.erase_anchor(&id)? {
+        return told(global, &[id]);
+    }
     // The key and the ledger first: what cannot be told must not be begun.
     let context = Context::new(config.device.clone(), &config.camera.source, None);
     let (_, ledger) = event::open(&state, context, (&config.outbox).into())
@@ -55,6 +61,10 @@ pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
             "the broker still keeps who was present; the daemon clears it when it runs: {error}"
         );
     }
+    told(global, &erased)
+}
+
+fn told(global: &Global, erased: &[PersonId]) -> Result<(), Failure> {
     if global.json {
         return print_json(&serde_json::json!({ "erased": erased }));
     }

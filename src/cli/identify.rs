@@ -9,14 +9,15 @@ use super::{Failure, Global, engine};
 use crate::camera::decode_photo;
 use crate::face::DetectedFace;
 use crate::model::Engine;
+use crate::recognition::PersonRef;
 use crate::recognition::consensus::TIE;
 use crate::recognition::gallery::Gallery;
-use crate::recognition::matcher::nearest;
-use crate::recognition::{Candidate, PersonRef};
+use crate::recognition::matcher::{Known, nearest};
 
 /// A face is named when its similarity (cosine) to a person's template reaches the threshold of the configured
 /// false match rate for one look, and nobody else is about as near. `similarity` is that to the nearest person,
-/// whether named or not; null in JSON when nobody is enrolled. A picture without a face has an empty list.
+/// whether named or not; null in JSON when nobody is enrolled. Nobody is named who is as near to a negative
+/// anchor (`familiar enroll --not`); `anchored` is true then, and absent otherwise. A picture without a face has an empty list.
 ///
 /// Ends with 1 when a picture could not be read (the others are told all the same), and with 6 when none had a face.
 #[derive(Debug, clap::Args)]
@@ -40,6 +41,9 @@ struct Face {
     person: Option<PersonRef>,
     similarity: Option<f64>,
     threshold: f64,
+    /// A negative anchor is at least as near as the nearest person.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    anchored: bool,
 }
 
 pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure> {
@@ -48,6 +52,8 @@ pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure>
     let gallery = open()?;
     let threshold = engine.threshold(rate, 1).map_err(Failure::usage)?;
     let candidates = gallery.candidates(engine.embedder_digest())?;
+    let anchors = gallery.anchor_templates(engine.embedder_digest())?;
+    let known = Known::new(&candidates, &anchors);
     for person in gallery.people()? {
         if person.looks_by(engine.embedder_digest()) == 0 {
             eprintln!("familiar: {} has templates of another model only; enrol anew", person.id);
@@ -57,7 +63,7 @@ pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure>
     let mut photos = Vec::new();
     let mut failed = 0;
     for path in &paths {
-        match identify(&engine, &gallery, &candidates, threshold, path) {
+        match identify(&engine, &gallery, known, threshold, path) {
             Ok(faces) => photos.push(Photo { photo: path.to_string_lossy(), faces }),
             Err(reason) => {
                 failed += 1;
@@ -84,7 +90,7 @@ pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure>
 fn identify(
     engine: &Engine,
     gallery: &Gallery,
-    candidates: &[Candidate],
+    known: Known<'_>,
     threshold: f32,
     path: &Path,
 ) -> Result<Vec<Face>, String> {
@@ -96,13 +102,14 @@ fn identify(
     for face in detected {
         let look = engine.embed(&image, &face).map_err(failed)?;
         let look = gallery.probe(&look).map_err(|error| error.to_string())?;
-        let best = nearest(&look, candidates);
+        let best = nearest(&look, known);
         let named = best.filter(|best| best.similarity >= threshold && best.margin() >= TIE);
         faces.push(Face {
             bounds: bounds(&face),
-            person: named.map(|best| candidates[best.index].person.clone()),
+            person: named.map(|best| known[best.index].person.clone()),
             similarity: best.map(|best| rounded(best.similarity, 1e4)),
             threshold: rounded(threshold, 1e4),
+            anchored: best.is_some_and(|best| best.is_barred()),
         });
     }
     Ok(faces)
@@ -125,6 +132,7 @@ fn print(photo: &Photo<'_>) {
         let [x, y, width, height] = face.bounds;
         let who = match &face.person {
             Some(person) => format!("{} ({})", person.name, person.id),
+            None if face.anchored => "nobody: as near to a face that is not to be named".to_owned(),
             None => "nobody enrolled".to_owned(),
         };
         let similarity = face.similarity.map_or("-".to_owned(), |value| format!("{value:.3}"));

@@ -1,6 +1,8 @@
-//! `familiar people`: list, show, rename, export, backup, restore.
+//! `familiar people`: list, show, check, rename, export, backup, restore.
 
+mod anchors;
 mod backup;
+mod check;
 mod export;
 
 use jiff::Timestamp;
@@ -16,8 +18,10 @@ use crate::system::state::StateDirectory;
 /// "enrolled","expires","consent","expired"}; `usable_looks`, those that the configured model made, is null
 /// where that model cannot be read. `export` prints {"id","name","consent","enrolled","expires","expired",
 /// "templates":[{"embedder","count","dimensions","first","last"}],"presence":{"present","since","last_seen"}|null,
-/// "outbox_events","retained_topic","exported"}; it gives no template. `backup` prints {"people","bytes"},
-/// `restore` {"restored":[ID],"existing":[ID],"expired":[ID],"unusable":[ID]}.
+/// "outbox_events","retained_topic","exported"}; it gives no template. `backup` prints {"people","anchors","bytes"},
+/// `restore` {"restored":[ID],"anchors":[ID],"existing":[ID],"expired":[ID],"unusable":[ID]}. `anchors` prints an
+/// array of {"id","looks","usable_looks","enrolled","expires","consent","expired"}, faces that are nobody and so not
+/// among the people. For `check` see there.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -28,6 +32,10 @@ pub struct Args {
 enum Action {
     /// Show one person
     Show { id: PersonId },
+    /// List the faces that are not to be named (`familiar enroll --not`)
+    Anchors,
+    /// Find looks that hurt, and people who are nearly one
+    Check(check::CheckArgs),
     /// Give a person another name; the id stays
     Rename { id: PersonId, name: PersonName },
     /// Tell all that is held on one person
@@ -85,6 +93,8 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     match args.action {
         None => list(global),
         Some(Action::Show { id }) => show(global, &id),
+        Some(Action::Anchors) => anchors::run(global),
+        Some(Action::Check(args)) => check::run(global, &args),
         Some(Action::Rename { id, name }) => {
             let person = open()?.rename(&id, name)?;
             if global.json {
@@ -101,21 +111,27 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
 
 fn list(global: &Global) -> Result<(), Failure> {
     let embedder = embedder_digest(global);
+    let gallery = open()?;
     let rows: Vec<Row> =
-        open()?.people()?.into_iter().map(|p| Row::of(p, embedder.as_deref())).collect();
+        gallery.people()?.into_iter().map(|p| Row::of(p, embedder.as_deref())).collect();
     if global.json {
         return print_json(&rows);
     }
     if rows.is_empty() {
         eprintln!("familiar: nobody is enrolled; `familiar enroll NAME PHOTO…` adds a person");
-        return Ok(());
+    } else {
+        table(&rows);
     }
+    anchors::print(&gallery, embedder.as_deref())
+}
+
+fn table(rows: &[Row]) {
     let width = |of: fn(&Row) -> &str, title: &str| {
         rows.iter().map(of).chain([title]).map(|text| text.chars().count()).max().unwrap_or(0)
     };
     let (ids, names) = (width(|r| r.id.as_str(), "ID"), width(|r| r.name.as_str(), "NAME"));
     println!("{:ids$}  {:names$}  LOOKS  ENROLLED    EXPIRES     CONSENT", "ID", "NAME");
-    for row in &rows {
+    for row in rows {
         let expires = row.expires.map_or("never".to_owned(), day);
         let mut notes = row.consent.clone().unwrap_or_default();
         for flag in row.flags() {
@@ -130,7 +146,6 @@ fn list(global: &Global) -> Result<(), Failure> {
         );
         println!("{}", line.trim_end());
     }
-    Ok(())
 }
 
 fn show(global: &Global, id: &PersonId) -> Result<(), Failure> {
@@ -168,11 +183,11 @@ impl From<GalleryError> for Failure {
 
 /// Of the configured model; people can be listed without one.
 fn embedder_digest(global: &Global) -> Option<String> {
-    let (bundle, trust) = engine::configured(global).ok()?;
-    let bundle = engine::verify(&bundle, &trust).inspect_err(|error| {
+    global.located().ok()?;
+    let running = engine::running(global).inspect_err(|error| {
         eprintln!("familiar: not told which templates fit the model: {error}");
     });
-    model::embedder_digest(bundle.ok()?).ok()
+    model::embedder_digest(running.ok()?.0).ok()
 }
 
 /// A UTC date.

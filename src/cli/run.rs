@@ -21,6 +21,7 @@ impl From<DaemonError> for Failure {
         match error {
             DaemonError::Anchors(_)
             | DaemonError::Bundle(_)
+            | DaemonError::Swapped(_)
             | DaemonError::Engine { .. }
             | DaemonError::Liveness(_)
             | DaemonError::Command(CommandError::Operators(_))
@@ -34,6 +35,7 @@ impl From<DaemonError> for Failure {
             DaemonError::State(_)
             | DaemonError::Command(_)
             | DaemonError::Ledger(_)
+            | DaemonError::Slots(_)
             | DaemonError::Publisher(_)
             | DaemonError::Panics(_)
             | DaemonError::Signals(_)

@@ -132,12 +132,16 @@ pub enum Speed {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Models {
+    /// The factory's; an installed one goes before it.
     pub bundle: PathBuf,
+    /// An installed bundle is confirmed when the daemon has watched with it for so long.
+    pub trial: Span,
 }
 
 impl Default for Models {
     fn default() -> Self {
-        Self { bundle: PathBuf::from("/usr/share/familiar/models/facenet") }
+        let bundle = PathBuf::from("/usr/share/familiar/models/facenet");
+        Self { bundle, trial: Span::from_secs(600) }
     }
 }
 

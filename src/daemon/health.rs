@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::latency::Quantiles;
 use crate::model::ModelIdentity;
+use crate::model::slots::{Identity, Kind, Outcome};
 use crate::system::clock::ClockState;
 
 /// Between two reports when nothing happens.
@@ -52,8 +53,8 @@ pub struct Report {
     pub temperature_c: Option<f64>,
     pub outbox: Outbox,
     pub broker: Broker,
-    /// The last update and its outcome; this version makes none.
-    pub update: Option<()>,
+    /// The last change of models, and what came of it.
+    pub update: Option<Update>,
     /// What went wrong last with the configuration, until a reload succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<String>,
@@ -73,6 +74,27 @@ pub struct Model {
     pub identity: ModelIdentity,
     /// When its signature was last verified.
     pub verified: String,
+    /// `factory`, or the slot it is installed in: `a` or `b`.
+    pub origin: &'static str,
+    /// Installed, and not yet confirmed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trial: bool,
+    /// Why it is not the one that should run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Update {
+    pub time: String,
+    pub outcome: Kind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Identity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Newest version that the repository lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -177,6 +199,8 @@ struct Alarm {
     storing: bool,
     clock: ClockState,
     digest: String,
+    trouble: Option<String>,
+    update: Option<Update>,
     people: usize,
     refused: u64,
     /// Whether any arrival was kept back.
@@ -215,6 +239,8 @@ impl Schedule {
             storing: report.outbox.storing,
             clock: report.clock,
             digest: report.model.identity.digest.clone(),
+            trouble: report.model.trouble.clone(),
+            update: report.update.clone(),
             people: report.people,
             refused: report.commands.refused,
             limited: report.limited > 0,
@@ -230,6 +256,14 @@ impl Schedule {
             self.wanted = false;
         }
         due
+    }
+}
+
+impl Update {
+    pub fn new(outcome: Outcome, newest: Option<&str>) -> Self {
+        let Outcome { time: at, outcome, model, reason } = outcome;
+        let reason = reason.map(|reason| short(&reason));
+        Self { time: time(at), outcome, model, reason, version: newest.map(short) }
     }
 }
 

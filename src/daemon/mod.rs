@@ -8,14 +8,18 @@ mod erase;
 mod health;
 mod latency;
 mod limits;
-mod models;
+pub mod models;
 mod orders;
 mod people;
+mod polling;
 pub mod presence;
 mod reload;
 mod report;
 mod sight;
+mod switch;
 mod teller;
+mod trial;
+pub mod updater;
 mod voice;
 
 use std::path::PathBuf;
@@ -26,6 +30,7 @@ use crate::camera::CameraError;
 use crate::command::{CommandError, Gate};
 use crate::config::{ConfigError, Located};
 use crate::event::{self, Context, DeviceKey, LedgerError, RotateError, store};
+use crate::model::slots::{BootError, Outcome, Slots, SlotsError};
 use crate::model::{AnchorError, BundleError, Engine, EngineError};
 use crate::mqtt::discovery::Discovery;
 use crate::mqtt::publisher::{Publisher, StartError};
@@ -39,10 +44,13 @@ use crate::system::{memory, notify};
 use health::Schedule;
 use latency::{Latency, Timed};
 use limits::EventLimits;
+use models::{ModelState, Running};
 use people::People;
+use polling::Polling;
 use presence::Register;
 use sight::{Seen, Sight};
 use teller::Teller;
+use trial::Trial;
 use voice::Voice;
 
 /// Contract §1: a recording that has ended waits so long for the broker.
@@ -66,6 +74,10 @@ pub enum DaemonError {
     Anchors(#[from] AnchorError),
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Swapped(BootError),
+    #[error(transparent)]
+    Slots(#[from] SlotsError),
     #[error("model bundle {}: {source}", .bundle.display())]
     Engine { bundle: PathBuf, source: EngineError },
     #[error("[recognition] {0}; choose a larger false_match_rate")]
@@ -103,6 +115,9 @@ pub enum DaemonError {
 pub fn run(located: Located, stdout: bool) -> Result<(), DaemonError> {
     let mut daemon = Daemon::start(located, stdout)?;
     let ended = daemon.live();
+    if ended.is_ok() {
+        daemon.end_trial();
+    }
     daemon.finish();
     ended
 }
@@ -115,8 +130,12 @@ struct Daemon {
     began: Instant,
 
     engine: Engine,
-    /// When the engine's bundle was verified.
-    verified: jiff::Timestamp,
+    models: ModelState,
+    /// `None`: the bundle that runs need not prove itself.
+    trial: Option<Trial>,
+    /// The last change of models.
+    update: Option<Outcome>,
+    polling: Polling,
     latency: Latency,
     sight: Sight,
     watch: Watch,
@@ -150,8 +169,33 @@ impl Daemon {
         let state = StateDirectory::open()?;
         let broker = config.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &state)).transpose()?;
 
-        let (engine, verified) = models::start(&located)?;
-        let watch = Watch::new(models::settings(&located, &engine)?);
+        let running = models::start(&located, &state)?;
+        let on_trial = running.on_trial.then(|| running.engine.identity().digest.clone());
+        Self::begin(located, state.clone(), signals, broker, running, (began, stdout)).inspect_err(
+            |_| {
+                // It was not the models that failed.
+                if let Some(digest) = on_trial
+                    && let Err(error) = Slots::open(&state).and_then(|mut s| s.stopped(&digest))
+                {
+                    log::error!("{error}");
+                }
+            },
+        )
+    }
+
+    /// With models that are ready.
+    fn begin(
+        located: Located,
+        state: StateDirectory,
+        signals: Signals,
+        broker: Option<Broker>,
+        running: Running,
+        (began, stdout): (Instant, bool),
+    ) -> Result<Self, DaemonError> {
+        let config = &located.config;
+        let Running { engine, settings, state: models, on_trial, last } = running;
+        let watch = Watch::new(settings);
+        let trial = on_trial.then(|| Trial::new(config.models.trial.get(), watch.counters()));
 
         let context = Context::new(
             config.device.clone(),
@@ -167,12 +211,17 @@ impl Daemon {
         let gate = config.mqtt.as_ref().map(|_| Gate::open(&located, &state)).transpose()?;
         let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;
         let voice = broker.map(|broker| speak(&located, broker, &key, &state)).transpose()?;
+        let interval = config.update.as_ref().map_or(Duration::MAX, |update| update.interval.get());
+        let polling = Polling::new(key.kid(), interval.min(Duration::from_hours(24 * 365)));
         let daemon = Self {
             signals,
             watchdog: notify::Watchdog::new(),
             began,
             engine,
-            verified,
+            models,
+            trial,
+            update: last,
+            polling,
             latency: Latency::default(),
             watch,
             people,
@@ -225,7 +274,10 @@ impl Daemon {
                 self.reload()?;
             }
             self.tend_people();
-            let (decisions, media) = match self.sight.next() {
+            self.tend_updates()?;
+            let seen = self.sight.next();
+            let frame_seen = matches!(seen, Seen::Frame(_));
+            let (decisions, media) = match seen {
                 Seen::Frame(frame) => {
                     let eyes = Timed {
                         engine: &self.engine,
@@ -250,7 +302,9 @@ impl Daemon {
                     break;
                 }
             };
+            let decisions = self.people.without_the_forgotten(decisions);
             self.tell(decisions, media)?;
+            self.tend_trial(frame_seen)?;
             self.report(media);
             if self.watch.panics_in_a_row() >= PANICS {
                 return Err(DaemonError::Panics(PANICS));

@@ -69,9 +69,20 @@ impl Daemon {
                 }
                 Err(error) => accepted.failed(Trouble::Internal, &error.to_string()),
             },
-            Command::Update | Command::Rollback => {
-                accepted.failed(Trouble::NotAvailable, "this version takes no model updates")
+            Command::Update if self.located.config.update.is_none() => {
+                accepted.failed(Trouble::NotAvailable, "this device has no [update] configured")
             }
+            Command::Update => {
+                if self.look_for_update(true) {
+                    accepted.done("looking; health tells what comes of it")
+                } else {
+                    accepted.done("looking already; health tells what comes of it")
+                }
+            }
+            Command::Rollback => match self.roll_back() {
+                Ok(version) => accepted.done("gone back").with_data(json!({ "version": version })),
+                Err(error) => accepted.failed(Trouble::NotAvailable, &error),
+            },
             Command::IdentifyDevice => {
                 log::warn!("this device was asked to identify itself");
                 accepted.done("see the device's log").with_data(self.identification())

@@ -8,8 +8,11 @@ use jiff::Timestamp;
 
 use super::DaemonError;
 use crate::event::{Fact, Ledger};
-use crate::recognition::gallery::{Gallery, GalleryError, Generation, Person, Transform};
-use crate::recognition::{Candidate, PersonId, PersonRef};
+use crate::recognition::gallery::{
+    AnchorTemplate, Gallery, GalleryError, Generation, Person, Transform,
+};
+use crate::recognition::matcher::Known;
+use crate::recognition::{Candidate, Decision, PersonId, PersonRef, Verdict};
 use crate::system::clock::{ClockState, Date};
 
 /// How often the store is asked whether it has changed.
@@ -25,6 +28,7 @@ pub struct People {
     transform: Arc<Transform>,
     embedder: String,
     candidates: Vec<Candidate>,
+    anchors: Vec<AnchorTemplate>,
     /// Everybody enrolled whose time is not over, in the order of enrolment; also those enrolled with
     /// another model.
     enrolled: Vec<PersonRef>,
@@ -62,13 +66,14 @@ impl People {
                 "{foreign} enrolled with another model cannot be recognised; enroll them again"
             );
         }
-        let Read { candidates, enrolled, generation, expiry, overdue } =
+        let Read { candidates, anchors, enrolled, generation, expiry, overdue } =
             read(&gallery, embedder, Timestamp::now())?;
         Ok(Self {
             transform: gallery.transform(),
             gallery,
             embedder: embedder.to_owned(),
             candidates,
+            anchors,
             enrolled,
             reading: 1,
             generation,
@@ -96,8 +101,12 @@ impl People {
         self.reading
     }
 
-    /// Erases a person; the signed event is recorded before the last trace goes.
+    /// Erases a person; the signed event is recorded before the last trace goes. A negative anchor goes
+    /// without one.
     pub fn forget(&mut self, id: &PersonId, ledger: &Ledger) -> Result<(), DaemonError> {
+        if self.gallery.erase_anchor(id)? {
+            return Ok(self.reread(Timestamp::now())?);
+        }
         let known = self.begin_erasure(id);
         self.settle(ledger)?;
         Ok(known?)
@@ -114,8 +123,9 @@ impl People {
         self.read_again(Timestamp::now())
     }
 
-    pub fn candidates(&self) -> &[Candidate] {
-        &self.candidates
+    /// Whom to compare with; in number and order the people.
+    pub fn candidates(&self) -> Known<'_> {
+        Known::new(&self.candidates, &self.anchors)
     }
 
     /// Whether it is time for [`Self::refresh`] and [`Self::erase_expired`]; once a second.
@@ -137,6 +147,22 @@ impl People {
                 }
             }
         }
+    }
+
+    /// Nobody is named whom another process has forgotten since the last look: `erased` is recorded by then,
+    /// and no name may come after it.
+    pub fn without_the_forgotten(&mut self, mut decisions: Vec<Decision>) -> Vec<Decision> {
+        let names = |decision: &Decision| matches!(decision.verdict, Verdict::Recognized { .. });
+        if decisions.iter().any(names) {
+            self.refresh(&Date::now());
+            decisions.retain(|decision| match &decision.verdict {
+                Verdict::Recognized { person, .. } => {
+                    self.enrolled.iter().any(|known| known.id == person.id)
+                }
+                _ => true,
+            });
+        }
+        decisions
     }
 
     /// Erases those whose time is over, a few at a time, each with its signed event; `true` if it did.
@@ -163,6 +189,7 @@ impl People {
                 log::info!(person = person.id.as_str(); "the time of {} is over: erasing", person.id);
                 self.begin_erasure(&person.id)?;
             }
+            self.gallery.erase_expired_anchors(date.time)?;
             self.awaiting_date = false;
         }
         let erased = self.owing;
@@ -203,9 +230,10 @@ impl People {
     }
 
     fn read_again(&mut self, now: Timestamp) -> Result<(), GalleryError> {
-        let Read { candidates, enrolled, generation, expiry, overdue } =
+        let Read { candidates, anchors, enrolled, generation, expiry, overdue } =
             read(&self.gallery, &self.embedder, now)?;
         self.candidates = candidates;
+        self.anchors = anchors;
         self.enrolled = enrolled;
         self.generation = generation;
         self.expiry = expiry;
@@ -226,6 +254,7 @@ fn settle_erasures(gallery: &mut Gallery, ledger: &Ledger) -> Result<(), DaemonE
 
 struct Read {
     candidates: Vec<Candidate>,
+    anchors: Vec<AnchorTemplate>,
     enrolled: Vec<PersonRef>,
     generation: Generation,
     expiry: Option<Timestamp>,
@@ -238,10 +267,12 @@ fn read(gallery: &Gallery, embedder: &str, now: Timestamp) -> Result<Read, Galle
     let people = gallery.people()?;
     Ok(Read {
         candidates: gallery.candidates_at(embedder, now)?,
+        anchors: gallery.anchor_templates_at(embedder, now)?,
         enrolled: people.iter().filter(|p| !p.expired(now)).map(Person::reference).collect(),
         generation,
         expiry: gallery.next_expiry(now)?,
-        overdue: people.iter().any(|person| person.expired(now)),
+        overdue: people.iter().any(|person| person.expired(now))
+            || gallery.anchors()?.iter().any(|anchor| anchor.expired(now)),
     })
 }
 
@@ -252,8 +283,8 @@ mod tests {
 
     use super::*;
     use crate::event::{self, Context, Limits, Outbox};
-    use crate::recognition::Embedding;
     use crate::recognition::gallery::NewPerson;
+    use crate::recognition::{Embedding, Evidence};
     use crate::system::state::StateDirectory;
 
     const MODEL: &str = "sha256:aa";
@@ -319,6 +350,39 @@ mod tests {
 
     fn ids(people: &People) -> Vec<&str> {
         people.enrolled().iter().map(|person| person.id.as_str()).collect()
+    }
+
+    #[test]
+    fn nobody_is_named_after_another_process_forgot_them() {
+        let home = Home::new();
+        home.enrol("Ann", None);
+        home.enrol("Bob", None);
+        let mut people = home.people();
+        let evidence = Evidence {
+            similarity: 0.9,
+            threshold: 0.7,
+            false_match_rate: 1e-4,
+            frames: 3,
+            liveness: None,
+        };
+        let decisions: Vec<Decision> = people
+            .enrolled()
+            .iter()
+            .flat_map(|person| {
+                [
+                    Verdict::Recognized { person: person.clone(), evidence: evidence.clone() },
+                    Verdict::Departed { person: person.clone() },
+                ]
+            })
+            .map(|verdict| Decision { time: home.start, track: 1, verdict })
+            .collect();
+        assert_eq!(people.without_the_forgotten(decisions.clone()), decisions);
+
+        let ann = decisions[1].clone();
+        home.people().forget(&"ann".to_owned().try_into().unwrap(), &home.ledger).unwrap();
+        let left = people.without_the_forgotten(decisions);
+        assert_eq!((left.len(), &left[0]), (3, &ann), "only the name is not told");
+        assert_eq!(ids(&people), ["bob"]);
     }
 
     #[test]

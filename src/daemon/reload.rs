@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::models::Running;
 use super::voice::Voice;
 use super::{Daemon, DaemonError, models, speak};
 use crate::command::{CommandError, Gate};
@@ -16,7 +17,7 @@ use crate::system::notify;
 struct Next {
     located: Located,
     /// `None`: the one there is.
-    models: Option<(Engine, jiff::Timestamp)>,
+    models: Option<Running>,
     settings: Settings,
     key: Arc<DeviceKey>,
     ledger: Ledger,
@@ -64,22 +65,29 @@ impl Daemon {
             _ => None,
         };
         let broker = new.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &self.state)).transpose()?;
-        let models = if old.models == new.models { None } else { Some(models::start(&located)?) };
-        let engine = models.as_ref().map_or(&self.engine, |(engine, _)| engine);
-        let settings = models::settings(&located, engine)?;
+        let same = old.models.bundle == new.models.bundle
+            && !models::has_changed(&self.state, &self.models, &self.engine);
+        let models = if same { None } else { Some(models::start(&located, &self.state)?) };
+        let engine = models.as_ref().map_or(&self.engine, |running| &running.engine);
+        let settings = match &models {
+            Some(running) => running.settings.clone(),
+            None => models::settings(&located, engine)?,
+        };
         let (key, ledger) = self.open_ledger(new, engine)?;
         Ok(Next { located, models, settings, key, ledger, broker, gate })
     }
 
     fn take_over(&mut self, next: Next) -> Result<(), DaemonError> {
         let Next { located, models, settings, key, ledger, broker, gate } = next;
-        if let Some((engine, verified)) = models {
-            // The templates first: no look is ever compared with those of another model.
-            self.people.use_embedder(engine.embedder_digest())?;
-            self.engine = engine;
-            self.verified = verified;
+        if let Some(running) = models {
+            self.use_models(running)?;
         }
         let config = &located.config;
+        if config.update != self.located.config.update
+            && let Some(update) = &config.update
+        {
+            self.polling.reconfigure(self.key.kid(), update.interval.get());
+        }
         if gate.is_some() || config.mqtt.is_none() {
             self.gate = gate;
         }
@@ -123,7 +131,7 @@ impl Daemon {
     }
 
     /// The device's key and the ledger that signs by it, for the same start of the program.
-    fn open_ledger(
+    pub(super) fn open_ledger(
         &self,
         config: &Config,
         engine: &Engine,

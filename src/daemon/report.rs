@@ -102,7 +102,10 @@ impl Daemon {
             key: self.key.kid().to_owned(),
             model: Model {
                 identity: self.engine.identity().clone(),
-                verified: health::time(self.verified),
+                verified: health::time(self.models.verified),
+                origin: self.models.origin.name(),
+                trial: self.trial.is_some(),
+                trouble: self.models.trouble.as_deref().map(health::short),
             },
             camera: Camera {
                 state: camera_state,
@@ -150,7 +153,10 @@ impl Daemon {
                 acknowledged: status.acknowledged,
                 trouble: status.trouble.map(|trouble| health::short(&trouble)),
             },
-            update: None,
+            update: {
+                let newest = self.polling.newest.as_deref();
+                self.update.clone().map(|outcome| health::Update::new(outcome, newest))
+            },
             configuration: self.misconfigured.clone(),
         }
     }

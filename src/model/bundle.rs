@@ -1,7 +1,7 @@
 //! Verified bundles. Whoever holds a [`VerifiedBundle`] holds bytes that a trust anchor has signed:
 //! there is no other way to make one, and the bytes are those that were hashed, never read again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -62,6 +62,8 @@ pub struct VerifiedFiles {
     contents: BTreeMap<String, Vec<u8>>,
     signed: SignedFiles,
     signer: Anchor,
+    /// The `model.sig` that held.
+    signature: Vec<u8>,
 }
 
 /// A bundle whose files are signed and whose manifest makes sense.
@@ -106,6 +108,24 @@ impl VerifiedBundle {
         Self::from_files(directory, VerifiedFiles::open(directory, anchors)?)
     }
 
+    /// The same for files that were unpacked into memory, `model.sig` among them; `name` is named in errors.
+    pub fn from_memory(
+        name: &Path,
+        mut files: BTreeMap<String, Vec<u8>>,
+        anchors: &TrustAnchors,
+    ) -> Result<Self, BundleError> {
+        let names = files.keys().cloned().collect();
+        let read = |file: &str, limit: u64| match files.remove(file) {
+            Some(bytes) if bytes.len() as u64 > limit => {
+                Err(DirectoryError::TooLarge { file: file.to_owned(), limit })
+            }
+            Some(bytes) => Ok(bytes),
+            None => Err(DirectoryError::Missing { file: file.to_owned() }),
+        };
+        let verified = verify(&names, read, anchors).map_err(|fault| fault.of(name))?;
+        Self::from_files(name, verified)
+    }
+
     /// Takes verified files for a bundle; `directory` is named in errors.
     pub fn from_files(directory: &Path, files: VerifiedFiles) -> Result<Self, BundleError> {
         match parse_manifest(&files.contents) {
@@ -134,6 +154,16 @@ impl VerifiedBundle {
     /// A file's verified bytes; `None` if there is none of that name or it was taken.
     pub fn file(&self, name: &str) -> Option<&[u8]> {
         self.files.contents.get(name).map(Vec::as_slice)
+    }
+
+    /// All files to make the same bundle elsewhere, `model.sig` among them, if no network was taken out.
+    pub(super) fn all_files(&self) -> Option<impl Iterator<Item = (&str, &[u8])>> {
+        let VerifiedFiles { contents, signed, signature, .. } = &self.files;
+        let signature = (SIGNATURE_FILE, signature.as_slice());
+        (contents.len() == signed.files().len()).then(|| {
+            let files = contents.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+            files.chain([signature])
+        })
     }
 
     /// A file's digest, even if it was taken.
@@ -178,7 +208,16 @@ impl BundleFault {
 fn verify_files(path: &Path, anchors: &TrustAnchors) -> Result<VerifiedFiles, BundleFault> {
     let directory = Directory::open(path)?;
     let names = directory.list()?;
-    let text = directory.read(SIGNATURE_FILE, SMALL_LIMIT)?;
+    verify(&names, |file, limit| directory.read(file, limit), anchors)
+}
+
+/// `read` is asked for each file once.
+fn verify(
+    names: &BTreeSet<String>,
+    mut read: impl FnMut(&str, u64) -> Result<Vec<u8>, DirectoryError>,
+    anchors: &TrustAnchors,
+) -> Result<VerifiedFiles, BundleFault> {
+    let text = read(SIGNATURE_FILE, SMALL_LIMIT)?;
     let payload = signature::verify(&text, anchors)?;
     let signed = SignedFiles::parse(&payload, Timestamp::now())?;
 
@@ -191,14 +230,15 @@ fn verify_files(path: &Path, anchors: &TrustAnchors) -> Result<VerifiedFiles, Bu
         return Err(BundleFault::Unlisted { file: file.clone() });
     }
 
-    let contents = read_files(&directory, signed.files().keys())?;
+    let contents = read_all(read, signed.files().keys())?;
     for (file, digest) in signed.files() {
         let found = contents.get(file).map_or_else(|| Sha256::of(&[]), |bytes| Sha256::of(bytes));
         if found != *digest {
             return Err(BundleFault::Altered { file: file.clone(), signed: *digest, found });
         }
     }
-    Ok(VerifiedFiles { contents, signed, signer: payload.signer().clone() })
+    let signer = payload.signer().clone();
+    Ok(VerifiedFiles { contents, signed, signer, signature: text })
 }
 
 /// Reads files within the limits of a bundle.
@@ -206,11 +246,18 @@ pub(super) fn read_files<'a>(
     directory: &Directory,
     names: impl Iterator<Item = &'a String>,
 ) -> Result<BTreeMap<String, Vec<u8>>, BundleFault> {
+    read_all(|file, limit| directory.read(file, limit), names)
+}
+
+fn read_all<'a>(
+    mut read: impl FnMut(&str, u64) -> Result<Vec<u8>, DirectoryError>,
+    names: impl Iterator<Item = &'a String>,
+) -> Result<BTreeMap<String, Vec<u8>>, BundleFault> {
     let mut contents = BTreeMap::new();
     let mut total = 0;
     for file in names {
         let limit = if file == MANIFEST_FILE { SMALL_LIMIT } else { FILE_LIMIT };
-        let bytes = directory.read(file, limit)?;
+        let bytes = read(file, limit)?;
         total += bytes.len() as u64;
         if total > TOTAL_LIMIT {
             return Err(BundleFault::TotalTooLarge { file: file.clone() });

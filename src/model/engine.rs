@@ -135,8 +135,9 @@ impl Engine {
         self.startup
     }
 
-    /// What templates of the gallery are bound to, `sha256:…`: the embedder's file and its manifest entry but for
-    /// the file's name. Other networks of a bundle may change without enrolling people anew.
+    /// What templates of the gallery are bound to, `sha256:…`: the embedding space that the manifest names, else
+    /// the embedder's file and its manifest entry but for the file's name. Other networks of a bundle may
+    /// change without enrolling people anew.
     pub fn embedder_digest(&self) -> &str {
         &self.embedder_digest
     }
@@ -279,6 +280,13 @@ pub fn embedder_digest(mut bundle: VerifiedBundle) -> Result<String, EngineError
 }
 
 fn digest(model: &VerifiedModel, manifest: &manifest::Embedder) -> String {
+    // The signer answers for what is said of a space: the network may be another there.
+    if let Some(space) = &manifest.space {
+        let entry = serde_json::json!({
+            "space": space, "dimensions": manifest.dimensions, "distance": manifest.distance,
+        });
+        return format!("sha256:{}", Sha256::of(entry.to_string().as_bytes()));
+    }
     let entry = serde_json::json!({
         "input": manifest.input,
         "crop": manifest.crop,

@@ -2,10 +2,12 @@
 //! Other models are taken by writing another manifest, not other code.
 
 mod parse;
+mod version;
 
 use serde::{Deserialize, Serialize};
 
 pub use parse::ManifestError;
+pub use version::Version;
 
 /// The manifest of a bundle, format 1. Unknown keys are errors.
 #[derive(Debug, Clone, Deserialize)]
@@ -69,6 +71,10 @@ pub struct Embedder {
     /// Length of the embedding.
     pub dimensions: usize,
     pub distance: Distance,
+    /// Name of the embedding space, `[a-z0-9_-]{1,64}`. By it the signer says that embeddings of every bundle
+    /// that names the same space may be compared; without it they are compared with those of the very
+    /// same network alone.
+    pub space: Option<String>,
 }
 
 /// How a face is cut from a frame for an embedder.

@@ -13,10 +13,12 @@ mod public_key;
 mod selftest;
 mod sign;
 pub(crate) mod signature;
+pub mod slots;
 pub(crate) mod statement;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod testing;
+pub mod update;
 mod weights;
 
 pub use anchors::{Anchor, AnchorError, TrustAnchors};

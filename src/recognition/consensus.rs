@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::matcher::nearest;
-use super::{Candidate, Embedding};
+use super::Embedding;
+use super::matcher::{Known, nearest};
 
 /// The pooled look must be nearer to the person than to anyone else by this much (cosine), else it
 /// is a tie. Two enrolled people this much alike need a human to tell them apart.
@@ -91,7 +91,8 @@ pub enum Finding {
     Undecided,
     /// They agree on `candidates[index]`.
     Person { index: usize, similarity: f32, threshold: f32, frames: usize },
-    /// They agree that it is nobody enrolled; `similarity` to the nearest, 0 if nobody is.
+    /// They agree that it is nobody enrolled; `similarity` to the nearest person, 0 if nobody is: at the
+    /// threshold or above it only where a negative anchor is at least as near.
     Nobody { similarity: f32, threshold: f32, frames: usize },
 }
 
@@ -157,8 +158,10 @@ impl Consensus {
 
     /// A person is named when at least `frames` looks and two thirds of those kept have this
     /// person as their nearest, no look on its own passes as somebody else, and the mean of all
-    /// looks kept reaches the threshold and is ahead of the second nearest by [`TIE`].
-    pub fn finding(&self, candidates: &[Candidate], thresholds: &LookThresholds) -> Finding {
+    /// looks kept reaches the threshold and is ahead of the second nearest by [`TIE`]. A negative anchor
+    /// counts as somebody else; if it is at least as near as the person, it is nobody.
+    pub fn finding<'a>(&self, known: impl Into<Known<'a>>, thresholds: &LookThresholds) -> Finding {
+        let candidates = known.into();
         let Some(pooled) = self.pooled() else { return Finding::Undecided };
         if self.looks.len() < self.frames {
             return Finding::Undecided;
@@ -170,11 +173,16 @@ impl Consensus {
         let mut contradicted = false;
         for look in &self.looks {
             let Some(own) = nearest(&look.embedding, candidates) else { continue };
-            agreeing += usize::from(own.index == best.index);
+            agreeing += usize::from(own.index == best.index && !own.is_barred());
             contradicted |= own.index != best.index && own.similarity >= thresholds.at(1);
+            contradicted |= own.passes_as_anchor(thresholds.at(1));
         }
         let candidate = &candidates[best.index];
         let threshold = thresholds.between(self.looks.len(), candidate.looks);
+        if best.is_barred() {
+            let clear = best.passes_as_anchor(threshold);
+            return self.nobody_or_undecided(clear, best.similarity, threshold);
+        }
         if best.similarity < threshold {
             return self.nobody(best.similarity, threshold);
         }
@@ -191,6 +199,11 @@ impl Consensus {
     }
 
     fn nobody(&self, similarity: f32, threshold: f32) -> Finding {
+        self.nobody_or_undecided(false, similarity, threshold)
+    }
+
+    /// `clear`: it is so even if the nearest person is near.
+    fn nobody_or_undecided(&self, clear: bool, similarity: f32, threshold: f32) -> Finding {
         let looks = self.looks.len();
         let span = self
             .latest()
@@ -198,7 +211,7 @@ impl Consensus {
             .map_or(Duration::ZERO, |(latest, first)| latest.saturating_sub(first));
         if looks >= self.frames.max(UNKNOWN_LOOKS)
             && span >= UNKNOWN_AFTER
-            && similarity < threshold - CLEARLY
+            && (clear || similarity < threshold - CLEARLY)
         {
             Finding::Nobody { similarity, threshold, frames: looks }
         } else {
@@ -216,7 +229,8 @@ pub fn same_face(a: &Embedding, b: &Embedding, thresholds: &LookThresholds) -> b
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::recognition::PersonRef;
+    use crate::recognition::gallery::AnchorTemplate;
+    use crate::recognition::{Candidate, PersonRef};
 
     /// On the unit circle, at some degrees.
     fn at(degrees: f32) -> Embedding {
@@ -289,6 +303,28 @@ mod tests {
         assert_eq!(named(&looks.finding(&alone, &thresholds())), Some(0));
         let near = [candidate("a", 0.0, 1), candidate("b", 22.0, 1)];
         assert_eq!(looks.finding(&near, &thresholds()), Finding::Undecided);
+    }
+
+    #[test]
+    fn anchor_is_never_taken_for_a_person() {
+        let people = [candidate("a", 0.0, 1)];
+        let found = |degrees: &[f32], anchor| {
+            let anchors = [AnchorTemplate { id: "not-1".parse().unwrap(), template: at(anchor) }];
+            consensus(3, degrees).finding(Known::new(&people, &anchors), &thresholds())
+        };
+        // The face of the anchor passes for the person but for the anchor, and is told as a stranger.
+        assert_eq!(named(&consensus(3, &[20.0; 5]).finding(&people, &thresholds())), Some(0));
+        assert!(matches!(found(&[20.0; 5], 22.0), Finding::Nobody { similarity, threshold, .. }
+            if similarity >= threshold));
+        assert_eq!(found(&[20.0; 4], 22.0), Finding::Undecided, "too early for a stranger");
+        // The person is still named, unless they cannot be told apart.
+        assert_eq!(named(&found(&[2.0; 5], 30.0)), Some(0));
+        assert_eq!(found(&[10.0; 5], 22.0), Finding::Undecided, "a tie");
+        // One confident look at the anchor is a veto.
+        assert_eq!(named(&found(&[0.0; 7], 45.0)), Some(0));
+        assert_eq!(found(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 40.0], 45.0), Finding::Undecided);
+        // An anchor far from everybody changes nothing.
+        assert_eq!(named(&found(&[5.0; 5], 120.0)), Some(0));
     }
 
     #[test]

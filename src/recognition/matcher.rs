@@ -1,6 +1,47 @@
-//! Who of the enrolled is nearest to a probe.
+//! Who of the enrolled is nearest to a probe, and whether a face that is nobody is as near.
 
+use super::gallery::AnchorTemplate;
 use super::{Candidate, Embedding};
+
+/// Whom a probe is compared with. It is the slice of the people; anchors are nobody and have no place in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    people: &'a [Candidate],
+    anchors: &'a [AnchorTemplate],
+}
+
+impl<'a> Known<'a> {
+    pub fn new(people: &'a [Candidate], anchors: &'a [AnchorTemplate]) -> Self {
+        Self { people, anchors }
+    }
+}
+
+impl std::ops::Deref for Known<'_> {
+    type Target = [Candidate];
+
+    fn deref(&self) -> &[Candidate] {
+        self.people
+    }
+}
+
+/// Without anchors.
+impl<'a> From<&'a [Candidate]> for Known<'a> {
+    fn from(people: &'a [Candidate]) -> Self {
+        Self::new(people, &[])
+    }
+}
+
+impl<'a> From<&'a Vec<Candidate>> for Known<'a> {
+    fn from(people: &'a Vec<Candidate>) -> Self {
+        Self::new(people, &[])
+    }
+}
+
+impl<'a, const N: usize> From<&'a [Candidate; N]> for Known<'a> {
+    fn from(people: &'a [Candidate; N]) -> Self {
+        Self::new(people, &[])
+    }
+}
 
 /// The nearest candidate of a probe, and how near the next one is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,21 +52,36 @@ pub struct Nearest {
     pub similarity: f32,
     /// Similarity to the second nearest; `None` if there is but one candidate.
     pub runner_up: Option<f32>,
+    /// Similarity to the nearest negative anchor; `None` if there is none.
+    pub anchor: Option<f32>,
 }
 
 impl Nearest {
-    /// How far ahead of the second nearest; infinite if there is none.
+    /// How far ahead of the second nearest, person or anchor; infinite if there is none. Negative if an
+    /// anchor is nearer.
     pub fn margin(&self) -> f32 {
-        self.runner_up.map_or(f32::INFINITY, |second| self.similarity - second)
+        let second = self.runner_up.into_iter().chain(self.anchor).reduce(f32::max);
+        second.map_or(f32::INFINITY, |second| self.similarity - second)
+    }
+
+    /// A negative anchor is at least as near as the person: it is nobody, however near the person.
+    pub fn is_barred(&self) -> bool {
+        self.anchor.is_some_and(|anchor| anchor >= self.similarity)
+    }
+
+    /// Barred, by an anchor that the probe would be taken for.
+    pub fn passes_as_anchor(&self, threshold: f32) -> bool {
+        self.is_barred() && self.anchor.is_some_and(|anchor| anchor >= threshold)
     }
 }
 
-/// Compares `probe` with every candidate, whoever is found, so that the time taken tells nothing
+/// Compares `probe` with every candidate and anchor, whoever is found, so that the time taken tells nothing
 /// of who is enrolled. `None` if there is no candidate.
-pub fn nearest(probe: &Embedding, candidates: &[Candidate]) -> Option<Nearest> {
+pub fn nearest<'a>(probe: &Embedding, known: impl Into<Known<'a>>) -> Option<Nearest> {
+    let known = known.into();
     let mut best: Option<(usize, f32)> = None;
     let mut second = None;
-    for (index, candidate) in candidates.iter().enumerate() {
+    for (index, candidate) in known.iter().enumerate() {
         let similarity = probe.similarity(&candidate.template);
         match best {
             Some((_, leader)) if similarity <= leader => {
@@ -37,7 +93,9 @@ pub fn nearest(probe: &Embedding, candidates: &[Candidate]) -> Option<Nearest> {
             }
         }
     }
-    best.map(|(index, similarity)| Nearest { index, similarity, runner_up: second })
+    let anchors = known.anchors.iter().map(|anchor| probe.similarity(&anchor.template));
+    let anchor = anchors.reduce(f32::max);
+    best.map(|(index, similarity)| Nearest { index, similarity, runner_up: second, anchor })
 }
 
 #[cfg(test)]
@@ -74,6 +132,23 @@ mod tests {
         assert_eq!(nearest(&probe, &[]), None);
         let alone = nearest(&probe, &[candidate("a", [0.0, 1.0])]).unwrap();
         assert!(alone.runner_up.is_none() && alone.margin() > 1.0);
+    }
+
+    #[test]
+    fn anchor_as_near_as_the_person_bars_the_name() {
+        let probe = Embedding::normalized(vec![1.0, 0.0]).unwrap();
+        let people = [candidate("a", [1.0, 0.1])];
+        let found = |anchor: [f32; 2]| {
+            let template = Embedding::normalized(anchor.to_vec()).unwrap();
+            let anchors = [AnchorTemplate { id: "not-1".parse().unwrap(), template }];
+            nearest(&probe, Known::new(&people, &anchors)).unwrap()
+        };
+        assert!(!found([1.0, 0.5]).is_barred() && found([1.0, 0.5]).margin() < 0.2);
+        for anchor in [[1.0, 0.05], [1.0, 0.1]] {
+            let nearest = found(anchor);
+            assert!(nearest.is_barred() && nearest.margin() <= 0.0);
+            assert!(nearest.passes_as_anchor(0.9) && !nearest.passes_as_anchor(1.1));
+        }
     }
 
     #[test]

@@ -18,14 +18,18 @@ pub struct StateError {
 impl StateDirectory {
     /// Finds the directory and makes it with mode 0700 if it is missing.
     pub fn open() -> Result<Self, StateError> {
+        Self::at(Self::locate())
+    }
+
+    /// Where it is, or would be.
+    pub fn locate() -> PathBuf {
         // systemd separates several by colons; the first is ours.
-        let path = match std::env::var("STATE_DIRECTORY") {
+        match std::env::var("STATE_DIRECTORY") {
             Ok(value) if !value.is_empty() => {
                 PathBuf::from(value.split(':').next().unwrap_or_default())
             }
             _ => PathBuf::from("/var/lib/familiar"),
-        };
-        Self::at(path)
+        }
     }
 
     /// The same for a given path.

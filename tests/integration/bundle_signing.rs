@@ -182,11 +182,18 @@ fn broken_anchor() {
 }
 
 #[test]
-fn later_verbs_say_so() {
-    for verb in [&["install", "x"] as &[&str], &["rollback"], &["update"]] {
-        let output = familiar().args(verb).output().unwrap();
-        assert!(ends_with(&output, 1).contains("not in this version"));
-    }
+fn update_without_a_repository_is_a_usage_error() {
+    let bundle = TestBundle::new();
+    let config = bundle.root().join("familiar.toml");
+    std::fs::write(&config, "device = \"porch\"\n").unwrap();
+    let state = bundle.root().join("state");
+    let output = familiar()
+        .arg("update")
+        .arg("--config")
+        .arg(&config)
+        .env("STATE_DIRECTORY", state)
+        .output();
+    assert!(ends_with(&output.unwrap(), 2).contains("[update]"));
 }
 
 /// PyPI's `model-signing` as a command.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 15] = [
+const DOCUMENTS: [&str; 16] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
@@ -19,6 +19,7 @@ const DOCUMENTS: [&str; 15] = [
     "docs/operations.md",
     "docs/privacy.md",
     "docs/threat-model.md",
+    "docs/updates.md",
 ];
 
 fn top() -> PathBuf {

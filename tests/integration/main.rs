@@ -22,11 +22,13 @@ mod messages;
 mod mqtt;
 mod republish;
 mod rotation;
+mod slots;
 mod soak;
 mod sockets;
 mod states;
 mod support;
 mod unit;
+mod updates;
 
 mod gallery;
 mod webcam;

@@ -15,9 +15,7 @@ fn sandbox_that_opens_is_noticed() {
     // It would be noticed.
     let folder = tempfile::tempdir().unwrap();
     let open = folder.path().join("familiar.service");
-    for line in
-        ["NoNewPrivileges=yes", "DevicePolicy=closed", "SystemCallFilter=~@privileged @resources"]
-    {
+    for line in ["NoNewPrivileges=yes", "ProtectSystem=strict", "RestrictNamespaces=yes"] {
         let text = std::fs::read_to_string(unit).unwrap();
         assert!(text.contains(line));
         std::fs::write(&open, text.replace(line, "")).unwrap();

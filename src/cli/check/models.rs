@@ -17,11 +17,7 @@ pub fn check(
 ) -> Option<String> {
     let trust = located.directory().join("trust.d");
     anchors(&trust, report)?;
-    let open = || {
-        let (bundle, trust) = engine::configured(global)?;
-        engine::verify(&bundle, &trust)
-    };
-    let bundle = report.take("models", open())?;
+    let (bundle, directory) = report.take("models", engine::running(global))?;
     let identity = bundle.identity();
     report.ok(
         "models",
@@ -36,7 +32,7 @@ pub fn check(
     rate(&located.config, &bundle, report);
     liveness(&located.config, &bundle, report);
     if self_test {
-        let started = engine::start(bundle, &located.config.models.bundle);
+        let started = engine::start(bundle, &directory);
         let engine = report.take("self-test", started)?;
         report.ok("self-test", "loaded, and every network computes what it did when it was signed");
         return Some(engine.embedder_digest().to_owned());

@@ -60,16 +60,23 @@ fn key(state: &StateDirectory, report: &mut Report) {
 
 /// Strangers a day that the line on false alarms reckons with.
 const PASSERS_BY: f64 = 100.0;
+/// False alarms a day from which on the line is a warning: one a week.
+const A_WEEK: f64 = 1.0 / 7.0;
 
 fn people(located: &Located, state: &StateDirectory, embedder: Option<&str>, report: &mut Report) {
     // Opening a gallery would make one.
     if !state.file("gallery.db").exists() {
         return report.warn("people", "nobody is enrolled; `familiar enroll NAME PHOTO…`");
     }
-    let people = Gallery::open(state).and_then(|gallery| gallery.people()).map_err(Failure::from);
-    let Some(people) = report.take("people", people) else { return };
+    let held = Gallery::open(state)
+        .and_then(|gallery| Ok((gallery.people()?, gallery.anchors()?.len())))
+        .map_err(Failure::from);
+    let Some((people, anchors)) = report.take("people", held) else { return };
     let looks: usize = people.iter().map(gallery::Person::total_looks).sum();
-    let enrolled = format!("{} enrolled, {looks} looks", people.len());
+    let mut enrolled = format!("{} enrolled, {looks} looks", people.len());
+    if anchors > 0 {
+        enrolled = format!("{enrolled}; {anchors} faces that are not to be named");
+    }
     let now = jiff::Timestamp::now();
     let usable = |person: &&gallery::Person| embedder.is_none_or(|by| person.looks_by(by) > 0);
     let matched = people.iter().filter(|p| !p.expired(now)).filter(usable).count();
@@ -88,7 +95,17 @@ fn people(located: &Located, state: &StateDirectory, embedder: Option<&str>, rep
     }
     if matched > 0 {
         let rate = located.config.recognition.false_match_rate;
-        report.ok("false alarms", false_alarms(matched, rate));
+        let said = false_alarms(matched, rate);
+        // Rates this low add up: strangers x people x rate is an upper bound, and all but exact.
+        let bearable = A_WEEK / (PASSERS_BY * matched as f64);
+        if rate > bearable {
+            let why = format!(
+                "{said}; that is more than one a week, for which false_match_rate would be {bearable:.1e}"
+            );
+            report.warn("false alarms", why);
+        } else {
+            report.ok("false alarms", said);
+        }
     }
 }
 
@@ -96,7 +113,7 @@ fn people(located: &Located, state: &StateDirectory, embedder: Option<&str>, rep
 /// probability of 1 - (1 - rate)^people, if comparisons are taken as independent (ISO/IEC 19795-1).
 fn false_alarms(people: usize, rate: f64) -> String {
     let each_day = PASSERS_BY * -(people as f64 * (-rate).ln_1p()).exp_m1();
-    let often = if each_day >= 1.0 {
+    let often = if each_day >= 0.75 {
         format!("{each_day:.0} a day")
     } else {
         format!("one in {:.0} days", 1.0 / each_day)
@@ -147,6 +164,7 @@ mod tests {
         for (people, rate, often) in [
             (1, 1e-4, "about one in 100 days,"),
             (10, 1e-4, "about one in 10 days,"),
+            (100, 1e-4, "about 1 a day,"),
             (200, 1e-4, "about 2 a day,"),
             (4, 1e-2, "about 4 a day,"),
             (16_384, 1e-2, "about 100 a day,"), // everybody, not more

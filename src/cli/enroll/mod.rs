@@ -1,6 +1,7 @@
-//! `familiar enroll`: add a person, or looks to one enrolled before.
+//! `familiar enroll`: add a person, or looks to one enrolled before; or a face that is nobody.
 
 mod live;
+mod not;
 mod photos;
 mod report;
 
@@ -16,7 +17,7 @@ use crate::recognition::gallery::{
     Admission, Admitted, Gallery, Limits, MAXIMUM_LOOKS, NewPerson, Person, PersonName,
 };
 use crate::recognition::{Embedding, PersonId, PersonRef};
-use report::{Outcome, Picture, Report};
+use report::{Enrolled, Outcome, Picture, Report};
 
 /// A picture of a person belongs with the others when its similarity to their mean is reached by this share of
 /// pairs of different people at most. Looser than the rate for naming: it only has to find pictures of
@@ -33,17 +34,26 @@ const CONSENT_LIMIT: usize = 500;
 /// With --json: {"person":{"id","name"}|null,"looks","pictures":[{"photo","accepted","reason","detail"}]};
 /// `looks` counts all the person has, `photo` is null with --live, `reason` one of unreadable, no-face,
 /// several-faces, poor-face, somebody-else, does-not-fit, repeated, enough, failed, or null.
+///
+/// --not keeps a face that must never be taken for a person: a portrait on the wall, a doll, a neighbour who looks
+/// like somebody enrolled (whose consent you need as anybody's). Whoever is as near to it as to the nearest person
+/// is a stranger. It has an id (`not-1`, …) and no name; `familiar people` lists it apart from people, `familiar
+/// forget ID` erases it. All its pictures must be of one face. With --json: {"person":null,"anchor":ID|null,
+/// "looks","pictures"}.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("from").required(true))]
 pub struct Args {
     /// What the person is called, 1 to 64 characters
-    name: PersonName,
+    #[arg(required_unless_present = "not", conflicts_with = "not")]
+    name: Option<PersonName>,
     /// JPEG, PNG or WebP pictures of the person
-    #[arg(value_name = "PHOTO", group = "from")]
+    #[arg(value_name = "PHOTO", required_unless_present_any = ["live", "not"], conflicts_with = "live")]
     photos: Vec<PathBuf>,
     /// Take the looks from the configured camera
-    #[arg(long, group = "from")]
+    #[arg(long)]
     live: bool,
+    /// Keep a face that must never be taken for a person, from these pictures or --live
+    #[arg(long, value_name = "PHOTO", num_args = 0..)]
+    not: Option<Vec<PathBuf>>,
     /// Id in messages and topics, a-z 0-9 _ - [default: made from the name]
     #[arg(long)]
     id: Option<PersonId>,
@@ -56,6 +66,25 @@ pub struct Args {
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let Args { name, photos, live, not, id, consent, expires } = args;
+    match (name, not) {
+        (_, Some(photos)) => not::run(global, not::New { photos, live, id, consent, expires }),
+        (Some(name), None) => person(global, Wanted { name, photos, live, id, consent, expires }),
+        (None, None) => Err(Failure::usage("whom? `familiar enroll NAME PHOTO…`")), // clap refuses it
+    }
+}
+
+/// What is asked for of a person.
+struct Wanted {
+    name: PersonName,
+    photos: Vec<PathBuf>,
+    live: bool,
+    id: Option<PersonId>,
+    consent: Option<String>,
+    expires: Option<Span>,
+}
+
+fn person(global: &Global, args: Wanted) -> Result<(), Failure> {
     let config = global.located()?.config;
     let expires = args.expires.map(expiry).transpose()?;
     let mut gallery = open()?;
@@ -68,10 +97,18 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     } else {
         photos::take(&args.photos, &engine)
     };
-    judge(&mut pictures, &gallery, enrolled.as_ref(), &engine, limits)?;
+    let digest = engine.embedder_digest();
+    let mut others = gallery.candidates(digest)?;
+    let mut looks = Vec::new();
+    if let Some(person) = &enrolled {
+        others.retain(|other| other.person.id != person.id);
+        looks = gallery.looks(&person.id, digest)?;
+    }
+    let room = MAXIMUM_LOOKS.saturating_sub(enrolled.as_ref().map_or(0, Person::total_looks));
+    let admission = Admission { limits, others: &others, enrolled: &looks };
+    judge(&mut pictures, &gallery, &admission, room)?;
 
     let looks: Vec<Embedding> = pictures.iter().filter_map(Picture::look).cloned().collect();
-    let digest = engine.embedder_digest();
     let person = match (&enrolled, looks.is_empty()) {
         (_, true) => None,
         (Some(person), _) => {
@@ -87,7 +124,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         Some(PersonRef { id, .. }) => gallery.person(id)?.total_looks(),
         None => enrolled.as_ref().map_or(0, Person::total_looks),
     };
-    Report { person, looks: total, pictures }.print(global.json)?;
+    Report { enrolled: Enrolled::Person(person), looks: total, pictures }.print(global.json)?;
     if looks.is_empty() {
         return Err(Failure::NoUsableFace(format!("nothing of {} was accepted", args.name)));
     }
@@ -95,7 +132,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
 }
 
 /// Whom to add the looks to: the person of this id, else the only one of this name.
-fn enrolled_before(gallery: &Gallery, args: &Args) -> Result<Option<Person>, Failure> {
+fn enrolled_before(gallery: &Gallery, args: &Wanted) -> Result<Option<Person>, Failure> {
     let people = gallery.people()?;
     let named = |person: &&Person| person.name == args.name.as_str();
     if let Some(id) = &args.id {
@@ -128,19 +165,9 @@ fn limits(engine: &Engine, false_match_rate: f64) -> Result<Limits, Failure> {
 fn judge(
     pictures: &mut [Picture],
     gallery: &Gallery,
-    person: Option<&Person>,
-    engine: &Engine,
-    limits: Limits,
+    admission: &Admission<'_>,
+    mut room: usize,
 ) -> Result<(), Failure> {
-    let digest = engine.embedder_digest();
-    let mut others = gallery.candidates(digest)?;
-    let mut enrolled = Vec::new();
-    let mut room = MAXIMUM_LOOKS;
-    if let Some(person) = person {
-        others.retain(|other| other.person.id != person.id);
-        enrolled = gallery.looks(&person.id, digest)?;
-        room -= person.total_looks().min(room);
-    }
     let mut offered: Vec<(&mut Picture, Embedding)> = pictures
         .iter_mut()
         .filter_map(|picture| picture.look().cloned().map(|look| (picture, look)))
@@ -149,16 +176,16 @@ fn judge(
         offered.iter().map(|(_, look)| gallery.probe(look)).collect::<Result<_, _>>()?;
     let sources: Vec<Option<String>> =
         offered.iter().map(|(picture, _)| picture.photo.clone()).collect();
-    let outcomes = Admission { limits, others: &others, enrolled: &enrolled }.judge(&looks);
+    let outcomes = admission.judge(&looks);
     for ((picture, _), admitted) in offered.iter_mut().zip(outcomes) {
         match admitted {
             Admitted::No(refusal) => {
-                picture.outcome = Outcome::refused_admission(&refusal, limits, &sources);
+                picture.outcome = Outcome::refused_admission(&refusal, admission.limits, &sources);
             }
             Admitted::Yes if room == 0 => {
                 picture.outcome = Outcome::refused(
                     "enough",
-                    format!("{MAXIMUM_LOOKS} looks are kept of a person at most"),
+                    format!("{MAXIMUM_LOOKS} looks are kept of one face at most"),
                 );
             }
             Admitted::Yes => room -= 1,

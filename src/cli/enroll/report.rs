@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::Failure;
 use crate::cli::people::print_json;
 use crate::recognition::gallery::{Limits, LookRefusal, Refusal};
-use crate::recognition::{Embedding, PersonRef};
+use crate::recognition::{Embedding, PersonId, PersonRef};
 
 pub struct Picture {
     /// As it was given; `None` for a look from the camera.
@@ -83,8 +83,14 @@ struct Line<'a> {
     detail: Option<&'a str>,
 }
 
+/// What it became, if any picture was accepted.
+pub enum Enrolled {
+    Person(Option<PersonRef>),
+    Anchor(Option<PersonId>),
+}
+
 pub struct Report {
-    pub person: Option<PersonRef>,
+    pub enrolled: Enrolled,
     pub looks: usize,
     pub pictures: Vec<Picture>,
 }
@@ -100,9 +106,15 @@ impl Report {
         });
         if as_json {
             let pictures: Vec<Line<'_>> = lines.collect();
-            return print_json(
-                &json!({ "person": self.person, "looks": self.looks, "pictures": pictures }),
-            );
+            let looks = self.looks;
+            return print_json(&match &self.enrolled {
+                Enrolled::Person(person) => {
+                    json!({ "person": person, "looks": looks, "pictures": pictures })
+                }
+                Enrolled::Anchor(id) => {
+                    json!({ "person": null, "anchor": id, "looks": looks, "pictures": pictures })
+                }
+            });
         }
         for (number, line) in lines.enumerate() {
             let source = line.photo.map_or(format!("look {}", number + 1), str::to_owned);
@@ -111,8 +123,14 @@ impl Report {
                 Some(detail) => println!("{source}: refused: {detail}"),
             }
         }
-        if let Some(PersonRef { id, name }) = &self.person {
-            println!("{name} ({id}): {} looks", self.looks);
+        match &self.enrolled {
+            Enrolled::Person(Some(PersonRef { id, name })) => {
+                println!("{name} ({id}): {} looks", self.looks);
+            }
+            Enrolled::Anchor(Some(id)) => {
+                println!("{id}: {} looks, not to be named", self.looks);
+            }
+            Enrolled::Person(None) | Enrolled::Anchor(None) => {}
         }
         Ok(())
     }

@@ -45,6 +45,7 @@ pub struct RestoreArgs {
 #[derive(Serialize)]
 struct Outcome<'a> {
     restored: Vec<&'a PersonId>,
+    anchors: &'a [PersonId],
     existing: &'a [PersonId],
     expired: &'a [PersonId],
     unusable: &'a [PersonId],
@@ -52,13 +53,19 @@ struct Outcome<'a> {
 
 pub fn backup(global: &Global, args: &BackupArgs) -> Result<(), Failure> {
     let passphrase = passphrase(&args.passphrase_file)?;
-    let (bytes, people) = open()?.backup(&passphrase)?;
+    let gallery = open()?;
+    let (bytes, people) = gallery.backup(&passphrase)?;
+    let anchors = gallery.anchors()?.len();
     write_new(&args.file, &bytes)
         .map_err(|error| Failure::failed(format!("{}: {error}", args.file.display())))?;
     if global.json {
-        return print_json(&serde_json::json!({ "people": people, "bytes": bytes.len() }));
+        return print_json(
+            &serde_json::json!({ "people": people, "anchors": anchors, "bytes": bytes.len() }),
+        );
     }
-    println!("{people} people in {}", args.file.display());
+    let and =
+        if anchors == 0 { String::new() } else { format!(" and {anchors} faces not to be named") };
+    println!("{people} people{and} in {}", args.file.display());
     Ok(())
 }
 
@@ -73,9 +80,9 @@ pub fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Failure> {
         error => Failure::failed(format!("{}: {error}", args.file.display())),
     };
     let backup = Backup::open(&bytes, &passphrase).map_err(told)?;
-    let (bundle, trust) = engine::configured(global)?;
-    let embedder = model::embedder_digest(engine::verify(&bundle, &trust)?)
-        .map_err(|error| engine::refused(&bundle, &error))?;
+    let (bundle, directory) = engine::running(global)?;
+    let embedder =
+        model::embedder_digest(bundle).map_err(|error| engine::refused(&directory, &error))?;
     let how = Restore {
         embedder: &embedder,
         skip_existing: args.skip_existing,
@@ -86,13 +93,16 @@ pub fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Failure> {
 }
 
 fn print(global: &Global, restored: &Restored) -> Result<(), Failure> {
-    let Restored { people, existing, expired, unusable } = restored;
+    let Restored { people, anchors, existing, expired, unusable } = restored;
     if global.json {
         let restored = people.iter().map(|person| &person.id).collect();
-        return print_json(&Outcome { restored, existing, expired, unusable });
+        return print_json(&Outcome { restored, anchors, existing, expired, unusable });
     }
     for person in people {
         println!("{}: restored as {}", person.id, person.name);
+    }
+    for id in anchors {
+        println!("{id}: restored, a face that is not to be named");
     }
     for (ids, why) in [
         (existing, "enrolled here already"),

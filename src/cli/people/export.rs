@@ -9,7 +9,7 @@ use crate::daemon::presence::{self, Kept};
 use crate::event::{Outbox, store};
 use crate::mqtt::topics::{Prefix, Topics};
 use crate::recognition::PersonId;
-use crate::recognition::gallery::LookFacts;
+use crate::recognition::gallery::{Anchor, LookFacts};
 use crate::system::state::StateDirectory;
 
 #[derive(Serialize)]
@@ -43,6 +43,9 @@ struct Templates {
 pub fn run(global: &Global, id: &PersonId) -> Result<(), Failure> {
     let state = StateDirectory::open()?;
     let gallery = open()?;
+    if let Some(anchor) = gallery.anchor(id)? {
+        return anchored(global, anchor);
+    }
     let person = gallery.person(id)?;
     let export = Export {
         expired: person.expired(Timestamp::now()),
@@ -65,6 +68,37 @@ pub fn run(global: &Global, id: &PersonId) -> Result<(), Failure> {
         return print_json(&export);
     }
     export.print();
+    Ok(())
+}
+
+/// A face that is not to be named: templates and a note are all there is of it.
+fn anchored(global: &Global, anchor: Anchor) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    if global.json {
+        return print_json(&serde_json::json!({
+            "id": anchor.id, "anchor": true, "consent": anchor.consent, "enrolled": anchor.enrolled,
+            "expires": anchor.expires, "expired": anchor.expired(now),
+            "templates": anchor.looks.iter().map(|(embedder, count)| {
+                serde_json::json!({ "embedder": embedder, "count": count })
+            }).collect::<Vec<_>>(),
+            "exported": now,
+        }));
+    }
+    println!(
+        "What this device holds on {}, a face that is not to be named, as of {now:.0}",
+        anchor.id
+    );
+    println!();
+    println!("consent    {}", anchor.consent.as_deref().unwrap_or("none noted"));
+    println!("enrolled   {:.0}", anchor.enrolled);
+    let expires = anchor.expires.map_or("never".to_owned(), |time| format!("{time:.0}"));
+    println!("expires    {expires}");
+    for (embedder, count) in &anchor.looks {
+        println!(
+            "templates  {count}, made from pictures that were not kept, by the model {embedder}"
+        );
+    }
+    println!("           no name, no presence, and no event tells of it");
     Ok(())
 }
 

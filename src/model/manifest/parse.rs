@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::excerpt::excerpt;
-use super::{Calibration, Crop, Input, Manifest};
+use super::{Calibration, Crop, Input, Manifest, Version};
 
 /// Longest side of a network's input, in pixels.
 const SIDE_LIMIT: u32 = 4096;
@@ -54,8 +54,6 @@ impl Manifest {
         if self.format != 1 {
             return Err(ManifestError::Format(self.format));
         }
-        let allowed =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
         ensure(
             (1..=64).contains(&self.name.len()) && self.name.chars().all(allowed),
             "name",
@@ -91,6 +89,13 @@ impl Manifest {
             "embedder.dimensions",
             || format!("is {}, not within 1 to {DIMENSIONS_LIMIT}", embedder.dimensions),
         )?;
+        if let Some(space) = &embedder.space {
+            ensure(
+                (1..=64).contains(&space.len()) && space.chars().all(allowed),
+                "embedder.space",
+                || format!("{space:?} is not 1 to 64 of a-z, 0-9, _ and -"),
+            )?;
+        }
         let detector = &self.detector;
         detector.input.check("detector.input")?;
         within("detector.score_threshold", detector.score_threshold, 0.0, 1.0)?;
@@ -194,17 +199,12 @@ impl Calibration {
     }
 }
 
-/// `MAJOR.MINOR.PATCH`, without leading zeros.
-fn parse_version(key: &'static str, text: &str) -> Result<[u32; 3], ManifestError> {
-    let wrong = || ManifestError::Value { key, why: format!("{text:?} is not MAJOR.MINOR.PATCH") };
-    let number = |part: &str| match part.parse::<u32>() {
-        Ok(number) if number.to_string() == part => Ok(number),
-        _ => Err(wrong()),
-    };
-    match text.split('.').collect::<Vec<_>>().as_slice() {
-        [major, minor, patch] => Ok([number(major)?, number(minor)?, number(patch)?]),
-        _ => Err(wrong()),
-    }
+fn parse_version(key: &'static str, text: &str) -> Result<Version, ManifestError> {
+    text.parse().map_err(|why| ManifestError::Value { key, why })
+}
+
+fn allowed(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-'
 }
 
 fn within(key: &'static str, value: f32, low: f32, high: f32) -> Result<(), ManifestError> {

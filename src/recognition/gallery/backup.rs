@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! magic       16 bytes   "familiar people\0"
-//! version      u16       1
+//! version      u16       1; 2 where there are negative anchors, so that a program that knows none refuses it
 //! iterations   u32       of PBKDF2-HMAC-SHA-256 (RFC 8018), 600,000 as OWASP's Password Storage Cheat Sheet asks
 //! salt        16 bytes   random
 //! nonce       12 bytes   random; the key seals this file alone
 //! sealed                 AES-256-GCM, all of the above being associated data; ends with the tag
 //! ```
 //!
-//! Sealed are: the time (i64, milliseconds since 1970), how many people (u32), and of each the length of a
-//! JSON profile (u32), the profile, how many looks (u16), and of each the length (u32) of a record as in the
+//! Sealed are: the time (i64, milliseconds since 1970), how many people and anchors (u32), and of each the length of a
+//! JSON record (u32), the record, how many looks (u16), and of each the length (u32) of a record as in the
 //! gallery, whose values are the embedding itself. Numbers are little-endian.
 //!
 //! The looks lose this device's transform, for the other device has its own. So the file is as secret as the
@@ -25,12 +25,13 @@ use ring::pbkdf2;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::record::{self, LookRecord, PersonRecord, Profile};
-use super::{Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName, enrolled};
+use super::record::{self, LookRecord, PersonRecord};
+use super::{Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName};
 use crate::recognition::{Embedding, PersonId, PersonRef};
 
 const MAGIC: &[u8; 16] = b"familiar people\0";
 const VERSION: u16 = 1;
+const WITH_ANCHORS: u16 = 2;
 const ITERATIONS: u32 = 600_000;
 /// A file may ask for as much work as this, some seconds of it.
 const MOST_ITERATIONS: u32 = 10_000_000;
@@ -55,7 +56,9 @@ pub enum BackupError {
     Passphrase,
     #[error("not a backup of people")]
     NotABackup,
-    #[error("a backup of version {found}; this program knows version {VERSION}")]
+    #[error(
+        "a backup of version {found}; this program knows versions {VERSION} and {WITH_ANCHORS}"
+    )]
     Version { found: u16 },
     #[error(
         "the backup asks for {0} iterations, which is not within {ITERATIONS} to {MOST_ITERATIONS}"
@@ -96,7 +99,8 @@ pub struct Backup {
 }
 
 struct Saved {
-    profile: Profile,
+    /// Of a person or an anchor.
+    record: PersonRecord,
     looks: Vec<Look>,
 }
 
@@ -121,6 +125,8 @@ pub struct Restore<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Restored {
     pub people: Vec<PersonRef>,
+    /// Negative anchors that were restored; of those left out the ids are among the following.
+    pub anchors: Vec<PersonId>,
     /// Enrolled here already, and left as they are.
     pub existing: Vec<PersonId>,
     /// Whose time is over.
@@ -150,9 +156,10 @@ impl Passphrase {
 }
 
 impl Gallery {
-    /// Everybody enrolled, as the bytes of a backup file, and how many they are.
+    /// Everybody enrolled and all anchors, as the bytes of a backup file, and how many people they are.
     pub fn backup(&self, passphrase: &Passphrase) -> Result<(Vec<u8>, usize), BackupError> {
-        let (plain, count) = self.plain()?;
+        let (plain, people, anchors) = self.plain()?;
+        let version = if anchors == 0 { VERSION } else { WITH_ANCHORS };
         let length = HEADER + plain.len() + AES_256_GCM.tag_len();
         if length > BACKUP_LIMIT {
             return Err(BackupError::TooLarge);
@@ -162,7 +169,7 @@ impl Gallery {
         let (salt, nonce) = random.split_at(SALT);
         let mut file = Vec::with_capacity(length);
         file.extend_from_slice(MAGIC);
-        file.extend_from_slice(&VERSION.to_le_bytes());
+        file.extend_from_slice(&version.to_le_bytes());
         file.extend_from_slice(&ITERATIONS.to_le_bytes());
         file.extend_from_slice(&random);
         let header = file.clone();
@@ -174,22 +181,27 @@ impl Gallery {
             .seal_in_place_separate_tag(nonce, Aad::from(header), &mut file[HEADER..])
             .map_err(|_| BackupError::TooLarge)?;
         file.extend_from_slice(tag.as_ref());
-        Ok((file, count))
+        Ok((file, people))
     }
 
-    fn plain(&self) -> Result<(Zeroizing<Vec<u8>>, usize), GalleryError> {
-        let (pieces, count) = self.store.read(|tables| {
+    /// With the numbers of people and of anchors.
+    fn plain(&self) -> Result<(Zeroizing<Vec<u8>>, usize, usize), GalleryError> {
+        let (pieces, people, anchors) = self.store.read(|tables| {
             let mut pieces: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-            let people = enrolled(tables)?;
-            let count = people.len();
+            let (mut people, mut anchors) = (0, 0);
             let mut all_looks = tables.all_looks()?;
-            for (row, profile) in people {
+            for (row, record) in tables.people()? {
+                match record {
+                    PersonRecord::Enrolled(_) => people += 1,
+                    PersonRecord::Anchor(_) => anchors += 1,
+                    PersonRecord::Erasing { .. } => continue,
+                }
                 let looks = all_looks.remove(&row).unwrap_or_default();
-                let profile = PersonRecord::Enrolled(profile)
+                let record = record
                     .encode()
                     .map_err(|_| GalleryError::Damaged { what: "a person's record" })?;
-                pieces.push(Zeroizing::new((profile.len() as u32).to_le_bytes().to_vec()));
-                pieces.push(profile);
+                pieces.push(Zeroizing::new((record.len() as u32).to_le_bytes().to_vec()));
+                pieces.push(record);
                 pieces.push(Zeroizing::new((looks.len() as u16).to_le_bytes().to_vec()));
                 for look in looks {
                     let embedding = tables.key.transform().reveal(&look.template)?;
@@ -198,17 +210,17 @@ impl Gallery {
                     pieces.push(look);
                 }
             }
-            Ok((pieces, count))
+            Ok((pieces, people, anchors))
         })?;
         // Room for the whole from the start: growing would leave copies behind that nothing wipes.
         let length = 12 + pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let mut plain = Zeroizing::new(Vec::with_capacity(length));
         plain.extend_from_slice(&Timestamp::now().as_millisecond().to_le_bytes());
-        plain.extend_from_slice(&(count as u32).to_le_bytes());
+        plain.extend_from_slice(&((people + anchors) as u32).to_le_bytes());
         for piece in &pieces {
             plain.extend_from_slice(piece);
         }
-        Ok((plain, count))
+        Ok((plain, people, anchors))
     }
 
     /// Enrols the people of a backup, their looks under this gallery's own transform: all that are to be, in one
@@ -221,11 +233,11 @@ impl Gallery {
             let mut taken: BTreeSet<PersonId> =
                 tables.people()?.iter().map(|(_, record)| record.id().clone()).collect();
             let mut restored = Restored::default();
-            for Saved { profile, looks } in backup.people {
-                let id = profile.id.clone();
+            for Saved { record, looks } in backup.people {
+                let id = record.id().clone();
                 let looks: Vec<Look> =
                     looks.into_iter().filter(|look| look.embedder == how.embedder).collect();
-                if profile.expires.is_some_and(|end| end <= now) {
+                if record.expires().is_some_and(|end| end <= now) {
                     restored.expired.push(id);
                 } else if taken.contains(&id) {
                     restored.existing.push(id);
@@ -235,9 +247,14 @@ impl Gallery {
                     if taken.len() >= MAXIMUM_PEOPLE {
                         return Err(GalleryError::Full);
                     }
-                    restored.people.push(PersonRef { id: id.clone(), name: profile.name.clone() });
-                    taken.insert(id);
-                    let row = tables.insert_person(&PersonRecord::Enrolled(profile))?;
+                    taken.insert(id.clone());
+                    match &record {
+                        PersonRecord::Enrolled(profile) => {
+                            restored.people.push(PersonRef { id, name: profile.name.clone() });
+                        }
+                        _ => restored.anchors.push(id),
+                    }
+                    let row = tables.insert_person(&record)?;
                     for Look { embedder, added, embedding } in looks {
                         let template = tables.key.transform().protect(&embedding)?;
                         tables.insert_look(row, &LookRecord { embedder, added, template })?;
@@ -287,7 +304,7 @@ impl Backup {
             return Err(BackupError::NotABackup);
         }
         let version = reader.number().map(u16::from_le_bytes).ok_or(BackupError::NotABackup)?;
-        if version != VERSION {
+        if ![VERSION, WITH_ANCHORS].contains(&version) {
             return Err(BackupError::Version { found: version });
         }
         let iterations = reader.number().map(u32::from_le_bytes).ok_or(BackupError::NotABackup)?;
@@ -305,6 +322,7 @@ impl Backup {
         Self::parse(&plain[..length]).and_then(Self::check)
     }
 
+    /// People and anchors.
     pub fn len(&self) -> usize {
         self.people.len()
     }
@@ -325,8 +343,8 @@ impl Backup {
         }
         let mut people = Vec::new();
         for _ in 0..count {
-            let Some(PersonRecord::Enrolled(profile)) =
-                reader.piece().and_then(PersonRecord::decode)
+            let record = reader.piece().and_then(PersonRecord::decode);
+            let Some(record @ (PersonRecord::Enrolled(_) | PersonRecord::Anchor(_))) = record
             else {
                 return Err(BackupError::Content("a person's profile"));
             };
@@ -341,7 +359,7 @@ impl Backup {
                 })
                 .collect::<Option<_>>()
                 .ok_or(BackupError::Content("a look"))?;
-            people.push(Saved { profile, looks });
+            people.push(Saved { record, looks });
         }
         if !reader.0.is_empty() {
             return Err(BackupError::Content("something after its end"));
@@ -354,14 +372,16 @@ impl Backup {
         let text =
             |text: &str| !text.chars().any(char::is_control) && text.chars().count() <= LONGEST;
         let mut ids = BTreeSet::new();
-        for Saved { profile, looks } in &self.people {
-            if !ids.insert(&profile.id) {
+        for Saved { record, looks } in &self.people {
+            if !ids.insert(record.id()) {
                 return Err(BackupError::Content("a person twice"));
             }
-            if profile.name.parse::<PersonName>().is_err() {
+            if let PersonRecord::Enrolled(profile) = record
+                && profile.name.parse::<PersonName>().is_err()
+            {
                 return Err(BackupError::Content("a name"));
             }
-            if !profile.consent.as_deref().is_none_or(text) {
+            if !record.consent().is_none_or(text) {
                 return Err(BackupError::Content("a consent"));
             }
             if !looks.iter().all(|look| text(&look.embedder)) {

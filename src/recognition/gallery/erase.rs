@@ -52,7 +52,7 @@ impl Gallery {
                 .into_iter()
                 .filter_map(|(row, record)| match record {
                     PersonRecord::Erasing { id } => Some(Erasure { row, person: id }),
-                    PersonRecord::Enrolled(_) => None,
+                    PersonRecord::Enrolled(_) | PersonRecord::Anchor(_) => None,
                 })
                 .collect())
         })?;

@@ -13,9 +13,11 @@
 //! Several processes may have it open at once: the daemon reads while `enroll` and `forget` write.
 
 mod admission;
+mod anchor;
 pub(crate) mod backup;
 mod erase;
 mod error;
+mod hygiene;
 mod look;
 mod migrate;
 mod name;
@@ -25,9 +27,11 @@ mod store;
 mod transform;
 
 pub use admission::{Admission, Admitted, Limits, Refusal};
+pub use anchor::{Anchor, AnchorTemplate, NewAnchor};
 pub use backup::{BACKUP_LIMIT, Backup, BackupError, Passphrase, Restore, Restored};
 pub use erase::Erasure;
 pub use error::GalleryError;
+pub use hygiene::{Alike, Enrolment, Harm, Hurtful, LookKey, LookTemplate, hurtful};
 pub use look::{LookRefusal, SECOND_FACE, sole_look};
 pub use name::PersonName;
 pub use transform::Transform;
@@ -35,7 +39,7 @@ pub use transform::Transform;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Candidate, Embedding, PersonId, PersonRef};
 use crate::system::state::StateDirectory;
@@ -116,6 +120,11 @@ pub struct Generation {
 }
 
 impl Gallery {
+    /// Whether anybody was ever enrolled here.
+    pub fn exists(state: &StateDirectory) -> bool {
+        state.file(store::FILE).exists()
+    }
+
     /// Opens the gallery, or makes an empty one with a new key where there is neither.
     ///
     /// An existing store is never opened without its key, and never in plain.
@@ -286,10 +295,11 @@ impl Gallery {
         })
     }
 
-    /// When the next person stops being a candidate, if ever.
+    /// When the next person or anchor stops being compared with, if ever.
     pub fn next_expiry(&self, now: Timestamp) -> Result<Option<Timestamp>, GalleryError> {
-        let people = self.people()?;
-        Ok(people.iter().filter_map(|person| person.expires).filter(|end| *end > now).min())
+        let people = self.people()?.into_iter().filter_map(|person| person.expires);
+        let anchors = self.anchors()?.into_iter().filter_map(|anchor| anchor.expires);
+        Ok(people.chain(anchors).filter(|end| *end > now).min())
     }
 
     /// Cheap to ask every few frames: differs after any process has changed the gallery.
@@ -305,7 +315,7 @@ fn enrolled(tables: &Tables<'_>) -> Result<Vec<(i64, Profile)>, GalleryError> {
         .into_iter()
         .filter_map(|(row, record)| match record {
             PersonRecord::Enrolled(profile) => Some((row, profile)),
-            PersonRecord::Erasing { .. } => None,
+            PersonRecord::Anchor(_) | PersonRecord::Erasing { .. } => None,
         })
         .collect())
 }
@@ -340,8 +350,10 @@ fn insert_looks(
     if tables.looks(person)?.len() + looks.len() > MAXIMUM_LOOKS {
         return Err(GalleryError::TooManyLooks);
     }
-    for look in looks {
+    for (number, look) in (0..).zip(looks) {
         let (embedder, template) = (embedder.to_owned(), tables.key.transform().protect(look)?);
+        // Rows are random: a millisecond apart, they keep their order and can be told by number.
+        let added = added.checked_add(SignedDuration::from_millis(number)).unwrap_or(added);
         tables.insert_look(person, &LookRecord { embedder, added, template })?;
     }
     Ok(())

@@ -14,6 +14,8 @@ const PADDING: usize = 256;
 #[serde(tag = "state", rename_all = "lowercase")]
 pub(super) enum PersonRecord {
     Enrolled(Profile),
+    /// A face that must never be taken for a person; its looks lie where those of people do.
+    Anchor(AnchorProfile),
     /// Templates and name are gone; the id stays until the `erased` event is durable.
     Erasing {
         id: PersonId,
@@ -29,11 +31,36 @@ pub(super) struct Profile {
     pub expires: Option<Timestamp>,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AnchorProfile {
+    pub id: PersonId,
+    pub consent: Option<String>,
+    pub enrolled: Timestamp,
+    pub expires: Option<Timestamp>,
+}
+
 impl PersonRecord {
     pub(super) fn id(&self) -> &PersonId {
         match self {
             Self::Enrolled(profile) => &profile.id,
+            Self::Anchor(profile) => &profile.id,
             Self::Erasing { id } => id,
+        }
+    }
+
+    pub(super) fn expires(&self) -> Option<Timestamp> {
+        match self {
+            Self::Enrolled(profile) => profile.expires,
+            Self::Anchor(profile) => profile.expires,
+            Self::Erasing { .. } => None,
+        }
+    }
+
+    pub(super) fn consent(&self) -> Option<&str> {
+        match self {
+            Self::Enrolled(profile) => profile.consent.as_deref(),
+            Self::Anchor(profile) => profile.consent.as_deref(),
+            Self::Erasing { .. } => None,
         }
     }
 

@@ -20,8 +20,9 @@ use super::transform::Transform;
 use crate::system::confine::Locked;
 
 /// Format of the store; part of what every record is bound to, so that records of two formats never mix.
-/// 1: looks are embeddings; 2: they are turned by the gallery's [`Transform`].
-pub(super) const FORMAT: i64 = 2;
+/// 1: looks are embeddings; 2: they are turned by the gallery's [`Transform`]; 3: there may be negative anchors
+/// ([`super::anchor`]), which a version that does not know them must not pass over.
+pub(super) const FORMAT: i64 = 3;
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -87,17 +87,17 @@ impl Store {
                 tx.commit()?;
             }
             (APPLICATION, FORMAT) => tables.check_census()?,
-            (APPLICATION, migrate::BEFORE) => {
-                migrate::protect_templates(&tables)?;
+            (APPLICATION, migrate::PLAIN | migrate::TURNED | migrate::TURNED_WIPE_DUE) => {
+                migrate::to_this_format(&tables, format)?;
                 tx.pragma_update(None, "user_version", migrate::WIPE_DUE)?;
                 tx.commit()?;
-                self.wipe_after_migration()?;
+                self.settle_wipe()?;
             }
-            // Another process migrates, or was stopped while it did.
+            // Another process migrates or erases, or was stopped while it did.
             (APPLICATION, migrate::WIPE_DUE) => {
                 tables.check_census()?;
                 drop(tx);
-                self.wipe_after_migration()?;
+                self.settle_wipe()?;
             }
             (_, found) => {
                 let store = self.path.clone();
@@ -107,8 +107,26 @@ impl Store {
         Ok(())
     }
 
-    /// No unprotected template is left behind in the file, sealed though it was.
-    fn wipe_after_migration(&self) -> Result<(), GalleryError> {
+    /// [`Self::write`], and no byte of what `work` deleted is left behind, sealed though it was: a crash between
+    /// the two leaves a store that is wiped when it is next opened. Says whether `work` did delete anything.
+    pub(super) fn delete(
+        &mut self,
+        work: impl FnOnce(&Tables<'_>) -> Result<bool, GalleryError>,
+    ) -> Result<bool, GalleryError> {
+        let deleted = self.write(|tables| {
+            let deleted = work(tables)?;
+            if deleted {
+                tables.connection.pragma_update(None, "user_version", migrate::WIPE_DUE)?;
+            }
+            Ok(deleted)
+        })?;
+        if deleted {
+            self.settle_wipe()?;
+        }
+        Ok(deleted)
+    }
+
+    fn settle_wipe(&self) -> Result<(), GalleryError> {
         self.wipe()?;
         self.connection.pragma_update(None, "user_version", FORMAT)?;
         Ok(())
@@ -182,9 +200,10 @@ impl Tables<'_> {
         Ok(people)
     }
 
-    /// Everybody's looks by their person's row, oldest first.
+    /// Everybody's looks by their person's (or anchor's) row, oldest first.
     pub(super) fn all_looks(&self) -> Result<HashMap<i64, Vec<LookRecord>>, GalleryError> {
-        let mut statement = self.connection.prepare("SELECT row, sealed, person FROM look")?;
+        let mut statement =
+            self.connection.prepare("SELECT row, sealed, person FROM look ORDER BY row")?;
         let mut rows = statement.query([])?;
         let mut looks: HashMap<i64, Vec<LookRecord>> = HashMap::new();
         while let Some(row) = rows.next()? {
@@ -199,14 +218,23 @@ impl Tables<'_> {
 
     /// One person's looks, oldest first.
     pub(super) fn looks(&self, person: i64) -> Result<Vec<LookRecord>, GalleryError> {
-        let mut statement =
-            self.connection.prepare("SELECT row, sealed FROM look WHERE person = ?1")?;
+        Ok(self.numbered_looks(person)?.into_iter().map(|(_, look)| look).collect())
+    }
+
+    /// The same with their rows.
+    pub(super) fn numbered_looks(
+        &self,
+        person: i64,
+    ) -> Result<Vec<(i64, LookRecord)>, GalleryError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT row, sealed FROM look WHERE person = ?1 ORDER BY row")?;
         let mut rows = statement.query([person])?;
         let mut looks = Vec::new();
         while let Some(row) = rows.next()? {
-            looks.push(self.look(row, person)?);
+            looks.push((row.get(0)?, self.look(row, person)?));
         }
-        looks.sort_by_key(|look| look.added);
+        looks.sort_by_key(|(row, look)| (look.added, *row));
         Ok(looks)
     }
 
@@ -250,6 +278,14 @@ impl Tables<'_> {
     pub(super) fn delete_looks(&self, person: i64) -> Result<(), GalleryError> {
         self.connection.execute("DELETE FROM look WHERE person = ?1", [person])?;
         Ok(())
+    }
+
+    /// Says whether there was this look of this person.
+    pub(super) fn delete_look(&self, row: i64, person: i64) -> Result<bool, GalleryError> {
+        let deleted = self
+            .connection
+            .execute("DELETE FROM look WHERE row = ?1 AND person = ?2", params![row, person])?;
+        Ok(deleted > 0)
     }
 
     pub(super) fn delete_person(&self, row: i64) -> Result<(), GalleryError> {

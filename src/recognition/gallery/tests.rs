@@ -39,6 +39,8 @@ impl Home {
     }
 }
 
+mod anchors;
+
 fn look(seed: u64) -> Embedding {
     let mut random = fastrand::Rng::with_seed(seed);
     Embedding::normalized((0..512).map(|_| random.f32() - 0.5).collect()).unwrap()
@@ -112,7 +114,7 @@ fn expired_person_is_not_matched() {
     let home = Home::new();
     let mut gallery = home.open();
     let now = Timestamp::now();
-    let end = now + jiff::SignedDuration::from_hours(1);
+    let end = now + SignedDuration::from_hours(1);
     gallery.add(NewPerson { expires: Some(end), ..named("Ann") }, &[look(1)], MODEL).unwrap();
     gallery.add(named("Bob"), &[look(2)], MODEL).unwrap();
     assert_eq!(gallery.candidates_at(MODEL, now).unwrap().len(), 2);
@@ -304,8 +306,8 @@ fn swapped_rows() {
         let error = altered(&home, change).unwrap_err();
         assert!(error.is_refusal(), "{change}: {error}");
     }
-    let error = altered(&home, "PRAGMA user_version = 3").unwrap_err();
-    assert!(matches!(error, GalleryError::Format { found: 3, .. }), "{error}");
+    let error = altered(&home, "PRAGMA user_version = 4").unwrap_err();
+    assert!(matches!(error, GalleryError::Format { found: 4, .. }), "{error}");
 }
 
 /// The census alone would show a swap; the records refuse it by themselves, too.
@@ -394,10 +396,15 @@ fn failed_enrolment_leaves_nothing() {
 
 /// A store as version 0.1.0 wrote it: format 1, looks not turned.
 fn in_format_1(home: &Home, people: &[(&str, &[Embedding])]) {
+    in_format(migrate::PLAIN, home, people);
+}
+
+/// A store as an older version wrote it.
+fn in_format(format: i64, home: &Home, people: &[(&str, &[Embedding])]) {
     drop(home.open());
     let key = crate::system::secret::read(&home.state, store::KEY).unwrap().unwrap();
     let key = seal::SealingKey::parse(&key).unwrap();
-    let seal = |place, plain: &[u8]| key.seal_as(migrate::BEFORE, place, plain).unwrap();
+    let seal = |place, plain: &[u8]| key.seal_as(format, place, plain).unwrap();
     let sql = home.sql();
     for (row, (name, looks)) in (1_i64..).zip(people) {
         let id = name.to_lowercase().parse().unwrap();
@@ -414,6 +421,8 @@ fn in_format_1(home: &Home, people: &[(&str, &[Embedding])]) {
             let mut plain = Timestamp::now().as_millisecond().to_le_bytes().to_vec();
             plain.extend((MODEL.len() as u16).to_le_bytes());
             plain.extend(MODEL.as_bytes());
+            let turned = key.transform().probe(look).unwrap();
+            let look = if format == migrate::PLAIN { look } else { &turned };
             plain.extend(look.values().iter().flat_map(|value| value.to_le_bytes()));
             sql.execute(
                 "INSERT INTO look VALUES (?1, ?2, ?3)",
@@ -426,7 +435,7 @@ fn in_format_1(home: &Home, people: &[(&str, &[Embedding])]) {
     let census = Tables { connection: &sql, key: &key, path: &path }.census().unwrap();
     let sealed = seal(seal::Place::Census, census.as_ref());
     sql.execute("INSERT OR REPLACE INTO census VALUES (0, ?1)", [sealed]).unwrap();
-    sql.pragma_update(None, "user_version", migrate::BEFORE).unwrap();
+    sql.pragma_update(None, "user_version", format).unwrap();
 }
 
 fn sealed_looks(home: &Home) -> Vec<Vec<u8>> {
@@ -468,7 +477,11 @@ fn migration_cut_short() {
         let key = seal::SealingKey::parse(&key).unwrap();
         let (mut sql, path) = (home.sql(), home.state.file(store::FILE));
         let tx = sql.transaction().unwrap();
-        migrate::protect_templates(&Tables { connection: &tx, key: &key, path: &path }).unwrap();
+        migrate::to_this_format(
+            &Tables { connection: &tx, key: &key, path: &path },
+            migrate::PLAIN,
+        )
+        .unwrap();
         tx.pragma_update(None, "user_version", migrate::WIPE_DUE).unwrap();
         tx.commit().unwrap();
     }
@@ -486,8 +499,10 @@ fn migration_cut_short() {
 fn formats_never_mix() {
     let home = Home::new();
     home.open().add(named("Ann"), &[look(1)], MODEL).unwrap();
-    let error = altered(&home, "PRAGMA user_version = 1").unwrap_err();
-    assert!(error.is_refusal(), "{error}");
+    for format in [1, 2, -2] {
+        let error = altered(&home, &format!("PRAGMA user_version = {format}")).unwrap_err();
+        assert!(error.is_refusal(), "{error}");
+    }
     let old = Home::new();
     in_format_1(&old, &[("Ann", &[look(1)])]);
     let error = altered(&old, "PRAGMA user_version = 2").unwrap_err();

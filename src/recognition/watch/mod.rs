@@ -22,7 +22,8 @@ use std::time::Duration;
 use image::RgbImage;
 
 use super::consensus::{Finding, Look, LookThresholds};
-use super::{Candidate, Decision, Embedding, Evidence, LivenessPolicy, Verdict};
+use super::matcher::Known;
+use super::{Decision, Embedding, Evidence, LivenessPolicy, Verdict};
 use crate::camera::Frame;
 use crate::config;
 use crate::face::DetectedFace;
@@ -177,12 +178,13 @@ impl Watch {
 
     /// Takes the next frame. A failure of the eyes is counted and costs this frame only; a panic, wherever,
     /// costs the tracks as well.
-    pub fn observe<E: Eyes>(
+    pub fn observe<'a, E: Eyes>(
         &mut self,
         frame: &Frame,
         eyes: &E,
-        candidates: &[Candidate],
+        candidates: impl Into<Known<'a>>,
     ) -> Vec<Decision> {
+        let candidates = candidates.into();
         let mut decisions = Vec::new();
         self.counters.frames += 1;
         match contained(|| self.take_in(frame, eyes, candidates, &mut decisions)) {
@@ -218,10 +220,10 @@ impl Watch {
         &mut self,
         frame: &Frame,
         eyes: &E,
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         decisions: &mut Vec<Decision>,
     ) -> bool {
-        self.presences.keep_only(candidates);
+        self.presences.keep_only(&candidates);
         let moving = self.motion.observe(&frame.image, frame.media);
         self.counters.moving += u64::from(moving);
         let due = self.attention.due(moving, &self.subjects, &self.tracker, frame.media);
@@ -241,13 +243,14 @@ impl Watch {
     }
 
     /// No frame came: time passes all the same. `media` continues the frames' time line.
-    pub fn quiet(
+    pub fn quiet<'a>(
         &mut self,
         media: Duration,
         time: jiff::Timestamp,
-        candidates: &[Candidate],
+        candidates: impl Into<Known<'a>>,
     ) -> Vec<Decision> {
-        self.presences.keep_only(candidates);
+        let candidates = candidates.into();
+        self.presences.keep_only(&candidates);
         let ended = self.tracker.expire(media);
         self.end(&ended);
         self.presences.departures(media, time)
@@ -257,7 +260,7 @@ impl Watch {
         &mut self,
         frame: &Frame,
         eyes: &E,
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         decisions: &mut Vec<Decision>,
     ) -> Result<(), E::Error> {
         self.attention.looked(frame.media);
@@ -332,7 +335,7 @@ impl Watch {
         id: TrackId,
         look: Look,
         frame: &Frame,
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         decisions: &mut Vec<Decision>,
     ) {
         let Some(subject) = self.subjects.get_mut(&id) else { return };
@@ -357,7 +360,7 @@ impl Watch {
         &mut self,
         id: TrackId,
         frame: &Frame,
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         decisions: &mut Vec<Decision>,
     ) {
         let Some(subject) = self.subjects.get_mut(&id) else { return };
@@ -413,7 +416,7 @@ impl Watch {
     }
 
     /// Tracks named after people who are no longer enrolled begin anew.
-    fn forget_the_forgotten(&mut self, candidates: &[Candidate]) {
+    fn forget_the_forgotten(&mut self, candidates: Known<'_>) {
         let forgotten: Vec<TrackId> = self
             .subjects
             .iter()

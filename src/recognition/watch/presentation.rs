@@ -6,7 +6,8 @@ use super::{Eyes, Wanting, Watch};
 use crate::camera::Frame;
 use crate::face::DetectedFace;
 use crate::face::track::TrackId;
-use crate::recognition::{Candidate, Decision, Evidence, LivenessScore, LivenessVerdict, Verdict};
+use crate::recognition::matcher::Known;
+use crate::recognition::{Decision, Evidence, LivenessScore, LivenessVerdict, Verdict};
 
 /// A face held to be an attack is looked at anew, as a new track, after so long in view. Leaving the view
 /// does the same at once, so this gives an attacker no more attempts, and a face that was judged
@@ -21,7 +22,7 @@ impl Watch {
         frame: &Frame,
         eyes: &E,
         seen: &[TrackId],
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         decisions: &mut Vec<Decision>,
     ) -> Result<(), E::Error> {
         let Some(policy) = self.settings.liveness else { return Ok(()) };
@@ -66,7 +67,7 @@ impl Watch {
         id: TrackId,
         liveness: LivenessScore,
         frame: &Frame,
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         decisions: &mut Vec<Decision>,
     ) {
         let Some(subject) = self.subjects.get_mut(&id) else { return };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::recognition::consensus::{Consensus, Finding, Look, LookThresholds, same_face};
 use crate::recognition::liveness::TrackLiveness;
-use crate::recognition::matcher::nearest;
-use crate::recognition::{Candidate, Embedding, LivenessPolicy, LivenessScore, PersonId};
+use crate::recognition::matcher::{Known, nearest};
+use crate::recognition::{Embedding, LivenessPolicy, LivenessScore, PersonId};
 
 /// Between looks until there are enough to name a person: looks at neighbouring frames are copies.
 const FIRST_LOOKS: Duration = Duration::from_millis(150);
@@ -152,7 +152,7 @@ impl Subject {
     pub(super) fn take(
         &mut self,
         look: Look,
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         thresholds: &LookThresholds,
     ) -> Check {
         self.progress = look.taken;
@@ -172,7 +172,7 @@ impl Subject {
         if named.doubts >= DOUBTS { Check::SomeoneElse(look) } else { Check::Doubted }
     }
 
-    pub(super) fn finding(&self, candidates: &[Candidate], thresholds: &LookThresholds) -> Finding {
+    pub(super) fn finding(&self, candidates: Known<'_>, thresholds: &LookThresholds) -> Finding {
         self.consensus.finding(candidates, thresholds)
     }
 
@@ -269,7 +269,7 @@ impl Subject {
     /// if the face was not looked at.
     pub(super) fn nearest(
         &self,
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         thresholds: &LookThresholds,
     ) -> (f32, f32, usize) {
         let looks = self.consensus.looks().len();
@@ -291,10 +291,13 @@ impl Named {
     fn is_shown_by(
         &self,
         look: &Embedding,
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         thresholds: &LookThresholds,
     ) -> bool {
         let Some(best) = nearest(look, candidates) else { return false };
+        if best.passes_as_anchor(thresholds.at(1)) {
+            return false; // also one that was made since the name was given
+        }
         if candidates[best.index].person.id == self.person {
             return same_face(look, &self.anchor, thresholds)
                 || best.similarity >= thresholds.at(1);

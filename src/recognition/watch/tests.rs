@@ -11,6 +11,7 @@ use image::Rgb;
 
 use super::*;
 use crate::face::{BoundingBox, Point};
+use crate::recognition::Candidate;
 use crate::recognition::PersonRef;
 
 const DIMENSIONS: usize = 64;

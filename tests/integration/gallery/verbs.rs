@@ -313,6 +313,63 @@ fn beside(left: &Path, right: &Path) -> RgbImage {
     both
 }
 
+/// A portrait of the household on the wall, a neighbour alike: nobody, until the anchor is forgotten.
+#[test]
+fn face_that_is_not_to_be_named() {
+    let Some((home, people)) = Home::with_models() else { return };
+    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (portrait, selfie) =
+        (asset("P001", "studio_portrait.jpg"), asset("P001", "amateur_selfie.jpg"));
+    let other = asset("P002", "studio_portrait.jpg");
+    assert_eq!(home.run(&["enroll", "Person One", "--id", "one", text(&portrait)]).0, 0);
+    assert_eq!(home.run(&["enroll", "Person Two", "--id", "two", text(&other)]).0, 0);
+    let named = || {
+        let (code, photos) = home.json(&["identify", text(&selfie), text(&other)]);
+        assert_eq!(code, 0, "{photos}");
+        [0, 1].map(|photo| photos[photo]["faces"][0]["person"]["id"].as_str().map(str::to_owned))
+    };
+    assert_eq!(named(), [Some("one".to_owned()), Some("two".to_owned())]);
+
+    let (code, stdout, stderr) = home.run(&["enroll", "--not", text(&selfie)]);
+    assert!(code == 0 && stdout.contains("not-1"), "{stdout}{stderr}");
+    assert!(stderr.contains("it looks like Person One (one)"), "{stderr}");
+    assert_eq!(named(), [None, Some("two".to_owned())]);
+    assert_eq!(home.json(&["identify", text(&selfie)]).1[0]["faces"][0]["anchored"], true);
+
+    // It is no person.
+    let (_, listed) = home.json(&["people"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    assert!(home.run(&["people"]).1.contains("not-1"));
+
+    assert_eq!(home.run(&["forget", "not-1"]).0, 0);
+    assert_eq!(named(), [Some("one".to_owned()), Some("two".to_owned())]);
+}
+
+#[test]
+fn look_that_hurts_is_named_and_dropped() {
+    let Some((home, people)) = Home::with_models() else { return };
+    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (portrait, selfie) =
+        (asset("P001", "studio_portrait.jpg"), asset("P001", "amateur_selfie.jpg"));
+    let code = home.run(&["enroll", "Person One", "--id", "one", text(&portrait), text(&selfie)]).0;
+    assert_eq!(code, 0);
+    let (code, stdout, _) = home.run(&["people", "check"]);
+    assert!(code == 0 && stdout.contains("nothing hurts"), "{stdout}");
+
+    // One of the looks is the very face that must not be named.
+    assert_eq!(home.run(&["enroll", "--not", text(&selfie)]).0, 0);
+    let (code, found) = home.json(&["people", "check"]);
+    let worst = &found["looks"][0];
+    assert_eq!((code, worst["reason"].as_str()), (1, Some("near-anchor")), "{found}");
+    assert_eq!((worst["look"].as_u64(), worst["dropped"].as_bool()), (Some(2), Some(false)));
+    let before = home.json(&["people", "show", "one"]).1;
+    assert_eq!(before["looks"], 2, "a check alone drops nothing: {before}");
+
+    let (_, found) = home.json(&["people", "check", "--drop"]);
+    assert_eq!(found["looks"][0]["dropped"], true, "{found}");
+    assert_eq!(home.json(&["people", "show", "one"]).1["looks"], 1, "the last look stays");
+}
+
 #[test]
 fn enrolled_people_are_identified() {
     let Some((home, people)) = Home::with_models() else { return };

@@ -1,9 +1,12 @@
 //! `familiar model`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde_json::json;
+
+mod installed;
+mod update;
 
 use super::{Failure, Global};
 use crate::model::bundle::MANIFEST_FILE;
@@ -31,7 +34,7 @@ enum Verb {
     /// Go back to the bundle before
     Rollback,
     /// Fetch and install the newest bundle
-    Update,
+    Update(update::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -60,10 +63,10 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     match args.verb {
         Verb::Verify(args) => verify(global, &args),
         Verb::Sign(args) => sign(global, &args),
-        Verb::List => list(global),
-        Verb::Install { .. } => Err(not_yet("install")),
-        Verb::Rollback => Err(not_yet("rollback")),
-        Verb::Update => Err(not_yet("update")),
+        Verb::List => installed::list(global),
+        Verb::Install { directory } => installed::install(global, &directory),
+        Verb::Rollback => installed::rollback(global),
+        Verb::Update(args) => update::update(global, &args),
     }
 }
 
@@ -72,12 +75,6 @@ fn parse_date(text: &str) -> Result<Timestamp, String> {
     text.parse()
         .or_else(|_| day())
         .map_err(|_| "neither YYYY-MM-DD nor an RFC 3339 time".to_owned())
-}
-
-fn not_yet(verb: &str) -> Failure {
-    Failure::failed(format!(
-        "model {verb} is not in this version; the configuration's [models] bundle names the bundle that runs"
-    ))
 }
 
 fn verify(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
@@ -188,32 +185,6 @@ fn sign(global: &Global, args: &SignArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-fn list(global: &Global) -> Result<(), Failure> {
-    let located = global.located()?;
-    let anchors = TrustAnchors::load(&located.directory().join("trust.d"))?;
-    let directory: &Path = &located.config.models.bundle;
-    let outcome = VerifiedBundle::open(directory, &anchors);
-    let line = match (&outcome, global.json) {
-        (Ok(bundle), true) => {
-            let ModelIdentity { name, version, digest } = bundle.identity();
-            json!([{ "origin": "factory", "directory": directory, "verified": true, "name": name,
-                     "version": version, "digest": digest, "signer": bundle.signer().file }])
-            .to_string()
-        }
-        (Ok(bundle), false) => {
-            let ModelIdentity { name, version, digest } = bundle.identity();
-            let signer = bundle.signer().name();
-            format!("factory  {name} {version}  {digest}  verified, signed by {signer}")
-        }
-        (Err(error), true) => json!([{ "origin": "factory", "directory": directory,
-            "verified": false, "reason": error.to_string() }])
-        .to_string(),
-        (Err(_), false) => format!("factory  {}  refused", directory.display()),
-    };
-    println!("{line}");
-    outcome.map(|_| ()).map_err(Failure::from)
 }
 
 /// With no key to trust, or one that cannot be read, nothing is verified, so nothing is run.

@@ -1,0 +1,73 @@
+//! Negative anchors, listed apart from people.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{day, embedder_digest, open, print_json};
+use crate::cli::{Failure, Global};
+use crate::recognition::PersonId;
+use crate::recognition::gallery::{Anchor, Gallery};
+
+#[derive(Serialize)]
+struct Row {
+    id: PersonId,
+    looks: usize,
+    usable_looks: Option<usize>,
+    enrolled: Timestamp,
+    expires: Option<Timestamp>,
+    consent: Option<String>,
+    expired: bool,
+}
+
+impl Row {
+    fn of(anchor: Anchor, embedder: Option<&str>) -> Self {
+        Self {
+            looks: anchor.total_looks(),
+            usable_looks: embedder.map(|digest| anchor.looks_by(digest)),
+            expired: anchor.expired(Timestamp::now()),
+            id: anchor.id,
+            enrolled: anchor.enrolled,
+            expires: anchor.expires,
+            consent: anchor.consent,
+        }
+    }
+}
+
+pub fn run(global: &Global) -> Result<(), Failure> {
+    let (gallery, embedder) = (open()?, embedder_digest(global));
+    if global.json {
+        let anchors = gallery.anchors()?.into_iter();
+        let rows: Vec<Row> = anchors.map(|anchor| Row::of(anchor, embedder.as_deref())).collect();
+        return print_json(&rows);
+    }
+    print(&gallery, embedder.as_deref())
+}
+
+/// Nothing where there are none.
+pub fn print(gallery: &Gallery, embedder: Option<&str>) -> Result<(), Failure> {
+    let anchors = gallery.anchors()?;
+    if anchors.is_empty() {
+        return Ok(());
+    }
+    let ids = anchors.iter().map(|anchor| anchor.id.as_str().len()).max().unwrap_or(0);
+    println!("\nNot to be named (`familiar enroll --not`):");
+    for anchor in anchors {
+        let row = Row::of(anchor, embedder);
+        let expires = row.expires.map_or("never".to_owned(), day);
+        let mut notes = row.consent.unwrap_or_default();
+        if row.expired {
+            notes.push_str(" [expired]");
+        }
+        if row.usable_looks == Some(0) {
+            notes.push_str(" [templates of another model: enrol anew]");
+        }
+        let enrolled = day(row.enrolled);
+        let line = format!(
+            "{:ids$}  {:2} looks, since {enrolled}, expires {expires}  {notes}",
+            row.id.as_str(),
+            row.looks
+        );
+        println!("{}", line.trim_end());
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! `familiar people check`: looks that hurt, and people who are nearly one.
+
+use std::io::{IsTerminal, Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{open, print_json};
+use crate::cli::{Failure, Global, engine};
+use crate::recognition::LookThresholds;
+use crate::recognition::PersonRef;
+use crate::recognition::gallery::{
+    Alike, Gallery, GalleryError, Harm, Hurtful, MAXIMUM_LOOKS, hurtful,
+};
+
+/// A look hurts that is nearer to another person than the decision threshold, or than to its own person's other
+/// looks; that is as near to a negative anchor as to its own; or that would not be taken for its own person. The
+/// worst is put aside and the others are judged anew without it, so that one wrong look does not make right ones
+/// seem wrong. On a terminal it is asked of each whether to drop it; a person's last look is never dropped, nor is
+/// anything of people who are nearly one: forget one, or enrol better pictures. A dropped look leaves no bytes, and
+/// a running daemon takes notice by itself.
+///
+/// Ends with 0 when nothing hurts, or all that hurt was dropped; with 1 otherwise. With --json: {"looks":[{"person":
+/// {"id","name"},"look","added","reason","similarity","threshold","own","other","last","dropped"}],"alike":[{"people":
+/// [{"id","name"},…],"similarity","threshold"}]}; `look` is its number among the person's, in the order they were
+/// enrolled, `reason` one of near-another, near-anchor, far-from-own; `own` is the similarity to the mean of the person's other looks, null
+/// if there is none; `other` the id of the other person or of the anchor.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Drop the looks that hurt without asking
+    #[arg(long)]
+    drop: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    person: PersonRef,
+    look: usize,
+    added: Timestamp,
+    reason: &'static str,
+    similarity: Option<f64>,
+    threshold: Option<f64>,
+    own: Option<f64>,
+    other: Option<String>,
+    last: bool,
+    dropped: bool,
+}
+
+#[derive(Serialize)]
+struct Pair {
+    people: [PersonRef; 2],
+    similarity: f64,
+    threshold: f64,
+}
+
+pub fn run(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
+    let rate = global.located()?.config.recognition.false_match_rate;
+    let engine = engine::open(global)?;
+    let mut gallery = open()?;
+    let thresholds = LookThresholds::ask(MAXIMUM_LOOKS, |looks| engine.threshold(rate, looks))
+        .map_err(Failure::usage)?
+        .ok_or_else(|| Failure::refused("the bundle's calibration gives no threshold"))?;
+    let embedder = engine.embedder_digest();
+    let people = gallery.enrolments(embedder)?;
+    let checked = people.len();
+    let (found, alike) = hurtful(people, &gallery.anchor_templates(embedder)?, &thresholds);
+
+    let ask = !args.drop
+        && !global.json
+        && std::io::stdin().is_terminal()
+        && std::io::stderr().is_terminal();
+    let mut lines = Vec::new();
+    for hurtful in found {
+        if !global.json {
+            println!("{}", describe(&hurtful));
+        }
+        let wanted = !hurtful.last && (args.drop || (ask && confirmed(&hurtful)?));
+        let dropped = wanted && drop_look(&mut gallery, &hurtful)?;
+        if dropped && !global.json {
+            println!("  dropped");
+        }
+        lines.push(line(hurtful, dropped));
+    }
+    let left = lines.iter().filter(|line| !line.dropped).count();
+    let pairs = alike.len();
+    if global.json {
+        let alike: Vec<Pair> = alike.into_iter().map(pair).collect();
+        print_json(&serde_json::json!({ "looks": lines, "alike": alike }))?;
+    } else {
+        for Alike { people: [one, other], similarity, threshold } in &alike {
+            println!(
+                "{} ({}) and {} ({}) are nearly one: similarity {similarity:.3} of their means, threshold \
+                 {threshold:.3}; where both are near, neither is named",
+                one.name, one.id, other.name, other.id
+            );
+        }
+        if lines.is_empty() && pairs == 0 {
+            println!("{checked} people: nothing hurts");
+        }
+    }
+    if left + pairs == 0 {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "{left} looks hurt and were not dropped (--drop drops all but a person's last), {pairs} pairs of people \
+         are nearly one"
+    )))
+}
+
+fn describe(hurtful: &Hurtful) -> String {
+    let Hurtful { person, number, added, harm, last, .. } = hurtful;
+    let own = |own: &Option<f32>| {
+        own.map_or("it has no other look".to_owned(), |own| format!("{own:.3} to its own others"))
+    };
+    let why = match harm {
+        Harm::NearAnother { other, similarity, threshold, own: to_own } => format!(
+            "looks like {} ({}): similarity {similarity:.3}, threshold {threshold:.3}; {}",
+            other.name,
+            other.id,
+            own(to_own)
+        ),
+        Harm::NearAnchor { anchor, similarity, own: to_own } => format!(
+            "is as near to {anchor}, which is not to be named: similarity {similarity:.3}; {}",
+            own(to_own)
+        ),
+        Harm::FarFromOwn { own, threshold } => format!(
+            "is far from the person's others: similarity {own:.3}, threshold {threshold:.3}"
+        ),
+    };
+    let last = if *last { " (the last look of this person, which stays)" } else { "" };
+    format!("{} ({}): look {number} of {added:.0} {why}{last}", person.name, person.id)
+}
+
+fn confirmed(hurtful: &Hurtful) -> Result<bool, Failure> {
+    eprint!("drop look {} of {}? [y/N] ", hurtful.number, hurtful.person.id);
+    let mut answer = String::new();
+    std::io::stderr()
+        .flush()
+        .and_then(|()| std::io::stdin().read_line(&mut answer))
+        .map_err(|error| Failure::failed(format!("the terminal: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Whether it is gone; by another process meanwhile is as well.
+fn drop_look(gallery: &mut Gallery, hurtful: &Hurtful) -> Result<bool, Failure> {
+    match gallery.drop_look(&hurtful.person.id, hurtful.look) {
+        // Meanwhile it has become the last.
+        Err(GalleryError::NoLooks) => Ok(false),
+        Ok(_) | Err(GalleryError::Unknown { .. }) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn line(hurtful: Hurtful, dropped: bool) -> Line {
+    let Hurtful { person, number, added, harm, last, .. } = hurtful;
+    let (reason, similarity, threshold, own, other) = match harm {
+        Harm::NearAnother { other, similarity, threshold, own } => {
+            ("near-another", Some(similarity), Some(threshold), own, Some(other.id.to_string()))
+        }
+        Harm::NearAnchor { anchor, similarity, own } => {
+            ("near-anchor", Some(similarity), None, own, Some(anchor.to_string()))
+        }
+        Harm::FarFromOwn { own, threshold } => {
+            ("far-from-own", None, Some(threshold), Some(own), None)
+        }
+    };
+    let [similarity, threshold, own] = [similarity, threshold, own].map(|value| value.map(rounded));
+    Line { person, look: number, added, reason, similarity, threshold, own, other, last, dropped }
+}
+
+fn pair(alike: Alike) -> Pair {
+    let Alike { people, similarity, threshold } = alike;
+    Pair { people, similarity: rounded(similarity), threshold: rounded(threshold) }
+}
+
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1e4).round() / 1e4 + 0.0 // no -0
+}

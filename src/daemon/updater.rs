@@ -1,0 +1,269 @@
+//! One update, from the question to the installed bundle: refresh the repository's metadata, choose, download,
+//! verify the bundle's own signature, self-test, install on trial. For the daemon and for `familiar model update`.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::DaemonError;
+use super::models::{self, fits, load};
+use crate::config::{Located, Update};
+use crate::model::slots::{By, InstallError, Installed, Slots, SlotsError};
+use crate::model::update::archive::{ArchiveError, unpack};
+use crate::model::update::client::{Client, TufError};
+use crate::model::update::download::{DownloadError, download, part_of};
+use crate::model::update::fetch::{FetchError, Source};
+use crate::model::update::release::Release;
+use crate::model::update::store::{Store, StoreError};
+use crate::model::{AnchorError, BundleError, Engine, ModelIdentity, TrustAnchors, VerifiedBundle};
+use crate::system::clock::Date;
+use crate::system::state::StateDirectory;
+
+/// Folder in the state directory: metadata, and what is downloaded.
+const FOLDER: &str = "update";
+/// Largest archive, in bytes.
+const ARCHIVE_LIMIT: u64 = (1 << 30) + (1 << 20);
+/// Largest `root.json` beside the configuration, in bytes.
+const ROOT_LIMIT: u64 = 512 * 1024;
+/// Which `root.json` of the configuration was last taken over.
+const ROOT_TAKEN: &str = "root-taken";
+
+/// Why there was no update. Nothing of what runs has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    #[error("there is no [update] in the configuration")]
+    NotConfigured,
+    #[error("an update is under way")]
+    Busy,
+    #[error("trusted TUF root {}: {source}; put the repository's root.json there", .path.display())]
+    Root { path: PathBuf, source: std::io::Error },
+    #[error(
+        "the clock is not synchronised, so a repository that somebody froze would not be noticed"
+    )]
+    Clock,
+    #[error("update: {0}")]
+    Tuf(#[from] TufError),
+    #[error("update: {0}")]
+    Fetch(#[from] FetchError),
+    #[error("update: {0}")]
+    Download(#[from] DownloadError),
+    #[error("update: {0}")]
+    Store(#[from] StoreError),
+    #[error("update {path}: {source}")]
+    Archive { path: String, source: ArchiveError },
+    #[error("update: {0}")]
+    Bundle(#[from] BundleError),
+    #[error("update {path}: the bundle in it is {found}, not what the repository says ({wanted})")]
+    Other { path: String, found: String, wanted: String },
+    #[error("update: {0}")]
+    Unfit(DaemonError),
+    #[error(transparent)]
+    Anchors(#[from] AnchorError),
+    #[error(transparent)]
+    Slots(#[from] SlotsError),
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    #[error("{}: {source}", .path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+}
+
+/// What a look at the repository came to.
+pub enum Found {
+    /// Nothing newer for this device. The newest version that the repository lists, if it lists any.
+    Nothing(Option<String>),
+    Installed(Box<Installed<Engine>>),
+}
+
+/// A device's side of its update repository; one process at a time.
+pub struct Updater<'a> {
+    located: &'a Located,
+    state: &'a StateDirectory,
+    folder: StateDirectory,
+    update: &'a Update,
+    _lock: File,
+}
+
+impl<'a> Updater<'a> {
+    /// Waits while somebody else updates.
+    pub fn new(located: &'a Located, state: &'a StateDirectory) -> Result<Self, UpdateError> {
+        Self::with(located, state, FlockOperation::LockExclusive)
+    }
+
+    /// An error while somebody else updates.
+    pub fn at_once(located: &'a Located, state: &'a StateDirectory) -> Result<Self, UpdateError> {
+        Self::with(located, state, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn with(
+        located: &'a Located,
+        state: &'a StateDirectory,
+        lock_as: FlockOperation,
+    ) -> Result<Self, UpdateError> {
+        let update = located.config.update.as_ref().ok_or(UpdateError::NotConfigured)?;
+        let path = state.file(FOLDER);
+        let io = |source| UpdateError::Io { path: path.clone(), source };
+        let folder =
+            StateDirectory::at(path.clone()).map_err(|error| io(std::io::Error::other(error)))?;
+        let lock = folder.private("lock").and_then(File::open).map_err(io)?;
+        flock(&lock, lock_as).map_err(|error| match error {
+            Errno::WOULDBLOCK => UpdateError::Busy,
+            error => io(error.into()),
+        })?;
+        Ok(Self { located, state, folder, update, _lock: lock })
+    }
+
+    /// Brings the metadata up to date and installs the newest bundle that is for this device (`device`: the
+    /// thumbprint of its key) and newer than `running`. `explicit`: somebody asked for it, so it is done with a
+    /// clock that nobody vouches for, too.
+    pub fn run(
+        &self,
+        date: Date,
+        device: &str,
+        running: &ModelIdentity,
+        explicit: bool,
+    ) -> Result<Found, UpdateError> {
+        let store = self.store()?;
+        let source = Source::new(&self.update.repository)?;
+        let mut client = Client::refresh(store, source.below("metadata"), date)?;
+        if !client.now().is_certain() {
+            if !explicit {
+                return Err(UpdateError::Clock);
+            }
+            log::warn!("{}; going on, for it was asked for", UpdateError::Clock);
+        }
+        let mut releases = client.releases()?;
+        releases.retain(|release| release.bundle.name == running.name);
+        releases.sort_by_key(|release| release.bundle.version);
+        let newest = releases.last().map(|release| release.bundle.version.to_string());
+        let now = client.now().time;
+        let version = running.version.parse().ok();
+        let chosen = releases.iter().rev().find(|release| {
+            release.bundle.digest != running.digest
+                && Some(release.bundle.version) > version
+                && release.is_for(device, now)
+        });
+        let Some(release) = chosen else { return Ok(Found::Nothing(newest)) };
+        let anchors = TrustAnchors::load(&self.located.directory().join("trust.d"))?;
+        let factory = &self.located.config.models.bundle;
+        let model = ModelIdentity {
+            name: release.bundle.name.clone(),
+            version: release.bundle.version.to_string(),
+            digest: release.bundle.digest.clone(),
+        };
+        // Not tried again, and nothing is downloaded for it.
+        Slots::open(self.state)?.admit(&model, factory, &anchors, By::Updater)?;
+        let bundle = self.fetch(&client, &source, release, &anchors)?;
+        fits(self.located, bundle.manifest()).map_err(UpdateError::Unfit)?;
+        let start = |bundle| load(self.located, bundle);
+        let installed =
+            Slots::open(self.state)?.install(bundle, factory, &anchors, By::Updater, start)?;
+        self.discard(None);
+        Ok(Found::Installed(Box::new(installed)))
+    }
+
+    fn fetch(
+        &self,
+        client: &Client,
+        source: &Source,
+        release: &Release,
+        anchors: &TrustAnchors,
+    ) -> Result<VerifiedBundle, UpdateError> {
+        let Release { path, target, bundle: wanted } = release;
+        // By what it is: a part of another archive is never gone on from.
+        let name = format!("{}.tar", wanted.digest.trim_start_matches("sha256:"));
+        let sound = name.len() == 68
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+        let other = |found: String| UpdateError::Other {
+            path: path.clone(),
+            found,
+            wanted: format!("{} {} ({})", wanted.name, wanted.version, wanted.digest),
+        };
+        if !sound {
+            return Err(other("of a digest that is none".to_owned()));
+        }
+        self.discard(Some(&name));
+        let file = self.folder.file(&name);
+        let location = client.location(path, target);
+        download(&source.below("targets"), &location, target, ARCHIVE_LIMIT, &file)?;
+        let opened =
+            File::open(&file).map_err(|source| UpdateError::Io { path: file.clone(), source })?;
+        let unpacked = unpack(std::io::BufReader::new(opened))
+            .map_err(|source| UpdateError::Archive { path: path.clone(), source });
+        // Whatever is wrong with it now, it is what the repository signed: it would not get better.
+        let bundle = unpacked
+            .and_then(|files| Ok(VerifiedBundle::from_memory(&file, files, anchors)?))
+            .inspect_err(|_| self.discard(None))?;
+        let ModelIdentity { name, version, digest } = bundle.identity();
+        if (&name, &version, &digest) != (&wanted.name, &wanted.version.to_string(), &wanted.digest)
+        {
+            self.discard(None);
+            return Err(other(format!("{name} {version} ({digest})")));
+        }
+        Ok(bundle)
+    }
+
+    /// Whether the repository, as it was last seen, lists a bundle; where nothing of it was ever seen, nothing is
+    /// known against one.
+    pub fn lists(&self, model: &ModelIdentity) -> Result<bool, UpdateError> {
+        let Some(mut client) = Client::last_seen(self.store()?)? else { return Ok(true) };
+        Ok(client.releases()?.iter().any(|release| release.bundle.digest == model.digest))
+    }
+
+    /// The trusted metadata; begins with the `root.json` beside the configuration, and again when that is replaced.
+    fn store(&self) -> Result<Store, UpdateError> {
+        let store = Store::open(&self.folder.file("metadata"))?;
+        let path = self.located.directory().join("root.json");
+        let root = |source| UpdateError::Root { path: path.clone(), source };
+        let bytes = read_limited(&path).map_err(root)?;
+        let digest = crate::model::digest::Sha256::of(&bytes).to_string();
+        let taken = std::fs::read_to_string(self.folder.file(ROOT_TAKEN)).unwrap_or_default();
+        if taken != digest || store.read("root")?.is_none() {
+            store.write("root", &bytes)?;
+            let io = |source| UpdateError::Io { path: self.folder.file(ROOT_TAKEN), source };
+            self.folder.replace(ROOT_TAKEN, digest.as_bytes()).map_err(io)?;
+        }
+        Ok(store)
+    }
+
+    /// Removes downloads, but for the one that is wanted.
+    fn discard(&self, wanted: Option<&str>) {
+        let Ok(entries) = std::fs::read_dir(self.folder.path()) else { return };
+        let keep = wanted.map(|name| [self.folder.file(name), part_of(&self.folder.file(name))]);
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let archive = name.ends_with(".tar") || name.ends_with(".tar.part");
+            if archive && !keep.as_ref().is_some_and(|keep| keep.contains(&path)) {
+                drop(std::fs::remove_file(&path));
+            }
+        }
+    }
+}
+
+fn read_limited(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(ROOT_LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > ROOT_LIMIT {
+        return Err(std::io::Error::other(format!("larger than {ROOT_LIMIT} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The bundle that a start would run now, without starting it.
+pub fn running(located: &Located, state: &StateDirectory) -> Result<ModelIdentity, UpdateError> {
+    let anchors = TrustAnchors::load(&located.directory().join("trust.d"))?;
+    let factory = &located.config.models.bundle;
+    Ok(models::chosen(state.path(), factory, &anchors)?.identity())
+}
+
+/// Where there is a repository, an operator goes back to nothing that it has withdrawn.
+pub fn is_listed(updater: Option<&Updater<'_>>, model: &ModelIdentity) -> bool {
+    updater.is_none_or(|updater| {
+        updater.lists(model).unwrap_or_else(|error| {
+            log::error!("{error}");
+            false
+        })
+    })
+}
