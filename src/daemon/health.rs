@@ -244,6 +244,7 @@ impl Schedule {
             people: report.people,
             refused: report.commands.refused,
             limited: report.limited > 0,
+            panicked: report.refusals.panics > 0,
             configuration: report.configuration.clone(),
         };
         let due = self.wanted

@@ -40,7 +40,13 @@ pub(super) struct Attention {
 
 impl Attention {
     pub(super) fn new(departed_after: Duration) -> Self {
-        Self { departed_after, last: None, seen: Duration::ZERO, unexplained: Duration::ZERO, failed: false }
+        Self {
+            departed_after,
+            last: None,
+            seen: Duration::ZERO,
+            unexplained: Duration::ZERO,
+            failed: false,
+        }
     }
 
     pub(super) fn due(

@@ -207,7 +207,9 @@ impl Watch {
         self.panics_in_a_row += 1;
         if self.counters.panics.is_power_of_two() {
             let so_far = self.counters.panics;
-            log::error!("frame {frame} skipped, for it made the program panic, {so_far} so far: {panic}");
+            log::error!(
+                "frame {frame} skipped, for it made the program panic, {so_far} so far: {panic}"
+            );
         }
         if let Err(panic) = contained(|| self.interrupt()) {
             log::error!("and again: {panic}");
@@ -290,7 +292,7 @@ impl Watch {
         frame: &Frame,
         eyes: &E,
         seen: &[TrackId],
-        candidates: &[Candidate],
+        candidates: Known<'_>,
         decisions: &mut Vec<Decision>,
     ) -> Result<(), E::Error> {
         let mut wanting: Vec<Wanting<u32>> = seen

@@ -8,8 +8,8 @@ use image::{ImageFormat, Luma, Rgb, RgbImage};
 use serde_json::json;
 
 use super::corpora;
-use crate::support::bundle::{MANIFEST, TestBundle, TestKey, envelope};
 use crate::support::bundle::{Curve, hex, statement};
+use crate::support::bundle::{MANIFEST, TestBundle, TestKey, envelope};
 
 /// RFC 8037 appendix A.2.
 const JWK: &str =
@@ -64,7 +64,8 @@ fn pictures() {
     let mut progressive = colour.clone();
     let frame = progressive.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     progressive[frame + 1] = 0xc2;
-    let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
+    let mut exif =
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
     let length = (exif.len() as u16 + 2).to_be_bytes();
     exif.splice(0..0, [0xff, 0xe1, length[0], length[1]]);
     let turned = [&colour[..2], &exif, &colour[2..]].concat();
@@ -118,11 +119,15 @@ fn texts() {
         "{ kind = \"box\", margin = 0.2 }",
         "{ kind = \"five_point\", template = [[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]] }",
     ));
-    seed("manifest", "liveness", format!(
-        "{MANIFEST}\n[[liveness]]\nfile = \"live.onnx\"\ncrop_scale = 2.7\nlive_class = 1\ninput = {{ width = 8, height = 8, \
+    seed(
+        "manifest",
+        "liveness",
+        format!(
+            "{MANIFEST}\n[[liveness]]\nfile = \"live.onnx\"\ncrop_scale = 2.7\nlive_class = 1\ninput = {{ width = 8, height = 8, \
          layout = \"nchw\", channels = \"bgr\", mean = [0.0, 0.0, 0.0], scale = [1.0, 1.0, 1.0] }}\n\
          [liveness_decision]\nthreshold = 0.5\n"
-    ));
+        ),
+    );
     for (name, curve) in [("p256", Curve::P256), ("p384", Curve::P384)] {
         let bundle = TestBundle::with_key(TestKey::new(curve));
         seed("model_signature", name, bundle.read("model.sig"));
@@ -136,7 +141,11 @@ fn texts() {
     seed("pairs", "one-fold", "2\nAda 1 2\nBo 1 3\nAda 1 Bo 2\nBo 1 Ada 4\n");
     seed("pairs", "folds", "2\t1\nAda\t1\t2\nAda\t1\tBo\t2\nBo\t1\t3\nBo\t1\tAda\t4\n");
     seed("pairs", "leaves-its-folder", "1\n../Ada 1 2\nAda 1 ../Bo 2\n");
-    seed("boxes", "two", "image,x,y,w,h,easy,medium,hard,invalid\na/b.jpg,1,2,30,40,1,1,1,0\na/b.jpg,-1.5,2e1,3,4,0,0,1,0\n");
+    seed(
+        "boxes",
+        "two",
+        "image,x,y,w,h,easy,medium,hard,invalid\na/b.jpg,1,2,30,40,1,1,1,0\na/b.jpg,-1.5,2e1,3,4,0,0,1,0\n",
+    );
     seed("boxes", "header", "image,x,y,w,h,easy,medium,hard,invalid\n");
     seed("boxes", "leaves-its-folder", "h\n../a.jpg,1,2,3,4,1,1,1,0\n");
     seed("key_set", "key", JWK);
@@ -207,7 +216,11 @@ fn messages() {
     for target in ["envelope", "command"] {
         seed(target, "forged", forged(&stale.replace("LATER", "2020-01-01T00:01:00Z")));
         seed(target, "empty", forged(""));
-        seed(target, "repeated", forged("{}").replace("\"payload\"", "\"payload\":\"\",\"payload\""));
+        seed(
+            target,
+            "repeated",
+            forged("{}").replace("\"payload\"", "\"payload\":\"\",\"payload\""),
+        );
     }
     seed("command", "unsigned", "pause ");
     seed("command", "unsigned-off", "pause OFF");
@@ -225,7 +238,9 @@ fn messages() {
     seed("signed_messages", "events", lines.join("\n"));
     let identity = r#"i{"v":1,"device":"porch","keys":["KEY"]}"#;
     seed("signed_messages", "identity", identity);
-    let vouched = format!(r#"i{{"v":1,"device":"porch","keys":["KEY",{JWK}],"vouches":["{header}.e30.{signature}"]}}"#);
+    let vouched = format!(
+        r#"i{{"v":1,"device":"porch","keys":["KEY",{JWK}],"vouches":["{header}.e30.{signature}"]}}"#
+    );
     seed("signed_messages", "vouched", vouched);
     let result = r#"r{"v":1,"device":"porch","id":"1","outcome":"refused","reason":"stale","time":"2026-11-23T08:00:00Z"}"#;
     seed("signed_messages", "result", result);
