@@ -101,7 +101,7 @@ impl Feed {
         if captured.media < self.due.get() {
             return false;
         }
-        let pixels = captured.encoding.pixels(&captured.bytes) as f64;
+        let pixels = contained(|| captured.encoding.pixels(&captured.bytes)).unwrap_or(0) as f64;
         self.due.set(captured.media + Duration::from_secs_f64(pixels / PIXELS_PER_SECOND));
         true
     }

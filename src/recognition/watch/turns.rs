@@ -1,7 +1,7 @@
 //! Who is served when several faces want a look (or a liveness score) and a frame has one to give.
 //!
-//! Three times of four it is the neediest, the largest first among equals: a name is worth more than one more look at
-//! somebody who is named. Each fourth time it is whoever has waited longest, so that no stream of new or large faces
+//! Three times of four it is the neediest, the largest first among equals. Who is nearest to a name comes first, for a
+//! name is worth more than two beginnings; who has one already comes last. Each fourth time it is whoever has waited longest, so that no stream of new or large faces
 //! keeps anybody waiting for ever: of `n` faces in view each is served within `4 n` turns.
 
 use std::cmp::Reverse;
