@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test soak soak-memory home-assistant vm lint bench evaluate clean
+.PHONY: help setup build models demo test soak soak-memory home-assistant vm fuzz tuf-conformance lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -11,6 +11,9 @@ DATA ?=
 # The soak's length and seed; its faults are the same for the same seed.
 ROUNDS ?= 200
 SEED ?= $(shell date +%s)
+# How long each fuzz target runs, and which; all of them, if none is named.
+SECONDS ?= 60
+TARGETS ?=
 # An hour at ten frames a second.
 FRAMES ?= 36000
 
@@ -59,6 +62,10 @@ home-assistant: build ## The tests with Home Assistant in a later version: PYTHO
 vm: build models/facenet/model.sig ## Boot a whole system with it under emulation: unit, sandbox, V4L2 camera, watchdog (root; minutes)
 	@tools/setup.sh demo vm
 	@$(ENV) tests/vm/run.sh "$$familiar" "$$FAMILIAR_OPENPEOPLE"
+
+fuzz: ## Search for inputs that break a parser: SECONDS=60 for each, TARGETS="frame order"
+	@tools/setup.sh build
+	@tools/fuzz.sh $(SECONDS) $(TARGETS)
 
 tuf-conformance: ## The update client under TUF's own conformance suite: TUF_CONFORMANCE=FOLDER, a copy of it
 	@TUF_CONFORMANCE="$(TUF_CONFORMANCE)" tools/tuf_conformance.sh

@@ -3,6 +3,7 @@
 //! What carries trust does not come out here: signatures and seals are made by nobody but those who verify them,
 //! and of what they protect only whether it made sense is told.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -17,6 +18,10 @@ use crate::config::{self, Config, ConfigError};
 use crate::evaluate::{PairList, boxes};
 use crate::event::pins;
 use crate::model::statement::SignedFiles;
+use crate::model::update::archive::{self, ArchiveError};
+use crate::model::update::metadata::{
+    Delegation, Role, Root, Signed, Snapshot, Targets, TimestampRole,
+};
 use crate::model::{TrustAnchors, signature};
 use crate::mqtt::client;
 use crate::recognition::gallery::backup::{Backup, BackupError};
@@ -75,4 +80,32 @@ pub fn packets(bytes: &[u8]) -> Result<(usize, usize), String> {
         count += 1;
     }
     Ok((count, incoming.len()))
+}
+
+/// The files in an archive of a bundle, by their names.
+pub fn archive(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, ArchiveError> {
+    archive::unpack(bytes)
+}
+
+/// A file of an update repository's metadata, of whichever kind, held against its own keys if it has any; the bytes
+/// that its signatures are to sign.
+pub fn metadata(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    fn parse<T: Role>(bytes: &[u8]) -> Result<Signed<T>, String> {
+        Signed::parse(bytes.to_vec()).map_err(|error| error.to_string())
+    }
+    let covers = |delegation: &Delegation, path: &String| delegation.covers(path);
+    if let Ok(root) = parse::<Root>(bytes) {
+        let _ = root.check(&root.signed.roles.root, &root.signed.keys);
+        return Ok(root.message);
+    }
+    if let Ok(targets) = parse::<Targets>(bytes) {
+        for delegation in targets.signed.delegations.iter().flat_map(|all| &all.roles) {
+            let _ = targets.signed.targets.keys().filter(|path| covers(delegation, path)).count();
+        }
+        return Ok(targets.message);
+    }
+    if let Ok(snapshot) = parse::<Snapshot>(bytes) {
+        return Ok(snapshot.message);
+    }
+    parse::<TimestampRole>(bytes).map(|timestamp| timestamp.message)
 }

@@ -5,13 +5,16 @@ mod keys;
 mod messages;
 mod pictures;
 mod texts;
+mod updates;
 
 pub use messages::{command, envelope, model_statement, order, packets, signed_messages};
 pub use pictures::{frame, photo, raw, recording};
 pub use texts::{backup, boxes, configuration, key_set, manifest, model_signature, pairs, pins};
+pub use updates::{archive, metadata};
 
 /// Every target by its name, with the longest input that is worth trying, in bytes.
-pub const TARGETS: [(&str, fn(&[u8]), usize); 18] = [
+pub const TARGETS: [(&str, fn(&[u8]), usize); 20] = [
+    ("archive", archive, 4096),
     ("backup", backup, 4096),
     ("boxes", boxes, 2048),
     ("command", command, 2048),
@@ -20,6 +23,7 @@ pub const TARGETS: [(&str, fn(&[u8]), usize); 18] = [
     ("frame", frame, 4096),
     ("key_set", key_set, 2048),
     ("manifest", manifest, 4096),
+    ("metadata", metadata, 4096),
     ("model_signature", model_signature, 4096),
     ("model_statement", model_statement, 3000),
     ("order", order, 1024),

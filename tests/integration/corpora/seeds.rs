@@ -22,6 +22,7 @@ fn seeds_are_written() {
     pictures();
     texts();
     messages();
+    updates();
 }
 
 fn seed(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
@@ -244,4 +245,67 @@ fn messages() {
     seed("signed_messages", "vouched", vouched);
     let result = r#"r{"v":1,"device":"porch","id":"1","outcome":"refused","reason":"stale","time":"2026-11-23T08:00:00Z"}"#;
     seed("signed_messages", "result", result);
+}
+
+fn updates() {
+    let tar = |entries: &[(&str, tar::EntryType, &[u8])]| {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, kind, bytes) in entries {
+            let mut header = tar::Header::new_ustar();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            header.set_cksum();
+            archive.append(&header, *bytes).unwrap();
+        }
+        archive.into_inner().unwrap()
+    };
+    let file = tar::EntryType::Regular;
+    seed("archive", "two", tar(&[("bundle.toml", file, b"a"), ("./model.sig", file, b"bc")]));
+    seed("archive", "leaves-its-folder", tar(&[("../a", file, b"a")]));
+    seed("archive", "link", tar(&[("a", tar::EntryType::Symlink, b"")]));
+    seed("archive", "cut", &tar(&[("a", file, b"abc")])[..514]);
+    let key = hex(&[7; 32]);
+    let role = json!({"keyids": ["k"], "threshold": 1});
+    let head = |kind: &str, more: serde_json::Value| {
+        let mut signed = json!({"_type": kind, "spec_version": "1.0.31", "version": 1, "expires": "2030-01-01T00:00:00Z"});
+        signed.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"signatures": [{"keyid": "k", "sig": "00"}], "signed": signed}).to_string()
+    };
+    let keys = json!({"k": {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": key}}});
+    seed(
+        "metadata",
+        "root",
+        head(
+            "root",
+            json!({"consistent_snapshot": true, "keys": keys,
+        "roles": {"root": role, "timestamp": role, "snapshot": role, "targets": role}}),
+        ),
+    );
+    seed(
+        "metadata",
+        "timestamp",
+        head("timestamp", json!({"meta": {"snapshot.json": {"version": 1}}})),
+    );
+    seed(
+        "metadata",
+        "snapshot",
+        head(
+            "snapshot",
+            json!({"meta": {"targets.json": {"version": 1, "length": 9,
+        "hashes": {"sha256": key}}}}),
+        ),
+    );
+    seed(
+        "metadata",
+        "targets",
+        head(
+            "targets",
+            json!({
+        "targets": {"a/b-1.tar": {"length": 3, "hashes": {"sha256": key}, "custom": {"wave": 10}}},
+        "delegations": {"keys": keys, "roles": [{"name": "d", "keyids": ["k"], "threshold": 1,
+            "terminating": true, "paths": ["a/*-?.tar", "**"]}]}}),
+        ),
+    );
 }
