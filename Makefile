@@ -16,6 +16,9 @@ FRAMES ?= 36000
 
 PYTHON ?= python3.13
 
+# Of the boot in a virtual machine: none is all of them.
+CHAPTERS ?=
+
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -56,9 +59,11 @@ home-assistant: build ## The tests with Home Assistant in a later version: PYTHO
 	@PYTHON="$(PYTHON)" tools/setup.sh demo judges home-assistant
 	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_JUDGES_HOME="$$target/home-assistant/bin/python" cargo test --release --locked --test integration -- home_assistant
 
-vm: build models/facenet/model.sig ## Boot a whole system with it under emulation: unit, sandbox, V4L2 camera, watchdog (root; minutes)
-	@tools/setup.sh demo vm
-	@$(ENV) tests/vm/run.sh "$$familiar" "$$FAMILIAR_OPENPEOPLE"
+vm: build models/facenet/model.sig ## Boot the package in an emulated ARM machine: camera, power cuts, life cycle (root; hours): CHAPTERS="install boot"
+	@tools/setup.sh build arm arm-emulation deb demo vm
+	@tests/vm/root.sh
+	@$(ENV) package=$$(tools/deb.sh arm64) && \
+	  python3 -B tests/vm/run.py "$$target/vm" "$$familiar" "$$package" "$$FAMILIAR_OPENPEOPLE" $(CHAPTERS)
 
 tuf-conformance: ## The update client under TUF's own conformance suite: TUF_CONFORMANCE=FOLDER, a copy of it
 	@TUF_CONFORMANCE="$(TUF_CONFORMANCE)" tools/tuf_conformance.sh

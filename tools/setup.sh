@@ -36,8 +36,20 @@ if wants demo || wants judges; then
   need openssl has openssl
 fi
 if wants vm; then
-  need qemu-system-x86 has qemu-system-x86_64
+  need qemu-system-arm has qemu-system-aarch64
+  need qemu-utils has qemu-img
+  need qemu-user-static has qemu-aarch64-static
+  need arch-test has arch-test
   need mmdebstrap has mmdebstrap
+  need gcc-aarch64-linux-gnu has aarch64-linux-gnu-gcc
+  need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.so.6
+  need make has make
+  need kmod has modprobe
+  need cpio has cpio
+  need e2fsprogs has mkfs.ext4
+  need mosquitto has mosquitto
+  need mosquitto-clients has mosquitto_sub
+  need openssl has openssl
 fi
 if wants judges; then
   need systemd has systemd-analyze

@@ -49,8 +49,8 @@ class Run:
 
     def awaits(self, command: str, timeout: float = PATIENCE) -> bool:
         """Whether it succeeds within that time; tried in the machine, every second."""
-        loop = f"for i in $(seq {timeout:.0f}); do {{ {command}; }} >/dev/null 2>&1 && exit 0; sleep 1; done; exit 1"
-        return self.machine.run(f"SECONDS=0; {loop.replace('sleep 1', f'[ $SECONDS -lt {timeout:.0f} ] || exit 1; sleep 1')}", timeout + 120)[0] == 0
+        loop = f"SECONDS=0; until {{ {command}; }} >/dev/null 2>&1; do [ $SECONDS -lt {timeout:.0f} ] || exit 1; sleep 1; done"
+        return self.machine.run(loop, timeout + 120)[0] == 0
 
     def show(self, name: str) -> str:
         return self.ask(f"systemctl show -P {name} familiar")
@@ -203,7 +203,124 @@ def visits(run: Run, moment: float) -> None:
             run.scene("ada" if there else "empty")
 
 
-CHAPTERS = {chapter.__name__: chapter for chapter in (install, boot, cuts)}
+def tampered(run: Run) -> None:
+    """One byte of the network that was altered on the disk."""
+    on(run)
+    run.ask("systemctl stop familiar", 180)
+    since = len(run.broker.heard)
+    file = "/usr/share/familiar/models/facenet/embedder.onnx"
+    run.ask(f"cp {file} /root/good && printf '\\001' | dd of={file} bs=1 seek=1000000 conv=notrunc status=none && ! cmp -s {file} /root/good")
+    run.ask("systemctl start familiar", PATIENCE)
+    run.holds("tampered_model_is_refused", run.show("ExecMainStatus") == "3", run.show("ExecMainStatus"))
+    time.sleep(20)
+    run.holds("tampered_model_is_not_tried_again", run.show("ActiveState") == "failed" and run.show("NRestarts") == "0")
+    status = run.ask("systemctl status familiar --no-pager -l")
+    run.holds("status_says_why", "embedder.onnx" in status, next((line[line.find("familiar["):] for line in status.splitlines() if "embedder.onnx" in line), status[-200:]))
+    said = [(m.topic, m.text) for m in run.broker.heard[since:]]
+    run.holds("nothing_is_told_but_offline", all(one == ("availability", "offline") for one in said), said)
+    last = [m.text for m in run.broker.heard if m.topic == "availability"][-1:]
+    run.holds("broker_says_offline", last == ["offline"])
+    run.ask(f"cp /root/good {file} && systemctl reset-failed familiar && systemctl start familiar", PATIENCE)
+    run.holds("runs_again_with_the_signed_bytes", run.show("ActiveState") == "active")
+
+
+def camera(run: Run) -> None:
+    """It falls silent; it is pulled out and put in again, at the driver (vivid)."""
+    on(run)
+    pid, since = run.show("MainPID"), len(run.broker.heard)
+    run.ask("systemctl stop scene")
+    away = run.health(since, lambda h: h["state"] == "blind")
+    run.holds("silent_camera_is_told", away and run.verified(away))
+    since = len(run.broker.heard)
+    run.ask("systemctl start scene")
+    back = run.health(since, lambda h: h["state"] == "watching" and h["camera"]["frames_per_second"] > 0)
+    run.holds("frames_come_again", back and run.verified(back) and run.show("MainPID") == pid)
+
+    since = len(run.broker.heard)
+    run.ask("sed -i 's|/dev/video0|/dev/video10|' /etc/familiar/familiar.toml && systemctl restart familiar", PATIENCE)
+    watching = run.health(since, lambda h: h["camera"]["name"] == "video10" and h["camera"]["frames_per_second"] > 0)
+    run.holds("vivid_gives_frames", watching and run.verified(watching), watching and watching.payload()["camera"].get("format"))
+    pid, since = run.show("MainPID"), len(run.broker.heard)
+    run.ask("echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind")
+    away = run.health(since, lambda h: h["state"] == "blind")
+    run.holds("unplugged_camera_is_told", away and run.verified(away) and run.machine.run("test ! -e /dev/video10")[0] == 0)
+    since = len(run.broker.heard)
+    run.ask("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind")
+    back = run.health(since, lambda h: h["state"] == "watching" and h["camera"]["frames_per_second"] > 0)
+    run.holds("camera_that_returns_is_opened_again", back and run.verified(back) and run.show("MainPID") == pid and run.show("NRestarts") == "0")
+    run.ask("sed -i 's|/dev/video10|/dev/video0|' /etc/familiar/familiar.toml && systemctl restart familiar", PATIENCE)
+
+
+def watchdog(run: Run) -> None:
+    """A process that no longer moves is ended and started anew."""
+    on(run)
+    before, since = run.show("MainPID"), len(run.broker.heard)
+    run.ask("kill -STOP $(systemctl show -P MainPID familiar)")
+    begun = time.monotonic()
+    run.holds("wedged_process_is_ended", run.awaits("[ $(systemctl show -P NRestarts familiar) = 1 ]")
+              and "watchdog" in run.ask("journalctl -b -u familiar -o cat -n 50 | grep -i watchdog").lower())
+    run.figure("wedged to ended, s:", round(time.monotonic() - begun))
+    back = run.health(since, lambda h: h["uptime"] < 120 and h["camera"]["frames_per_second"] > 0)
+    run.holds("wedged_process_is_replaced", back and run.verified(back) and run.show("MainPID") != before)
+
+
+def formats(run: Run) -> None:
+    """Each format that a camera may give: the device offers that one alone, and a face is recognised in it."""
+    on(run)
+    for form in ("YUYV", "NV12", "RGB3", "GREY", "MJPG"):
+        run.ask("systemctl stop familiar scene", 180)
+        run.ask(f"echo FORMAT={form} >/run/format; ln -sfn /usr/share/vm/{form}/ada /run/scene; systemctl start scene; sleep 2")
+        since = len(run.broker.heard)
+        run.ask("systemctl start familiar", PATIENCE)
+        seen = run.health(since, lambda h: h["camera"]["frames_per_second"] > 0 and form in h["camera"].get("format", ""))
+        run.holds(f"frames_arrive_as_{form}", seen and run.verified(seen), seen and seen.payload()["camera"]["format"])
+        # Who was present before stays so, and is told again as an event of this start.
+        event = run.event(since, "recognized")
+        run.holds(f"recognised_as_{form}", event and run.verified(event), event and f"similarity {event.payload()['similarity']}")
+    # What vivid draws itself, in each format that both know, passed on as it is.
+    for form in ("NV12", "RGB3", "GREY"):
+        run.ask("systemctl stop familiar scene", 180)
+        run.machine.run(
+            f"(v4l2-ctl -d /dev/video10 --set-fmt-video=width=640,height=480,pixelformat={form} --stream-mmap --stream-to=- 2>/dev/null "
+            f"| /usr/share/vm/player /dev/video0 {form} 640 480 5 -) >/dev/null 2>&1 & echo $! >/run/vivid; sleep 5"
+        )
+        since = len(run.broker.heard)
+        run.ask("systemctl start familiar", PATIENCE)
+        seen = run.health(since, lambda h: h["camera"]["frames_per_second"] > 0 and form in h["camera"].get("format", ""))
+        run.holds(f"vivid_frames_arrive_as_{form}", seen and run.verified(seen))
+        run.ask("pkill player")
+    run.ask("rm /run/format /run/scene; systemctl start scene; systemctl restart familiar", PATIENCE)
+
+
+def package(run: Run) -> None:
+    """A newer package keeps what was set and who is known; a purge leaves nothing."""
+    on(run)
+    kept = "sha256sum /etc/familiar/familiar.toml | head -c 64; runuser -u familiar -- familiar people --json 2>/dev/null"
+    before, since = run.ask(kept), len(run.broker.heard)
+    status, said = run.machine.run("DEBIAN_FRONTEND=noninteractive dpkg -i /usr/share/vm/newer.deb", 900)
+    run.holds("package_upgrades", status == 0 and run.ask("dpkg-query -Wf '${Version}' familiar") == "9.9.9", said[-300:] if status else "")
+    run.holds("configuration_and_gallery_survive", run.ask(kept) == before and "ada" in before)
+    back = run.health(since, lambda h: h["camera"]["frames_per_second"] > 0)
+    run.holds("upgraded_service_runs_by_itself", back and run.verified(back) and run.show("UnitFileState") == "enabled")
+    run.whole_chain("chain_goes_on_over_the_upgrade")
+    status, said = run.machine.run("DEBIAN_FRONTEND=noninteractive dpkg -P familiar", 600)
+    run.holds("package_purges", status == 0, said[-300:] if status else "")
+    left = run.ask("ls -d /var/lib/familiar /etc/familiar /usr/bin/familiar /usr/share/familiar /lib/systemd/system/familiar.service "
+                   "/etc/systemd/system/multi-user.target.wants/familiar.service 2>/dev/null; systemctl daemon-reload; pgrep -x familiar")
+    run.holds("purge_leaves_nothing", left == "", left)
+    last = [m.text for m in run.broker.heard if m.topic == "availability"][-1:]
+    run.holds("purged_device_is_offline", last == ["offline"])
+
+
+def on(run: Run) -> None:
+    """The machine is up and its daemon runs."""
+    if not run.machine.process:
+        run.machine.start()
+        run.machine.wait_for_shell()
+    run.awaits("systemctl is-active familiar", 2 * BOOT)
+
+
+CHAPTERS = {chapter.__name__: chapter for chapter in (install, boot, cuts, tampered, camera, watchdog, formats, package)}
 
 
 def main() -> int:
