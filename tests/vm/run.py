@@ -58,6 +58,10 @@ class Run:
     def scene(self, who: str, form: str = "YUYV") -> None:
         self.ask(f"ln -sfn /usr/share/vm/{form}/{who} /run/scene")
 
+    def pin(self) -> None:
+        """The device's key, by its own word."""
+        self.keys.write_text(self.ask("runuser -u familiar -- familiar key show 2>/dev/null"))
+
     # What the broker was told.
 
     def verified(self, message: Message) -> bool:
@@ -112,7 +116,6 @@ def install(run: Run) -> None:
         status, said = run.machine.run(f"runuser -u familiar -- familiar enroll {who.title()} --id {who} /usr/share/vm/photos/{who}.jpg", 900)
         run.holds(f"enrolled_{who}", status == 0, said[-300:] if status else "")
     run.figure("enrolling two people, s:", round(time.monotonic() - begun))
-    run.keys.write_text(run.ask("runuser -u familiar -- familiar key show 2>/dev/null"))
     status, said = run.machine.run("systemctl daemon-reload && systemctl enable familiar && sync")
     run.holds("enabled", status == 0)
     run.machine.power_off()
@@ -124,16 +127,15 @@ def boot(run: Run) -> None:
     since = len(run.broker.heard)
     run.machine.start()
     first = run.health(since, lambda health: True, 2 * BOOT)
-    run.holds("first_health_without_a_hand", first and run.verified(first))
-    if first:
-        run.figure("power-on to the first signed message, s:", round(first.at - run.machine.begun))
     seen = run.event(since, "recognized")
-    run.holds("recognised_through_v4l2", seen and run.verified(seen) and seen.payload()["person"]["id"] == "ada",
-              seen and f"similarity {seen.payload()['similarity']}")
-    if seen:
-        run.figure("power-on to the first face recognised, s:", round(seen.at - run.machine.begun))
-    # Only now is the machine spoken to.
+    # Only now is the machine spoken to, and says whose key is to be believed.
     run.machine.wait_for_shell()
+    run.pin()
+    if run.holds("first_health_without_a_hand", first and run.verified(first)):
+        run.figure("power-on to the first signed message, s:", round(first.at - run.machine.begun))
+    if run.holds("recognised_through_v4l2", seen and run.verified(seen) and seen.payload()["person"]["id"] == "ada",
+                 seen and f"similarity {seen.payload()['similarity']}"):
+        run.figure("power-on to the first face recognised, s:", round(seen.at - run.machine.begun))
     run.holds("ready_by_itself", run.show("ActiveState") == "active" and run.show("NRestarts") == "0")
     run.figure("boot of the kernel to READY, s:", round(int(run.show("ActiveEnterTimestampMonotonic") or 0) / 1e6))
     run.figure("start of the unit to READY, s:", run.ask(
@@ -318,6 +320,7 @@ def on(run: Run) -> None:
         run.machine.start()
         run.machine.wait_for_shell()
     run.awaits("systemctl is-active familiar", 2 * BOOT)
+    run.pin()
 
 
 CHAPTERS = {chapter.__name__: chapter for chapter in (install, boot, cuts, tampered, camera, watchdog, formats, package)}
