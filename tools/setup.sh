@@ -58,6 +58,7 @@ fi
 if wants deb; then
   need debhelper has dh
   need lintian has lintian
+  need mmdebstrap has mmdebstrap
 fi
 if wants judges; then
   need systemd has systemd-analyze
