@@ -43,7 +43,7 @@ cp -r "$FAMILIAR_TEST_BUNDLE" stage/models/facenet
 "$runs" completions bash >stage/completions/familiar
 "$runs" completions zsh >stage/completions/_familiar
 "$runs" completions fish >stage/completions/familiar.fish
-cp "$top"/{README.md,SPECIFICATION.md,SECURITY.md,RESPONSIBLE_USE.md,NOTICE} "$top"/docs/*.md stage/doc/
+cp "$top"/{README.md,CHANGELOG.md,SPECIFICATION.md,SECURITY.md,RESPONSIBLE_USE.md,NOTICE} "$top"/docs/*.md stage/doc/
 cp -r "$top/schemas" stage/doc/schemas
 # debhelper knows them by these names, and puts each where it belongs.
 for file in "$top"/systemd/*; do
@@ -58,7 +58,6 @@ SOURCE_DATE_EPOCH=$(git -C "$top" log -1 --format=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
 printf 'familiar (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- the authors of familiar <root@localhost>  %s\n' \
   "$version" "$(date -uRd "@$SOURCE_DATE_EPOCH")" >debian/changelog
-cp "$top/CHANGELOG.md" CHANGELOG.md
 DEB_BUILD_OPTIONS=nocheck dpkg-architecture --host-arch "$arch" -f -c debian/rules binary >build.log 2>&1 ||
   { tail -n 30 build.log >&2; die "debhelper failed; see $work/build.log"; }
 echo "$target/deb/familiar_${version}_$arch.deb"
