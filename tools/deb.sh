@@ -56,8 +56,10 @@ done
 # Of the commit's date: the same sources give the same package.
 SOURCE_DATE_EPOCH=$(git -C "$top" log -1 --format=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
-printf 'familiar (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- the authors of familiar <root@localhost>  %s\n' \
-  "$version" "$(date -uRd "@$SOURCE_DATE_EPOCH")" >debian/changelog
+maintainer="${DEBFULLNAME:-the authors of familiar} <${DEBEMAIL:-familiar@localhost}>"
+sed -i "s/MAINTAINER/$maintainer/" debian/control
+printf 'familiar (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' \
+  "$version" "$maintainer" "$(date -uRd "@$SOURCE_DATE_EPOCH")" >debian/changelog
 DEB_BUILD_OPTIONS=nocheck dpkg-architecture --host-arch "$arch" -f -c debian/rules binary >build.log 2>&1 ||
   { tail -n 30 build.log >&2; die "debhelper failed; see $work/build.log"; }
 echo "$target/deb/familiar_${version}_$arch.deb"
