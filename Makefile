@@ -84,6 +84,7 @@ deb: build models/facenet/model.sig ## A Debian package for this machine, or for
 test-deb: build models/facenet/model.sig ## Install, upgrade, remove and purge the package in a small Debian (root)
 	@tools/setup.sh demo deb
 	@$(ENV) old=$$(tools/deb.sh) && new=$$(tools/deb.sh "" 9.9.9) && \
+	  lintian --allow-root --fail-on error,warning "$$old" && \
 	  packaging/lifecycle.sh "$$old" "$$new" "$$FAMILIAR_OPENPEOPLE/P001/assets/studio_portrait.jpg"
 
 sbom: ## Bill of materials, CycloneDX, of what `make build` and `make arm` build

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::program::NATIVE;
+use crate::support::program::{NATIVE, familiar};
 
 /// Megabytes, stripped: for ARM, for x86-64.
 const LARGEST: [u64; 2] = [34, 44];
@@ -92,4 +92,27 @@ fn hardening_that_got_lost() {
     flags("GNU_RELRO");
     // No segment both written and executed.
     assert!(!segments.lines().any(|line| line.contains(" RWE ")), "{segments}");
+}
+
+#[test]
+fn verb_without_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(familiar()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["man", "--directory", folder.path().to_str().unwrap()]);
+    let help = run(&["--help"]);
+    let verbs = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    // A verb stands two spaces in; what goes on in the next line stands further.
+    let verbs = verbs.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let verbs: Vec<&str> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(verbs.contains(&"run") && verbs.contains(&"enroll"), "{help}");
+    for verb in verbs.into_iter().filter(|verb| *verb != "help") {
+        let page = folder.path().join(format!("familiar-{verb}.1"));
+        let page = std::fs::read_to_string(&page).unwrap_or_else(|_| panic!("none for {verb}"));
+        assert!(page.contains(".SH SYNOPSIS"), "{verb}: {page}");
+    }
+    assert!(folder.path().join("familiar.1").exists());
 }
