@@ -72,7 +72,7 @@ arm: ## Build for 64-bit ARM (Raspberry Pi, Jetson) on this machine
 	@tools/setup.sh build arm arm-emulation
 	@tools/arm.sh
 
-test-arm: build models/facenet/model.sig arm ## The program for ARM in an emulator: the same people, events to a broker (half an hour)
+test-arm: build models/facenet/model.sig arm ## The program for ARM in an emulator: the same people, events to a broker (minutes)
 	@tools/setup.sh demo judges
 	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_REQUIRE_ARM=1 FAMILIAR_BINARY="$$target/arm/emulated" FAMILIAR_ELF="$$target/arm/familiar" \
 	  cargo test --release --locked --test integration -- $(EMULATED)
