@@ -64,7 +64,7 @@ CONF
     cat <<CONF
 CONF_VERSION = "2"
 MACHINE = "$machine"
-DISTRO = "familiar"
+DISTRO = "familiar-appliance"
 FAMILIAR_BUNDLE = "$work/bundle"
 FAMILIAR_TRUST = "$work/trust"
 BB_NO_NETWORK = "1"

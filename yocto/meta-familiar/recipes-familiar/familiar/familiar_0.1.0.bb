@@ -1,7 +1,6 @@
+# nooelint: oelint.var.mandatoryvar.HOMEPAGE - the tree that this layer lies in is its only home
 SUMMARY = "Knows the faces of a household or a site and tells of them in signed facts"
-DESCRIPTION = "A daemon that watches a camera, recognises the people who were enrolled, and tells of them over MQTT in small \
-signed messages. Neural networks run in the process; a model that no trusted key has signed is never loaded."
-HOMEPAGE = "file://${FAMILIAR_TREE}/README.md"
+DESCRIPTION = "A daemon that watches a camera, recognises the people who were enrolled, and tells of them over MQTT in small signed messages. Neural networks run in the process; a model that no trusted key has signed is never loaded."
 SECTION = "misc"
 LICENSE = "Apache-2.0"
 LIC_FILES_CHKSUM = "file://LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
@@ -13,6 +12,7 @@ inherit cargo externalsrc pkgconfig systemd useradd features_check
 # The tree that the layer lies in, as it is: what is checked out is what is built.
 EXTERNALSRC = "${FAMILIAR_TREE}"
 EXTERNALSRC_BUILD = "${WORKDIR}/build"
+# nooelint: oelint.vars.mispell.unknown - of externalsrc.bbclass
 EXTERNALSRC_SYMLINKS = ""
 
 REQUIRED_DISTRO_FEATURES = "systemd"
@@ -21,6 +21,7 @@ require ${BPN}-crates.inc
 
 # `crate://REGISTRY/NAME/VERSION`, as cargo-update-recipe-crates.bbclass writes them, but the registry is that of Cargo.lock, whose
 # word it is, and not repeated 275 times here. A mirror of one's own takes its place in FAMILIAR_REGISTRY.
+# nooelint: oelint.vars.mispell.unknown - our own
 FAMILIAR_REGISTRY ?= "${@registry_of_lock(d)}"
 SRC_URI = "${@' '.join('crate://${FAMILIAR_REGISTRY}/' + crate for crate in d.getVar('FAMILIAR_CRATES').split())}"
 
@@ -42,6 +43,7 @@ CARGO_BUILD_FLAGS:append = " --bin familiar"
 
 # v4l2-sys-mit reads the kernel's header through libclang.
 export LIBCLANG_PATH = "${STAGING_LIBDIR_NATIVE}"
+# nooelint: oelint.vars.mispell.unknown - read by bindgen
 BINDGEN_EXTRA_CLANG_ARGS = "${HOST_CC_ARCH}${TOOLCHAIN_OPTIONS} --target=${TARGET_SYS}"
 export BINDGEN_EXTRA_CLANG_ARGS
 
@@ -57,15 +59,14 @@ do_install() {
 
 # The kernel may be asked whether the clock is right: only where chrony keeps it.
 PACKAGES =+ "${PN}-chrony"
-SUMMARY:${PN}-chrony = "Lets familiar ask the kernel for the state of the clock, as chrony needs"
+# nooelint: oelint.var.filesoverride - a package of our own, which begins with nothing
 FILES:${PN}-chrony = "\
     ${systemd_system_unitdir}/familiar.service.d/chrony.conf \
     ${systemd_system_unitdir}/familiar@.service.d/chrony.conf \
 "
-RDEPENDS:${PN}-chrony = "${PN} chrony"
-
 FILES:${PN} += "${systemd_system_unitdir}/familiar@.service ${nonarch_base_libdir}/udev/rules.d"
 RDEPENDS:${PN} += "ca-certificates"
+RDEPENDS:${PN}-chrony += "${PN} chrony"
 RRECOMMENDS:${PN} += "familiar-bundle kernel-module-uvcvideo"
 
 SYSTEMD_SERVICE:${PN} = "familiar.service"
@@ -73,5 +74,4 @@ SYSTEMD_AUTO_ENABLE:${PN} = "enable"
 
 # In place of systemd/familiar.sysusers, so that a read-only root has the user.
 USERADD_PACKAGES = "${PN}"
-USERADD_PARAM:${PN} = "--system --home-dir ${localstatedir}/lib/familiar --no-create-home --shell ${base_sbindir}/nologin \
-    --user-group --groups video familiar"
+USERADD_PARAM:${PN} = "--system --home-dir ${localstatedir}/lib/familiar --no-create-home --shell ${base_sbindir}/nologin --user-group --groups video familiar"

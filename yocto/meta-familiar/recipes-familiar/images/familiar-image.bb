@@ -1,7 +1,5 @@
 SUMMARY = "An image that boots, proves its models and watches: familiar and nothing else"
-DESCRIPTION = "Read-only root, a data partition for what the device must remember, chrony for the time, nobody who can log in. \
-The image feature familiar-broker adds Mosquitto, for a device without a broker on its network."
-HOMEPAGE = "file://${FAMILIAR_TREE}/docs/appliance.md"
+DESCRIPTION = "Read-only root, a data partition for what the device must remember, chrony for the time, nobody who can log in. The image feature familiar-broker adds Mosquitto, for a device without a broker on its network."
 SECTION = "images"
 LICENSE = "Apache-2.0"
 
@@ -9,6 +7,7 @@ inherit core-image features_check
 
 REQUIRED_DISTRO_FEATURES = "systemd seccomp"
 
+# nooelint: oelint.vars.mispell.unknown - an image feature of our own
 FEATURE_PACKAGES_familiar-broker = "mosquitto mosquitto-clients"
 IMAGE_FEATURES[validitems] += "familiar-broker"
 IMAGE_FEATURES += "read-only-rootfs"
@@ -47,7 +46,9 @@ familiar_mount_data() {
 }
 
 # Where wic makes the disk, it makes that partition too. A Jetson's flashing tool does not: see FAMILIAR_DATA_DEVICE in kas/jetson.yml.
+# nooelint: oelint.vars.mispell.unknown - our own, read by files/wic
 FAMILIAR_DATA_SIZE ?= "512M"
+# nooelint: oelint.vars.specific - `rpi` stands for all machines of meta-raspberrypi
 WKS_FILE:rpi = "familiar-raspberrypi.wks.in"
 WKS_FILE:qemuarm64 = "familiar-qemu.wks.in"
 IMAGE_FSTYPES:qemuarm64 = "wic.zst"

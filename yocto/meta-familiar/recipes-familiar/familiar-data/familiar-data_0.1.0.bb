@@ -1,9 +1,9 @@
+# nooelint: oelint.var.mandatoryvar.HOMEPAGE - the tree that this layer lies in is its only home
 SUMMARY = "Where familiar keeps what it must remember, on an image whose root is read-only"
-DESCRIPTION = "Puts /var/lib/familiar on the data partition (/data, mounted by familiar-image), and takes the device's configuration \
-from there. Trust anchors stay in the read-only root."
-HOMEPAGE = "file://${FAMILIAR_TREE}/docs/appliance.md"
+DESCRIPTION = "Puts /var/lib/familiar on the data partition (/data, mounted by familiar-image), and takes the device's configuration from there. Trust anchors stay in the read-only root."
 SECTION = "misc"
 LICENSE = "Apache-2.0"
+# nooelint: oelint.var.licenseremotefile - a handful of files of this layer, under its licence
 LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/Apache-2.0;md5=89aea4e17d99a7cacdbeed46a0096b10"
 
 SRC_URI = "\
