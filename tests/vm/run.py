@@ -172,7 +172,7 @@ def cuts(run: Run) -> None:
     held = 0
     for number in range(1, CUTS + 1):
         run.machine.start()
-        moment = chance.uniform(30, 240)
+        moment = chance.uniform(25, 200)
         since = len(run.broker.heard)
         visits(run, moment)
         run.machine.cut()
