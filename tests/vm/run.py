@@ -77,6 +77,8 @@ class Run:
     def whole_chain(self, name: str) -> bool:
         """Every event from the first to the last, each joined to the one before."""
         events = self.broker.events()
+        if not events:
+            return self.holds(name, True, "nothing was told yet")
         code, said = self.verify(events, "--chain")
         report = said[-1] if said else {}
         first = min((json.loads(json.loads(event)["payload"])["seq"] for event in events), default=0)
@@ -167,9 +169,8 @@ def boot(run: Run) -> None:
 def cuts(run: Run) -> None:
     """The power goes at random moments, while people come and go; then all that was told is one chain."""
     chance = random.Random()
-    if run.machine.process:
-        run.machine.power_off()
-    held = 0
+    on(run)
+    run.machine.power_off()
     for number in range(1, CUTS + 1):
         run.machine.start()
         moment = chance.uniform(25, 200)
@@ -177,7 +178,7 @@ def cuts(run: Run) -> None:
         visits(run, moment)
         run.machine.cut()
         new = len([m for m in run.broker.heard[since:] if m.topic == "event"])
-        held += run.whole_chain(f"power_cut_{number}_leaves_a_whole_chain")
+        run.whole_chain(f"power_cut_{number}_leaves_a_whole_chain")
         run.figure(f"cut after {moment:.0f} s, events in that time:", new)
     since = len(run.broker.heard)
     run.machine.start()
@@ -189,20 +190,17 @@ def cuts(run: Run) -> None:
 
 def visits(run: Run, moment: float) -> None:
     """Ada comes and goes until that moment after power-on."""
-    there = True
-    with_shell = False
-    while (left := moment - run.machine.up()) > 0:
-        if not with_shell:
-            try:
-                run.machine.run("true", left)
-                with_shell = True
-            except Dead:
-                return
-        kind = "recognized" if there else "departed"
-        run.event(len(run.broker.heard), kind, max(0.0, moment - run.machine.up()))
-        there = not there
-        if moment - run.machine.up() > 5:
-            run.scene("ada" if there else "empty")
+    try:
+        run.machine.run("true", max(1.0, moment - run.machine.up()))
+        there, since = True, len(run.broker.heard)
+        while (left := moment - run.machine.up()) > 0:
+            # Whether she is told of or not (she may have been there when the power went), after a while she goes or comes.
+            event = run.broker.await_(since, lambda m: m.topic == "event", min(left, 60))
+            since, there = len(run.broker.heard), not there
+            if left > 5 or event:
+                run.machine.run(f"ln -sfn /usr/share/vm/YUYV/{'ada' if there else 'empty'} /run/scene", max(1.0, moment - run.machine.up()))
+    except Dead:
+        pass  # the moment came before an answer
 
 
 def tampered(run: Run) -> None:
