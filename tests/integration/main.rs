@@ -1,6 +1,8 @@
 //! Behaviour through what the outside sees: the binary, its files and its messages.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod arm;
+mod binary;
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;

@@ -211,7 +211,7 @@ fn photographs_name_nobody_and_live_people_are_named() {
     let judged = Command::new("python3")
         .arg("-B")
         .arg(script)
-        .arg(env!("CARGO_BIN_EXE_familiar"))
+        .arg(crate::support::program::familiar())
         .args([webcam, &bundle, &trust])
         .output()
         .unwrap();
