@@ -35,7 +35,7 @@ pub fn photo(bytes: &[u8]) -> Result<RgbImage, PhotoError> {
 pub fn recording(reader: impl Read) -> io::Result<Vec<Piece>> {
     let mut splitter = Splitter::new(reader);
     let mut pieces = Vec::new();
-    while let Some(piece) = splitter.next()? {
+    while let Some(piece) = splitter.next_piece()? {
         pieces.push(piece);
     }
     Ok(pieces)

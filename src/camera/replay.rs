@@ -114,7 +114,7 @@ impl Player {
                     }
                 };
                 loop {
-                    let piece = match splitter.next() {
+                    let piece = match splitter.next_piece() {
                         Ok(Some(Piece::Jpeg(bytes))) => Ok(bytes),
                         Ok(Some(Piece::Broken)) => Err(Skipped::Broken("truncated".to_owned())),
                         Ok(Some(Piece::TooLarge)) => Err(too_large()),

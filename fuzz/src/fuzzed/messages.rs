@@ -85,7 +85,7 @@ pub fn signed_messages(bytes: &[u8]) {
 pub fn command(bytes: &[u8]) {
     Site::with(|site| {
         site.at.monotonic += Duration::from_secs(7);
-        let judged = site.gate.judge(bytes, bytes.len() % 2 == 0, &site.at);
+        let judged = site.gate.judge(bytes, bytes.len().is_multiple_of(2), &site.at);
         let Judgement::Refused(refused) = judged else { panic!("obeyed without a signature") };
         assert!(bytes.len() <= LIMIT || refused.id().is_none());
         answer(site, refused.answer());
@@ -105,7 +105,7 @@ pub fn order(bytes: &[u8]) {
     Site::with(|site| {
         site.at.monotonic += Duration::from_secs(7);
         let now = site.at.time.to_string();
-        let later = (site.at.time + Duration::from_secs(60)).to_string();
+        let later = (site.at.time + Duration::from_mins(1)).to_string();
         let payload = text.replace("NOW", &now).replace("LATER", &later);
         let Some(message) = site.sign(Typ::Command, &payload) else { return };
         match site.gate.judge(message.as_bytes(), false, &site.at) {

@@ -12,8 +12,10 @@ pub use pictures::{frame, photo, raw, recording};
 pub use texts::{backup, boxes, configuration, key_set, manifest, model_signature, pairs, pins};
 pub use updates::{archive, metadata};
 
-/// Every target by its name, with the longest input that is worth trying, in bytes.
-pub const TARGETS: [(&str, fn(&[u8]), usize); 20] = [
+/// Name, function, and the longest input that is worth trying, in bytes.
+pub type Target = (&'static str, fn(&[u8]), usize);
+
+pub const TARGETS: [Target; 20] = [
     ("archive", archive, 4096),
     ("backup", backup, 4096),
     ("boxes", boxes, 2048),
