@@ -10,17 +10,14 @@ SIZE = "3G"
 CAMERA = "v4l2loopback video_nr=0 card_label=room max_buffers=4"
 VIVID = "vivid n_devs=1 node_types=0x1 vid_cap_nr=10"
 
-# Configuration as an operator would write it. Looks are few and liveness decides nothing, because an emulated processor takes longer for
-# a look than a track outlives its face (4 s), and because the scene is made of still pictures.
+# As an operator would write it. Liveness decides nothing, because the scene is made of still pictures.
 CONFIGURATION = """\
 device = "vm"
 [camera]
 source = "/dev/video0"
 fps = 5
-[recognition]
-frames = 1
 [liveness]
-mode = "off"
+mode = "report"
 [events]
 departed_after = "10s"
 [mqtt]
