@@ -173,7 +173,7 @@ def cuts(run: Run) -> None:
     run.machine.power_off()
     for number in range(1, CUTS + 1):
         run.machine.start()
-        moment = chance.uniform(45, 150)
+        moment = chance.uniform(30, 240)
         since = len(run.broker.heard)
         visits(run, moment)
         run.machine.cut()
