@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test soak soak-memory home-assistant vm fuzz tuf-conformance arm test-arm deb test-deb sbom lint bench evaluate clean
+.PHONY: help setup build models demo test soak soak-memory home-assistant vm fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -78,6 +78,9 @@ fuzz: ## Search for inputs that break a parser: SECONDS=60 for each, TARGETS="fr
 
 tuf-conformance: ## The update client under TUF's own conformance suite: TUF_CONFORMANCE=FOLDER, a copy of it
 	@TUF_CONFORMANCE="$(TUF_CONFORMANCE)" tools/tuf_conformance.sh
+
+yocto-parse: ## bitbake reads the Yocto layer beside the real ones: YOCTO_LAYERS=FOLDER with them (a quarter of an hour)
+	@tools/yocto_parse.sh "$(YOCTO_LAYERS)"
 
 arm: ## Build for 64-bit ARM (Raspberry Pi, Jetson) on this machine
 	@tools/setup.sh build arm arm-emulation

@@ -45,6 +45,7 @@ cp -r "$FAMILIAR_TEST_BUNDLE" stage/models/facenet
 "$runs" completions fish >stage/completions/familiar.fish
 cp "$top"/{README.md,CHANGELOG.md,SPECIFICATION.md,SECURITY.md,RESPONSIBLE_USE.md,NOTICE} "$top"/docs/*.md stage/doc/
 cp -r "$top/schemas" stage/doc/schemas
+cp "$top/systemd/chrony.conf" stage/doc/
 # debhelper knows them by these names, and puts each where it belongs.
 for file in "$top"/systemd/*; do
   case $(basename "$file") in

@@ -67,7 +67,7 @@ replay() {
 # From appearing to named, by the looks that must agree and by the gates.
 frames() {
   (cd "$top" && FAMILIAR_WEBCAM="$data/webcam/live" cargo test --release --locked --quiet --test integration -- \
-    --ignored --exact webcam::time_from_appearing_to_named --nocapture 2>/dev/null)
+    --ignored --exact webcam::time_from_appearing_to_named --nocapture) 2>/dev/null | grep '^|'
 }
 
 # Each subject enrolled alone by four pictures spread over the first sequence (the first half, where there is one); every

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use image::RgbImage;
+
 use super::jpeg::Skipped;
 use super::slot::{Captured, Counters, Slot, Taken};
 use super::{CameraError, Frame};
@@ -67,15 +69,14 @@ impl Feed {
                 Taken::Lost(reason) => return Next::Lost(reason),
                 Taken::End => return Next::End,
             };
-            if !self.has_time_for(&captured) {
+            if captured.media < self.due.get() {
                 self.slot.count(|counters| counters.dropped_heavy += 1);
                 self.slot.give_back(captured.bytes);
                 continue;
             }
-            let decoded =
-                contained(|| captured.encoding.decode(&captured.bytes)).unwrap_or_else(|panic| {
-                    Err(Skipped::Broken(format!("the decoder panicked: {panic}")))
-                });
+            let decoded = contained(|| self.decode(&captured)).unwrap_or_else(|panic| {
+                Err(Skipped::Broken(format!("the decoder panicked: {panic}")))
+            });
             self.slot.give_back(captured.bytes);
             match decoded {
                 Ok(image) => {
@@ -96,14 +97,12 @@ impl Feed {
         }
     }
 
-    /// Whether what was decoded before leaves time for this frame; if so, its own is taken from what follows.
-    fn has_time_for(&self, captured: &Captured) -> bool {
-        if captured.media < self.due.get() {
-            return false;
-        }
-        let pixels = contained(|| captured.encoding.pixels(&captured.bytes)).unwrap_or(0) as f64;
-        self.due.set(captured.media + Duration::from_secs_f64(pixels / PIXELS_PER_SECOND));
-        true
+    /// Takes the time for it from what follows.
+    fn decode(&self, captured: &Captured) -> Result<RgbImage, Skipped> {
+        let picture = captured.encoding.read(&captured.bytes)?;
+        let seconds = picture.pixels() as f64 / PIXELS_PER_SECOND;
+        self.due.set(captured.media + Duration::from_secs_f64(seconds));
+        picture.decode()
     }
 
     /// What became of the frames so far.
@@ -153,5 +152,19 @@ pub fn skip(slot: &Slot, number: u64, skipped: &Skipped) {
         log::warn!("frame {number} skipped, {times} of this kind so far: {skipped}");
     } else {
         log::debug!("frame {number} skipped: {skipped}");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_that_panics_is_told_of_and_ends() {
+        let feed = Feed::start(|_| panic!("a hole in our own code"), Arc::default()).unwrap();
+        let next = || feed.next(Duration::from_mins(1));
+        assert!(matches!(next(), Next::Lost(reason) if reason.contains("panicked")));
+        assert!(matches!(next(), Next::End));
     }
 }

@@ -12,18 +12,35 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    pub fn decode(&self, bytes: &[u8]) -> Result<RgbImage, Skipped> {
-        match self {
-            Self::Jpeg => jpeg::decode(bytes),
-            Self::Raw(raw) => raw.decode(bytes),
+    /// Looks at a frame's bytes, without decoding them.
+    pub fn read<'a>(&self, bytes: &'a [u8]) -> Result<Picture<'a>, Skipped> {
+        match *self {
+            Self::Jpeg => jpeg::Whole::read(bytes).map(Picture::Jpeg),
+            Self::Raw(raw) => Ok(Picture::Raw(raw, bytes)),
         }
     }
+}
 
-    /// Pixels that decoding has to make, as far as the bytes tell without decoding.
-    pub fn pixels(&self, bytes: &[u8]) -> u64 {
+/// A frame that may be decoded.
+pub enum Picture<'a> {
+    Jpeg(jpeg::Whole<'a>),
+    Raw(Raw, &'a [u8]),
+}
+
+impl Picture<'_> {
+    /// Pixels that decoding has to make, at most [`jpeg::FRAME_PIXELS`].
+    pub fn pixels(&self) -> usize {
+        let pixels = match self {
+            Self::Jpeg(jpeg) => jpeg.pixels(),
+            Self::Raw(raw, _) => (raw.width as usize).saturating_mul(raw.height as usize),
+        };
+        pixels.min(jpeg::FRAME_PIXELS)
+    }
+
+    pub fn decode(self) -> Result<RgbImage, Skipped> {
         match self {
-            Self::Jpeg => jpeg::claimed_pixels(bytes),
-            Self::Raw(raw) => u64::from(raw.width) * u64::from(raw.height),
+            Self::Jpeg(jpeg) => jpeg.decode(),
+            Self::Raw(raw, bytes) => raw.decode(bytes),
         }
     }
 }

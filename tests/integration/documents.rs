@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 16] = [
+const DOCUMENTS: [&str; 20] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
@@ -13,13 +13,17 @@ const DOCUMENTS: [&str; 16] = [
     "docs/camera.md",
     "docs/commands.md",
     "docs/configuration.md",
+    "docs/evaluation.md",
     "docs/home-assistant.md",
     "docs/integrations.md",
+    "docs/limits.md",
     "docs/messages.md",
     "docs/operations.md",
     "docs/privacy.md",
     "docs/threat-model.md",
     "docs/updates.md",
+    "docs/vm-run.md",
+    "packaging/README.md",
 ];
 
 fn top() -> PathBuf {

@@ -41,6 +41,18 @@ struct Remembering<'a> {
     embedded: Cell<Option<DetectedFace>>,
 }
 
+impl<'a> Remembering<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Self {
+            engine,
+            frame: RefCell::default(),
+            faces: RefCell::default(),
+            embeddings: RefCell::default(),
+            embedded: Cell::new(None),
+        }
+    }
+}
+
 impl Eyes for Remembering<'_> {
     type Error = NetworkError;
 
@@ -81,18 +93,16 @@ fn given() -> Option<(PathBuf, PathBuf, PathBuf)> {
     Some((pictures, bundle, trust))
 }
 
+fn start(bundle: &Path, trust: &Path) -> Engine {
+    let anchors = TrustAnchors::load(trust).unwrap();
+    Engine::start(VerifiedBundle::open(bundle, &anchors).unwrap()).unwrap()
+}
+
 #[test]
 fn webcam_subjects_are_recognized_and_never_confused() {
     let Some((pictures, bundle, trust)) = given() else { return };
-    let anchors = TrustAnchors::load(&trust).unwrap();
-    let engine = Engine::start(VerifiedBundle::open(&bundle, &anchors).unwrap()).unwrap();
-    let eyes = Remembering {
-        engine: &engine,
-        frame: RefCell::default(),
-        faces: RefCell::default(),
-        embeddings: RefCell::default(),
-        embedded: Cell::new(None),
-    };
+    let engine = start(&bundle, &trust);
+    let eyes = Remembering::new(&engine);
     let recordings = recordings(&pictures);
     assert!(recordings.len() > 1, "no recordings below {}", pictures.display());
 
@@ -130,15 +140,8 @@ fn webcam_subjects_are_recognized_and_never_confused() {
 #[ignore = "measures"]
 fn time_from_appearing_to_named() {
     let Some((pictures, bundle, trust)) = given() else { return };
-    let anchors = TrustAnchors::load(&trust).unwrap();
-    let engine = Engine::start(VerifiedBundle::open(&bundle, &anchors).unwrap()).unwrap();
-    let eyes = Remembering {
-        engine: &engine,
-        frame: RefCell::default(),
-        faces: RefCell::default(),
-        embeddings: RefCell::default(),
-        embedded: Cell::new(None),
-    };
+    let engine = start(&bundle, &trust);
+    let eyes = Remembering::new(&engine);
     let recordings = recordings(&pictures);
     let first = first_recordings(&recordings);
     let templates: BTreeMap<&str, Candidate> =

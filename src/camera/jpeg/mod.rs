@@ -37,61 +37,77 @@ pub enum Skipped {
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, Skipped> {
     // zune-jpeg has no `unsafe` outside its SIMD kernels; a panic of it is contained as one more
     // broken frame. Nothing of the decoder outlives the call, so nothing half-changed can be seen.
-    std::panic::catch_unwind(|| decode_whole(bytes))
+    std::panic::catch_unwind(|| Whole::read(bytes)?.decode())
         .unwrap_or_else(|_| Err(Skipped::Broken("the decoder gave up".to_owned())))
 }
 
-/// How many pixels it says it has; of what [`decode`] refuses at a glance, none.
-pub fn claimed_pixels(bytes: &[u8]) -> u64 {
-    let mut walker = Walker::default();
-    if bytes.len() > JPEG_BYTES || !matches!(walker.advance(bytes), Step::Whole(_)) {
-        return 0;
-    }
-    let (width, height) = walker.layout().size.unwrap_or_default();
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > FRAME_PIXELS as u64 { 0 } else { pixels }
+/// A JPEG within the limits, walked to its end and not yet decoded.
+pub struct Whole<'a> {
+    bytes: &'a [u8],
+    width: usize,
+    height: usize,
+    /// Where its first scan begins.
+    scan: usize,
+    /// Whether it has Huffman tables of its own.
+    huffman: bool,
 }
 
-fn decode_whole(bytes: &[u8]) -> Result<RgbImage, Skipped> {
-    let broken = |reason: &str| Skipped::Broken(reason.to_owned());
-    if bytes.len() > JPEG_BYTES {
-        return Err(Skipped::TooLarge(format!("{} bytes", bytes.len())));
+impl<'a> Whole<'a> {
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Skipped> {
+        if bytes.len() > JPEG_BYTES {
+            return Err(Skipped::TooLarge(format!("{} bytes", bytes.len())));
+        }
+        let mut walker = Walker::default();
+        let bytes = match walker.advance(bytes) {
+            Step::Whole(length) => &bytes[..length],
+            Step::More => return Err(broken("truncated")),
+            Step::Broken { .. } => return Err(broken("not a JPEG")),
+        };
+        let layout = walker.layout();
+        let (Some((width, height)), Some(scan)) = (layout.size, layout.scan) else {
+            return Err(broken("no picture in it"));
+        };
+        let (width, height) = (usize::from(width), usize::from(height));
+        if width * height > FRAME_PIXELS {
+            return Err(Skipped::TooLarge(format!("{width}x{height}")));
+        }
+        Ok(Self { bytes, width, height, scan, huffman: layout.huffman })
     }
-    let mut walker = Walker::default();
-    let bytes = match walker.advance(bytes) {
-        Step::Whole(length) => &bytes[..length],
-        Step::More => return Err(broken("truncated")),
-        Step::Broken { .. } => return Err(broken("not a JPEG")),
-    };
-    let layout = walker.layout();
-    let (Some((width, height)), Some(scan)) = (layout.size, layout.scan) else {
-        return Err(broken("no picture in it"));
-    };
-    let (width, height) = (usize::from(width), usize::from(height));
-    if width * height > FRAME_PIXELS {
-        return Err(Skipped::TooLarge(format!("{width}x{height}")));
+
+    /// How many pixels decoding makes.
+    pub fn pixels(&self) -> usize {
+        self.width * self.height
     }
-    let bytes = if layout.huffman {
-        Cow::Borrowed(bytes)
-    } else {
-        Cow::Owned([&bytes[..scan], &huffman::standard_segment(), &bytes[scan..]].concat())
-    };
-    let options = DecoderOptions::new_fast()
-        .set_strict_mode(true)
-        .set_max_width(width)
-        .set_max_height(height)
-        .jpeg_set_max_scans(SCANS)
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder =
-        zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes.as_ref()), options);
-    let reason = |error: zune_jpeg::errors::DecodeErrors| Skipped::Broken(error.to_string());
-    decoder.decode_headers().map_err(reason)?;
-    if decoder.dimensions() != Some((width, height)) {
-        return Err(broken("two sizes in one picture"));
+
+    /// See [`decode`], which contains a panic as well.
+    pub fn decode(self) -> Result<RgbImage, Skipped> {
+        let Self { bytes, width, height, scan, huffman } = self;
+        let bytes = if huffman {
+            Cow::Borrowed(bytes)
+        } else {
+            Cow::Owned([&bytes[..scan], &huffman::standard_segment(), &bytes[scan..]].concat())
+        };
+        let options = DecoderOptions::new_fast()
+            .set_strict_mode(true)
+            .set_max_width(width)
+            .set_max_height(height)
+            .jpeg_set_max_scans(SCANS)
+            .jpeg_set_out_colorspace(ColorSpace::RGB);
+        let mut decoder =
+            zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes.as_ref()), options);
+        let reason = |error: zune_jpeg::errors::DecodeErrors| Skipped::Broken(error.to_string());
+        decoder.decode_headers().map_err(reason)?;
+        if decoder.dimensions() != Some((width, height)) {
+            return Err(broken("two sizes in one picture"));
+        }
+        let mut pixels = vec![0; width * height * 3];
+        decoder.decode_into(&mut pixels).map_err(reason)?;
+        RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| broken("no pixels"))
     }
-    let mut pixels = vec![0; width * height * 3];
-    decoder.decode_into(&mut pixels).map_err(reason)?;
-    RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(|| broken("no pixels"))
+}
+
+fn broken(reason: &str) -> Skipped {
+    Skipped::Broken(reason.to_owned())
 }
 
 #[cfg(test)]

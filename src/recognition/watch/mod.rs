@@ -130,8 +130,8 @@ pub struct Watch {
     /// The last detection or embedding failed; say it once, not ten times a second.
     failing: bool,
     panics_in_a_row: u32,
-    /// Of looks, and of liveness scores.
-    turns: (Turns, Turns),
+    look_turns: Turns,
+    liveness_turns: Turns,
 }
 
 impl Watch {
@@ -145,7 +145,8 @@ impl Watch {
             counters: Counters::default(),
             failing: false,
             panics_in_a_row: 0,
-            turns: (Turns::default(), Turns::default()),
+            look_turns: Turns::default(),
+            liveness_turns: Turns::default(),
             settings,
         }
     }
@@ -295,15 +296,10 @@ impl Watch {
         candidates: Known<'_>,
         decisions: &mut Vec<Decision>,
     ) -> Result<(), E::Error> {
-        let mut wanting: Vec<Wanting<u32>> = seen
-            .iter()
-            .filter_map(|id| {
-                let (track, subject) = (self.tracker.get(*id)?, self.subjects.get(id)?);
-                let need = subject.need(track.hits, frame.media)?;
-                Some(Wanting { id: *id, need, since: subject.looked() })
-            })
-            .collect();
-        self.turns.0.order(&mut wanting);
+        let mut wanting = self.wanting(seen, |subject, hits| {
+            Some((subject.need(hits, frame.media)?, subject.looked()))
+        });
+        self.look_turns.order(&mut wanting);
         for (at, &Wanting { id, .. }) in wanting.iter().enumerate() {
             let (Some(track), Some(subject)) = (self.tracker.get(id), self.subjects.get(&id))
             else {
@@ -322,13 +318,26 @@ impl Watch {
             }
             self.counters.embeddings += 1;
             self.counters.put_off += (wanting.len() - at - 1) as u64;
-            self.turns.0.given();
+            self.look_turns.given();
             let embedding = eyes.embed(&frame.image, &face)?;
             let look = Look { embedding, quality: quality.score, taken: frame.media };
             self.take(id, look, frame, candidates, decisions);
             break;
         }
         Ok(())
+    }
+
+    /// The faces of `seen` that `want` something (how much, and since when), in the order of `seen`.
+    fn wanting<N>(
+        &self,
+        seen: &[TrackId],
+        want: impl Fn(&Subject, u32) -> Option<(N, Duration)>,
+    ) -> Vec<Wanting<N>> {
+        let wanting = |&id: &TrackId| {
+            let (track, subject) = (self.tracker.get(id)?, self.subjects.get(&id)?);
+            want(subject, track.hits).map(|(need, since)| Wanting { id, need, since })
+        };
+        seen.iter().filter_map(wanting).collect()
     }
 
     /// A look at a track, and what follows from it.

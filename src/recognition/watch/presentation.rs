@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Eyes, Wanting, Watch};
+use super::{Eyes, Watch};
 use crate::camera::Frame;
 use crate::face::DetectedFace;
 use crate::face::track::TrackId;
@@ -29,7 +29,7 @@ impl Watch {
         self.give_another_chance(seen, frame.media);
         let Some((id, face)) = self.next_to_examine(frame, seen) else { return Ok(()) };
         self.counters.liveness += 1;
-        self.turns.1.given();
+        self.liveness_turns.given();
         let Some(score) = eyes.liveness(&frame.image, &face)? else { return Ok(()) };
         let Some(subject) = self.subjects.get_mut(&id) else { return Ok(()) };
         let Some(decided) = subject.score(score, policy.threshold, frame.media) else {
@@ -47,15 +47,10 @@ impl Watch {
     }
 
     fn next_to_examine(&self, frame: &Frame, seen: &[TrackId]) -> Option<(TrackId, DetectedFace)> {
-        let mut wanting: Vec<_> = seen
-            .iter()
-            .filter_map(|id| {
-                let (track, subject) = (self.tracker.get(*id)?, self.subjects.get(id)?);
-                let need = subject.wants_liveness(track.hits, frame.media)?;
-                Some(Wanting { id: *id, need, since: subject.examined() })
-            })
-            .collect();
-        self.turns.1.order(&mut wanting);
+        let mut wanting = self.wanting(seen, |subject, hits| {
+            Some((subject.wants_liveness(hits, frame.media)?, subject.examined()))
+        });
+        self.liveness_turns.order(&mut wanting);
         let good = |face: &DetectedFace| self.settings.quality.assess(&frame.image, face).is_ok();
         let face = |id| self.tracker.get(id).map(|track| (id, track.face));
         wanting.iter().filter_map(|wanting| face(wanting.id)).find(|(_, face)| good(face))

@@ -5,9 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use familiar::recognition::Embedding;
 use familiar::recognition::gallery::{Gallery, NewPerson};
@@ -83,6 +84,21 @@ impl Home {
         let Output { status, stdout, stderr } = self.command().args(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code().unwrap(), text(stdout), text(stderr))
+    }
+
+    /// What it says at a terminal, where `answer` is typed.
+    fn at_a_terminal(&self, arguments: &[&str], answer: &str) -> String {
+        let command = self.command();
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words = words.map(|word| word.to_str().unwrap()).chain(arguments.iter().copied());
+        let line: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+        script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut child =
+            script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bsdutils");
+        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
     }
 
     /// The same with --json; stdout is one JSON text.
@@ -367,6 +383,21 @@ fn look_that_hurts_is_named_and_dropped() {
     let before = home.json(&["people", "show", "one"]).1;
     assert_eq!(before["looks"], 2, "a check alone drops nothing: {before}");
 
+    // At a terminal it asks, and drops what is confirmed.
+    let ask = |answer: &str| home.at_a_terminal(&["people", "check"], answer);
+    let said = ask("n\n");
+    assert!(said.contains("drop look 2 of one? [y/N]"), "{said}");
+    assert_eq!(home.json(&["people", "show", "one"]).1["looks"], 2, "{said}");
+    assert!(ask("y\n").contains("dropped"));
+    assert_eq!(home.json(&["people", "show", "one"]).1["looks"], 1);
+
+    // Without one, only when told to.
+    assert_eq!(home.run(&["forget", "one"]).0, 0);
+    let anchor = found["looks"][0]["other"].as_str().unwrap();
+    assert_eq!(home.run(&["forget", anchor]).0, 0);
+    let both = ["enroll", "Person One", "--id", "one", text(&portrait), text(&selfie)];
+    assert_eq!(home.run(&both).0, 0);
+    assert_eq!(home.run(&["enroll", "--not", text(&selfie)]).0, 0);
     let (_, found) = home.json(&["people", "check", "--drop"]);
     assert_eq!(found["looks"][0]["dropped"], true, "{found}");
     assert_eq!(home.json(&["people", "show", "one"]).1["looks"], 1, "the last look stays");

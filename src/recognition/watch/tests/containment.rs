@@ -1,4 +1,4 @@
-//! Frames that make the program panic.
+//! Frames that make the program panic, or a network fail.
 
 use super::*;
 
@@ -36,4 +36,18 @@ fn panics_without_end_are_counted_in_a_row() {
         most = most.max(watch.panics_in_a_row());
     }
     assert!(most >= 10, "the daemon ends then: {most}");
+}
+
+#[test]
+fn failing_eyes_cost_a_frame() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let people = [person("a", &look(1))];
+    scene.actors = vec![actor(100.0, &look(1))];
+    let mut decisions = Vec::new();
+    for frame in 0..40 {
+        scene.failing = frame % 2 == 0;
+        decisions.extend(scene.step(&mut watch, &people));
+    }
+    assert_eq!(told(&decisions), ["+a"]);
+    assert!(watch.counters().failures > 0);
 }
