@@ -24,7 +24,6 @@ IMAGE_INSTALL = "\
     e2fsprogs-mke2fs \
     kernel-modules \
     tzdata-core \
-    v4l-utils \
 "
 IMAGE_LINGUAS = ""
 
