@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test soak soak-memory home-assistant vm lint bench evaluate clean
+.PHONY: help setup build models demo test soak soak-memory home-assistant vm fuzz tuf-conformance arm test-arm deb test-deb sbom lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -11,10 +11,20 @@ DATA ?=
 # The soak's length and seed; its faults are the same for the same seed.
 ROUNDS ?= 200
 SEED ?= $(shell date +%s)
+# How long each fuzz target runs, and which; all of them, if none is named.
+SECONDS ?= 60
+TARGETS ?=
 # An hour at ten frames a second.
 FRAMES ?= 36000
 
 PYTHON ?= python3.13
+
+# Of the boot in a virtual machine: none is all of them.
+CHAPTERS ?=
+# What is tested under emulation, where a face costs 17 s: see tests/integration/arm.rs.
+EMULATED := arm:: binary:: bundle:: bundle_signing:: messages:: rotation::
+# Of the package: amd64 or arm64.
+ARCH ?=
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,12 +66,41 @@ home-assistant: build ## The tests with Home Assistant in a later version: PYTHO
 	@PYTHON="$(PYTHON)" tools/setup.sh demo judges home-assistant
 	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_JUDGES_HOME="$$target/home-assistant/bin/python" cargo test --release --locked --test integration -- home_assistant
 
-vm: build models/facenet/model.sig ## Boot a whole system with it under emulation: unit, sandbox, V4L2 camera, watchdog (root; minutes)
-	@tools/setup.sh demo vm
-	@$(ENV) tests/vm/run.sh "$$familiar" "$$FAMILIAR_OPENPEOPLE"
+vm: build models/facenet/model.sig ## Boot the package in an emulated ARM machine: camera, power cuts, life cycle (root; hours): CHAPTERS="install boot"
+	@tools/setup.sh build arm arm-emulation deb demo vm
+	@tests/vm/root.sh
+	@$(ENV) package=$$(tools/deb.sh arm64) && \
+	  python3 -B tests/vm/run.py "$$target/vm" "$$familiar" "$$package" "$$FAMILIAR_OPENPEOPLE" $(CHAPTERS)
+
+fuzz: ## Search for inputs that break a parser: SECONDS=60 for each, TARGETS="frame order"
+	@tools/setup.sh build
+	@tools/fuzz.sh $(SECONDS) $(TARGETS)
 
 tuf-conformance: ## The update client under TUF's own conformance suite: TUF_CONFORMANCE=FOLDER, a copy of it
 	@TUF_CONFORMANCE="$(TUF_CONFORMANCE)" tools/tuf_conformance.sh
+
+arm: ## Build for 64-bit ARM (Raspberry Pi, Jetson) on this machine
+	@tools/setup.sh build arm arm-emulation
+	@tools/arm.sh
+
+test-arm: build models/facenet/model.sig arm ## The program for ARM in an emulator: the same people, events to a broker (minutes)
+	@tools/setup.sh demo judges
+	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_REQUIRE_ARM=1 FAMILIAR_BINARY="$$target/arm/emulated" FAMILIAR_ELF="$$target/arm/familiar" \
+	  cargo test --release --locked --test integration -- $(EMULATED)
+
+deb: build models/facenet/model.sig ## A Debian package for this machine, or for a Raspberry Pi: ARCH=arm64
+	@tools/setup.sh build deb $(if $(filter arm64,$(ARCH)),arm arm-emulation)
+	@tools/deb.sh $(ARCH)
+
+test-deb: build models/facenet/model.sig ## Install, upgrade, remove and purge the package in a small Debian (root)
+	@tools/setup.sh demo deb
+	@$(ENV) old=$$(tools/deb.sh) && new=$$(tools/deb.sh "" 9.9.9) && \
+	  lintian --allow-root --fail-on error,warning "$$old" && \
+	  packaging/lifecycle.sh "$$old" "$$new" "$$FAMILIAR_OPENPEOPLE/P001/assets/studio_portrait.jpg"
+
+sbom: ## Bill of materials, CycloneDX, of what `make build` and `make arm` build
+	@tools/setup.sh sbom
+	@tools/sbom.sh
 
 lint: ## Format, clippy, dependencies
 	@tools/setup.sh build lint
@@ -77,6 +116,6 @@ evaluate: build models/facenet/model.sig ## Accuracy on pictures in LFW's layout
 	@tools/evaluate.sh "$(DATA)"
 
 clean: ## Remove all that was built or fetched, but for the key that signs your models
-	@$(ENV) rm -rf models/facenet demo/.work "$$target"/{judges,judges-home,judges-node,home-assistant,openpeople,lint}
+	@$(ENV) rm -rf models/facenet demo/.work "$$target"/{judges,judges-home,judges-node,home-assistant,openpeople,lint,arm,auditable,cyclonedx,deb,sbom}
 	@find models/.build -mindepth 1 -maxdepth 1 ! -name signing.pem ! -name trust.d -exec rm -rf {} + 2>/dev/null || true
 	@cargo clean --release

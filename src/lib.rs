@@ -17,3 +17,5 @@ pub mod model;
 pub mod mqtt;
 pub mod recognition;
 pub mod system;
+#[doc(hidden)]
+pub mod untrusted;

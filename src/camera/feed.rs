@@ -1,13 +1,18 @@
 //! The pipeline's end of a camera.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::jpeg::Skipped;
-use super::slot::{Counters, Slot, Taken};
+use super::slot::{Captured, Counters, Slot, Taken};
 use super::{CameraError, Frame};
 use crate::system::contain::contained;
+
+/// Pixels decoded a second of the frames' own time. A 4K frame each 90 ms: as often as faces are looked for at all.
+/// Of larger frames, or the same at a higher rate, the newest is taken when the time has come.
+const PIXELS_PER_SECOND: f64 = 96e6;
 
 /// What [`Feed::next`] came back with.
 #[derive(Debug)]
@@ -27,6 +32,8 @@ pub enum Next {
 pub struct Feed {
     slot: Arc<Slot>,
     thread: Option<JoinHandle<()>>,
+    /// When there is time again for a frame, on the frames' time line.
+    due: Cell<Duration>,
 }
 
 impl Feed {
@@ -46,7 +53,7 @@ impl Feed {
                 }
             })
             .map_err(CameraError::Thread)?;
-        Ok(Self { slot, thread: Some(thread) })
+        Ok(Self { slot, thread: Some(thread), due: Cell::new(Duration::ZERO) })
     }
 
     /// Waits at most `timeout` for the next frame. Frames that cannot be decoded are counted and passed
@@ -60,6 +67,11 @@ impl Feed {
                 Taken::Lost(reason) => return Next::Lost(reason),
                 Taken::End => return Next::End,
             };
+            if !self.has_time_for(&captured) {
+                self.slot.count(|counters| counters.dropped_heavy += 1);
+                self.slot.give_back(captured.bytes);
+                continue;
+            }
             let decoded =
                 contained(|| captured.encoding.decode(&captured.bytes)).unwrap_or_else(|panic| {
                     Err(Skipped::Broken(format!("the decoder panicked: {panic}")))
@@ -82,6 +94,16 @@ impl Feed {
                 return Next::Nothing;
             }
         }
+    }
+
+    /// Whether what was decoded before leaves time for this frame; if so, its own is taken from what follows.
+    fn has_time_for(&self, captured: &Captured) -> bool {
+        if captured.media < self.due.get() {
+            return false;
+        }
+        let pixels = contained(|| captured.encoding.pixels(&captured.bytes)).unwrap_or(0) as f64;
+        self.due.set(captured.media + Duration::from_secs_f64(pixels / PIXELS_PER_SECOND));
+        true
     }
 
     /// What became of the frames so far.
@@ -109,6 +131,9 @@ struct End<'a>(&'a Slot);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lose("its thread panicked".to_owned());
+        }
         self.0.end();
     }
 }

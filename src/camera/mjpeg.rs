@@ -33,7 +33,7 @@ impl<R: Read> Splitter<R> {
     }
 
     /// The next piece, `None` at the end.
-    pub fn next(&mut self) -> io::Result<Option<Piece>> {
+    pub fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         if !self.seek_start()? {
             return Ok(None);
         }
@@ -102,7 +102,7 @@ mod tests {
 
     fn pieces(stream: &[u8]) -> Vec<Piece> {
         let all = |mut splitter: Splitter<Box<dyn Read + '_>>| {
-            std::iter::from_fn(|| splitter.next().unwrap()).collect::<Vec<_>>()
+            std::iter::from_fn(|| splitter.next_piece().unwrap()).collect::<Vec<_>>()
         };
         let pieces = all(Splitter::new(Box::new(stream)));
         assert_eq!(pieces, all(Splitter::new(Box::new(Dripping(stream, 0)))));
@@ -155,10 +155,10 @@ mod tests {
         let endless = [&a[..scan], &vec![0x55; JPEG_BYTES + 3 * CHUNK]].concat();
         let stream = [&endless[..], &a].concat();
         let mut splitter = Splitter::new(&stream[..]);
-        assert_eq!(splitter.next().unwrap(), Some(Piece::TooLarge));
+        assert_eq!(splitter.next_piece().unwrap(), Some(Piece::TooLarge));
         assert!(splitter.buffer.len() <= JPEG_BYTES + 2 * CHUNK);
-        assert_eq!(splitter.next().unwrap(), Some(Piece::Jpeg(a)));
-        assert_eq!(splitter.next().unwrap(), None);
+        assert_eq!(splitter.next_piece().unwrap(), Some(Piece::Jpeg(a)));
+        assert_eq!(splitter.next_piece().unwrap(), None);
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
             }
             let mut splitter = Splitter::new(&stream[..]);
             let mut pieces = 0;
-            while splitter.next().unwrap().is_some() {
+            while splitter.next_piece().unwrap().is_some() {
                 pieces += 1;
             }
             assert!(pieces <= stream.len() / 2);

@@ -8,10 +8,10 @@ mod device;
 mod error;
 mod feed;
 mod frame;
-mod jpeg;
-mod mjpeg;
-mod photo;
-mod pixels;
+pub(crate) mod jpeg;
+pub(crate) mod mjpeg;
+pub(crate) mod photo;
+pub(crate) mod pixels;
 mod replay;
 mod slot;
 #[cfg(test)]

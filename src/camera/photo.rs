@@ -58,7 +58,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PhotoError> {
     Ok(bytes)
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> {
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> {
     let broken = |error: image::ImageError| PhotoError::Broken {
         path: path.to_owned(),
         reason: error.to_string(),

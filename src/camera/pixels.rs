@@ -18,6 +18,14 @@ impl Encoding {
             Self::Raw(raw) => raw.decode(bytes),
         }
     }
+
+    /// Pixels that decoding has to make, as far as the bytes tell without decoding.
+    pub fn pixels(&self, bytes: &[u8]) -> u64 {
+        match self {
+            Self::Jpeg => jpeg::claimed_pixels(bytes),
+            Self::Raw(raw) => u64::from(raw.width) * u64::from(raw.height),
+        }
+    }
 }
 
 /// Layout of uncompressed pixels, all in one plane of memory (V4L2's single-planar formats).
@@ -61,7 +69,7 @@ pub enum Matrix {
 }
 
 impl Raw {
-    fn decode(&self, bytes: &[u8]) -> Result<RgbImage, Skipped> {
+    pub fn decode(&self, bytes: &[u8]) -> Result<RgbImage, Skipped> {
         let (width, height) = (self.width as usize, self.height as usize);
         if width == 0 || height == 0 || width.saturating_mul(height) > jpeg::FRAME_PIXELS {
             return Err(Skipped::TooLarge(format!("{width}x{height}")));

@@ -114,7 +114,7 @@ impl Player {
                     }
                 };
                 loop {
-                    let piece = match splitter.next() {
+                    let piece = match splitter.next_piece() {
                         Ok(Some(Piece::Jpeg(bytes))) => Ok(bytes),
                         Ok(Some(Piece::Broken)) => Err(Skipped::Broken("truncated".to_owned())),
                         Ok(Some(Piece::TooLarge)) => Err(too_large()),
@@ -177,7 +177,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Skipped> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
-    use super::super::testing::{claiming, is_near, jpeg, shade};
+    use super::super::testing::{claiming, encode, is_near, jpeg, picture, shade};
     use super::super::{Frame, Next};
     use super::*;
 
@@ -249,6 +249,23 @@ mod tests {
         assert_eq!(media, [0, 4, 7]);
         let counters = feed.counters();
         assert_eq!((counters.skipped_broken, counters.skipped_too_large), (4, 1));
+    }
+
+    #[test]
+    fn heavy_frames_are_bounded_work_a_second() {
+        // 16 megapixels take a sixth of a second's share: at ten a second, each other one is passed over.
+        let heavy = encode(&picture(4000, 4000, 10), 30);
+        let mut files: Vec<_> = (0..8).map(|n| (format!("{n:02}.jpg"), heavy.clone())).collect();
+        files.extend((8..11).map(|n| (format!("{n:02}.jpg"), claiming(&jpeg(90), 7680, 4320))));
+        files.push(("99.jpg".to_owned(), jpeg(90)));
+        let files: Vec<_> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        let folder = folder(&files);
+        let feed = open(folder.path(), 10.0, false, Speed::Max).unwrap();
+        let frames = rest(&feed);
+        assert!(shades(&frames, &[10, 10, 10, 10, 90]), "{} frames", frames.len());
+        let counters = feed.counters();
+        assert_eq!((counters.dropped_heavy, counters.skipped_too_large), (4, 3), "{counters:?}");
     }
 
     #[test]

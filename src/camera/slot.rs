@@ -27,6 +27,8 @@ pub struct Counters {
     pub skipped_too_large: u64,
     /// Replaced by a newer one before the pipeline asked.
     pub dropped_stale: u64,
+    /// So large that the ones before it were work enough for the time.
+    pub dropped_heavy: u64,
     /// More than the wished rate.
     pub dropped_surplus: u64,
     /// Times a device stopped giving frames without an error.
@@ -44,6 +46,7 @@ impl std::ops::Add for Counters {
             skipped_broken: self.skipped_broken + more.skipped_broken,
             skipped_too_large: self.skipped_too_large + more.skipped_too_large,
             dropped_stale: self.dropped_stale + more.dropped_stale,
+            dropped_heavy: self.dropped_heavy + more.dropped_heavy,
             dropped_surplus: self.dropped_surplus + more.dropped_surplus,
             timeouts: self.timeouts + more.timeouts,
             reopened: self.reopened + more.reopened,

@@ -1,6 +1,7 @@
 //! `familiar completions SHELL` and `familiar man`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::CommandFactory;
 
@@ -12,7 +13,11 @@ pub struct CompletionsArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct ManArgs {}
+pub struct ManArgs {
+    /// Write it into this folder, and a page for each verb beside it (familiar-run.1, …)
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
 
 pub fn completions(args: CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
@@ -20,7 +25,11 @@ pub fn completions(args: CompletionsArgs) -> Result<(), Failure> {
     std::io::stdout().write_all(&script).map_err(Failure::failed)
 }
 
-pub fn man(_args: ManArgs) -> Result<(), Failure> {
+pub fn man(args: ManArgs) -> Result<(), Failure> {
+    if let Some(directory) = args.directory {
+        let failed = |error| Failure::failed(format!("{}: {error}", directory.display()));
+        return clap_mangen::generate_to(Cli::command(), &directory).map_err(failed);
+    }
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::failed)?;
     std::io::stdout().write_all(&page).map_err(Failure::failed)

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{Config, ConfigError, Span};
+use crate::system::bounded;
+
+/// Largest configuration, in bytes; one that says everything has under 2,000.
+pub const LIMIT: u64 = 64 * 1024;
 
 /// A configuration and where it lay; its neighbours are `trust.d`, `root.json` and `operators.jwks`.
 #[derive(Debug, Clone)]
@@ -40,13 +44,13 @@ pub fn find(given: Option<&Path>) -> Result<Located, ConfigError> {
 }
 
 fn read(path: &Path) -> Result<Located, ConfigError> {
-    let text = std::fs::read_to_string(path)
+    let text = bounded::read_text(path, LIMIT)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let config = parse(path, &text)?;
     Ok(Located { config, path: path.to_owned() })
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
             text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)

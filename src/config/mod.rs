@@ -2,7 +2,7 @@
 
 mod duration;
 mod error;
-mod load;
+pub(crate) mod load;
 #[cfg(test)]
 mod tests;
 

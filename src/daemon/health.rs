@@ -107,6 +107,8 @@ pub struct Camera {
     pub frames_per_second: f64,
     /// Frames that could not be decoded, since the start.
     pub broken: u64,
+    /// Frames passed over because frames so large come faster than there is time for, since the start.
+    pub heavy: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -138,6 +140,8 @@ pub struct Refusals {
     pub panics: u64,
     /// Faces in a crowd for which there was no track left.
     pub crowded: u64,
+    /// Looks that had to wait because another face had the frame's only one.
+    pub put_off: u64,
     /// Messages to the device that nobody took because too many came.
     pub messages: u64,
 }
@@ -201,6 +205,8 @@ struct Alarm {
     refused: u64,
     /// Whether any arrival was kept back.
     limited: bool,
+    /// Whether any frame made the program panic.
+    panicked: bool,
     configuration: Option<String>,
 }
 
@@ -238,6 +244,7 @@ impl Schedule {
             people: report.people,
             refused: report.commands.refused,
             limited: report.limited > 0,
+            panicked: report.refusals.panics > 0,
             configuration: report.configuration.clone(),
         };
         let due = self.wanted

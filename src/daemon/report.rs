@@ -113,6 +113,7 @@ impl Daemon {
                 format: self.sight.format().map(|format| health::short(&format)),
                 frames_per_second: (rate * 10.0).round() / 10.0,
                 broken: camera.skipped_broken + camera.skipped_too_large,
+                heavy: camera.dropped_heavy,
             },
             latency_ms: Latencies {
                 detect: self.latency.detect(),
@@ -130,6 +131,7 @@ impl Daemon {
                 failures: watched.failures,
                 panics: watched.panics,
                 crowded: watched.crowded_out,
+                put_off: watched.put_off,
                 messages: self.voice.as_ref().map_or(0, |voice| voice.publisher().dropped()),
             },
             commands: self.commands(),

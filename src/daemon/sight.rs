@@ -105,6 +105,14 @@ impl Sight {
             }
             Next::Nothing if self.away => Seen::Blind,
             Next::Nothing => Seen::Nothing(self.now()),
+            // A device gives frames for ever; if its thread has ended, another one is started.
+            Next::End if is_device(&self.camera) => {
+                log::error!("the camera's thread has ended; opening it again");
+                self.close();
+                self.hold_time();
+                self.tried = Some(Instant::now());
+                Seen::Blind
+            }
             Next::End => Seen::End,
         }
     }

@@ -13,6 +13,10 @@ use super::pictures::in_parallel;
 use crate::camera::decode_photo;
 use crate::face::{BoundingBox, DetectedFace};
 use crate::model::Engine;
+use crate::system::bounded;
+
+/// Largest file, in bytes; that of WIDER FACE's validation set has 1.5 million.
+const LIMIT: u64 = 64 << 20;
 
 /// A detection is a marked face if their boxes overlap at least so much (IoU).
 const MINIMUM_OVERLAP: f32 = 0.5;
@@ -38,15 +42,20 @@ pub struct BoxReport {
 
 /// The marked faces of each picture, by its file name.
 pub fn read_boxes(path: &Path) -> Result<BTreeMap<String, Vec<MarkedFace>>, EvaluateError> {
-    let text = std::fs::read_to_string(path)
+    let text = bounded::read_text(path, LIMIT)
         .map_err(|source| EvaluateError::Io { path: path.to_owned(), source })?;
+    parse_all(&text).map_err(|line| EvaluateError::Line {
+        path: path.to_owned(),
+        line,
+        reason: "not image,x,y,w,h,easy,medium,hard,invalid".to_owned(),
+    })
+}
+
+/// An error is a line's number, from 1.
+pub(crate) fn parse_all(text: &str) -> Result<BTreeMap<String, Vec<MarkedFace>>, usize> {
     let mut marked: BTreeMap<String, Vec<MarkedFace>> = BTreeMap::new();
     for (at, line) in text.lines().enumerate().skip(1) {
-        let (name, face) = parse(line).ok_or_else(|| EvaluateError::Line {
-            path: path.to_owned(),
-            line: at + 1,
-            reason: "not image,x,y,w,h,easy,medium,hard,invalid".to_owned(),
-        })?;
+        let (name, face) = parse(line).ok_or(at + 1)?;
         marked.entry(name).or_default().push(face);
     }
     Ok(marked)

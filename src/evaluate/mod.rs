@@ -1,6 +1,6 @@
 //! Accuracy on pictures whose truth is known: verification pairs, open-set identification, liveness, calibration, detector boxes.
 
-mod boxes;
+pub(crate) mod boxes;
 mod calibrate;
 pub mod folders;
 mod frames;
@@ -8,7 +8,7 @@ mod honoured;
 mod interval;
 mod liveness;
 mod open_set;
-mod pairs;
+pub(crate) mod pairs;
 mod pictures;
 mod plot;
 mod verification;

@@ -99,13 +99,7 @@ impl Pins {
                 pins.insert(device.clone(), line.clone());
             }
         }
-        let entries: Vec<String> = pins
-            .iter()
-            .map(|(device, line)| {
-                format!("{}:{}", serde_json::Value::from(device.as_str()), write(line))
-            })
-            .collect();
-        let text = format!("{{{}}}\n", entries.join(",\n"));
+        let text = compose(&pins);
         let io = |source| PinError::Io { path: state.file(NAME), source };
         if text.len() > LIMIT {
             return Err(io(std::io::Error::other("too many devices")));
@@ -116,16 +110,26 @@ impl Pins {
 
 fn load(state: &StateDirectory) -> Result<BTreeMap<String, Line>, PinError> {
     let path = state.file(NAME);
-    let wrong = |what: String| PinError::Malformed { path: path.clone(), what };
-    let mut keys = BTreeMap::new();
-    if let Some(bytes) = secret::read_file(&path, 0o022)? {
-        let jwks: BTreeMap<String, serde_json::Value> =
-            serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
-        for (device, pin) in jwks {
-            keys.insert(device, read(&pin).map_err(wrong)?);
-        }
+    match secret::read_file(&path, 0o022)? {
+        Some(bytes) => parse(&bytes).map_err(|what| PinError::Malformed { path, what }),
+        None => Ok(BTreeMap::new()),
     }
-    Ok(keys)
+}
+
+pub(crate) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Line>, String> {
+    let jwks: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    jwks.into_iter().map(|(device, pin)| Ok((device, read(&pin)?))).collect()
+}
+
+pub(crate) fn compose(pins: &BTreeMap<String, Line>) -> String {
+    let entries: Vec<String> = pins
+        .iter()
+        .map(|(device, line)| {
+            format!("{}:{}", serde_json::Value::from(device.as_str()), write(line))
+        })
+        .collect();
+    format!("{{{}}}\n", entries.join(",\n"))
 }
 
 /// A pin as JSON: the key as a JWK, and with it the keys before.

@@ -12,9 +12,9 @@ pub mod network;
 mod public_key;
 mod selftest;
 mod sign;
-mod signature;
+pub(crate) mod signature;
 pub mod slots;
-mod statement;
+pub(crate) mod statement;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod testing;

@@ -328,26 +328,7 @@ impl Connection {
 
     /// The next whole packet that was read.
     fn take_packet(&mut self) -> Result<Option<Packet>, ClientError> {
-        let protocol = |e: CodecError| ClientError::Protocol(e.to_string());
-        let length = match check(self.incoming.iter(), Some(PACKET_LIMIT)) {
-            Ok(header) => header.frame_length(),
-            Err(CodecError::InsufficientBytes(_)) => return Ok(None),
-            Err(error) => return Err(protocol(error)),
-        };
-        if self.incoming[0] == DISCONNECT {
-            // rumqttc cannot read one without properties, and that is how Mosquitto sends them.
-            let reason = (length > 2).then(|| DisconnectReasonCode::try_from(self.incoming[2]));
-            return Err(ClientError::Ended(match reason {
-                Some(Ok(reason)) => format!("{reason:?}"),
-                _ => "no reason given".to_owned(),
-            }));
-        }
-        let mut frame = self.incoming.split_to(length);
-        // A parser of foreign bytes that is not ours: should it ever panic, only this connection ends.
-        catch_unwind(AssertUnwindSafe(|| Packet::read(&mut frame, None)))
-            .unwrap_or(Err(CodecError::MalformedPacket))
-            .map(Some)
-            .map_err(protocol)
+        next_packet(&mut self.incoming)
     }
 
     /// Reads or writes some bytes, or notices that the broker is silent.
@@ -441,4 +422,28 @@ fn kind(packet: &Packet) -> &'static str {
         Packet::Auth(_) => "AUTH",
         _ => "packet",
     }
+}
+
+/// The next whole packet of what a broker sent.
+pub(crate) fn next_packet(incoming: &mut BytesMut) -> Result<Option<Packet>, ClientError> {
+    let protocol = |e: CodecError| ClientError::Protocol(e.to_string());
+    let length = match check(incoming.iter(), Some(PACKET_LIMIT)) {
+        Ok(header) => header.frame_length(),
+        Err(CodecError::InsufficientBytes(_)) => return Ok(None),
+        Err(error) => return Err(protocol(error)),
+    };
+    if incoming[0] == DISCONNECT {
+        // rumqttc cannot read one without properties, and that is how Mosquitto sends them.
+        let reason = (length > 2).then(|| DisconnectReasonCode::try_from(incoming[2]));
+        return Err(ClientError::Ended(match reason {
+            Some(Ok(reason)) => format!("{reason:?}"),
+            _ => "no reason given".to_owned(),
+        }));
+    }
+    let mut frame = incoming.split_to(length);
+    // A parser of foreign bytes that is not ours: should it ever panic, only this connection ends.
+    catch_unwind(AssertUnwindSafe(|| Packet::read(&mut frame, None)))
+        .unwrap_or(Err(CodecError::MalformedPacket))
+        .map(Some)
+        .map_err(protocol)
 }

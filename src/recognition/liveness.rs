@@ -63,6 +63,10 @@ impl TrackLiveness {
         self.decided.is_some_and(|(score, _)| score.verdict == LivenessVerdict::Attack)
     }
 
+    pub fn scored(&self) -> Option<Duration> {
+        self.scored
+    }
+
     /// How near a verdict is, in scores.
     pub fn gathered(&self) -> usize {
         self.window.len()

@@ -1,5 +1,6 @@
 //! The machine: where state lies, secrets, the clock, the journal, readiness.
 
+pub mod bounded;
 pub mod bucket;
 pub mod clock;
 pub mod confine;

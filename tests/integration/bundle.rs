@@ -7,9 +7,10 @@ use std::process::{Command, Output};
 use familiar::model::VerifiedBundle;
 
 use crate::support::bundle::{MANIFEST, TestBundle};
+use crate::support::program;
 
 fn verify(bundle: &TestBundle) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_familiar"))
+    Command::new(program::familiar())
         .args(["model", "verify"])
         .arg(bundle.path())
         .arg("--trust")

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use crate::support::bundle::{Curve, MANIFEST, TestBundle, TestKey};
 use crate::support::judge;
+use crate::support::program;
 
 fn familiar() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
+    let mut command = Command::new(program::familiar());
     command.arg("model");
     command
 }

@@ -12,6 +12,7 @@ use super::support::bundle::TestBundle;
 use super::support::device::Device;
 use super::support::fake_broker::{FakeBroker, answer, packet};
 use super::support::mosquitto::{Mosquitto, Subscriber, free_port, password, wait};
+use super::support::program;
 
 /// A device whose models are signed bytes; `check` does not load them.
 struct Home {
@@ -49,7 +50,7 @@ impl Home {
     }
 
     fn run(&self, environment: &[(&str, &Path)]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_familiar"))
+        Command::new(program::familiar())
             .args(["check", "--json", "--config"])
             .arg(self.path("familiar.toml"))
             .env("STATE_DIRECTORY", self.path("state"))
@@ -122,7 +123,7 @@ fn says_how_everything_is() {
     // Nothing was begun.
     assert!(!home.path("state/device-key").exists() && !home.path("state/outbox.db").exists());
     // For people: one line each.
-    let plain = Command::new(env!("CARGO_BIN_EXE_familiar"))
+    let plain = Command::new(program::familiar())
         .args(["check", "--config"])
         .arg(home.path("familiar.toml"))
         .env("STATE_DIRECTORY", home.path("state"))

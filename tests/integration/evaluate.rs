@@ -9,6 +9,7 @@ use image::{Rgb, RgbImage};
 use serde_json::Value;
 
 use super::support::home::Home;
+use super::support::program;
 
 fn empty_home() -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
@@ -26,7 +27,7 @@ fn touch(root: &Path, files: &[&str]) {
 }
 
 fn evaluate(home: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_familiar"))
+    Command::new(program::familiar())
         .arg("evaluate")
         .args(arguments)
         .arg("--config")

@@ -1,17 +1,22 @@
 //! Behaviour through what the outside sees: the binary, its files and its messages.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod arm;
+mod binary;
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
 mod check;
 mod command;
+mod corpora;
 mod daemon;
 mod dependencies;
 mod engine;
 mod evaluate;
 mod events;
 mod full_disk;
+#[path = "../../fuzz/src/fuzzed/mod.rs"]
+mod fuzzed;
 mod home_assistant;
 mod liveness;
 mod lying_broker;

@@ -10,6 +10,7 @@ use familiar::recognition::{LivenessScore, LivenessVerdict, Verdict};
 
 use super::support::device::{Device, bounded, decision, evidence, person, recognized};
 use super::support::judge;
+use super::support::program;
 
 /// One event of every type, also with and without what is optional.
 fn every_event(device: &Device, ledger: &Ledger) -> Vec<String> {
@@ -205,7 +206,7 @@ mod verify {
     use super::*;
 
     fn familiar(state: &Path, args: &[&str], input: &str) -> (i32, String, String) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_familiar"))
+        let mut child = Command::new(program::familiar())
             .arg("verify")
             .args(args)
             .env("STATE_DIRECTORY", state)

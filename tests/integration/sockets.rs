@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::support::judge;
 use super::support::mosquitto::{Mosquitto, Subscriber, wait};
+use super::support::program;
 
 /// State of a TCP socket in /proc/net/tcp.
 const ESTABLISHED: &str = "01";
@@ -67,7 +68,7 @@ fn nothing_listens_and_only_the_broker_is_spoken_to() {
     );
     std::fs::write(path("familiar.toml"), config).unwrap();
     let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
-    let mut daemon = Command::new(env!("CARGO_BIN_EXE_familiar"))
+    let mut daemon = Command::new(program::familiar())
         .args(["run", "--config"])
         .arg(path("familiar.toml"))
         .env("STATE_DIRECTORY", path("state"))

@@ -337,6 +337,41 @@ fn flickering_arrivals_are_limited() {
 }
 
 #[test]
+fn heavy_and_oversized_frames_cost_little_and_are_counted() {
+    let test = "heavy_and_oversized_frames_cost_little_and_are_counted";
+    let Some(scene) = Scene::new(test, "") else { return };
+    // At full speed no frame is left out for another reason, however busy the machine is.
+    let path = scene.home.path("familiar.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, text.replace("speed = \"pace\"", "speed = \"max\"")).unwrap();
+    // A third of the recording is 16 megapixels large, another third 8K, which is more than is decoded.
+    let frames = scene.home.path("frames");
+    for (first, width, height) in [(20, 4000, 4000), (30, 7680, 4320)] {
+        let wall = frames.join(format!("{first:04}.jpg"));
+        image::GrayImage::from_pixel(width, height, image::Luma([128])).save(&wall).unwrap();
+        for number in first + 1..first + 10 {
+            std::fs::copy(&wall, frames.join(format!("{number:04}.jpg"))).unwrap();
+        }
+    }
+    let running = scene.home.start(&[]);
+    wait("Ada is here all the same", || last(&scene.presence())["present"] == true);
+    let counted = |health: &[Value]| {
+        let camera = &last(health)["camera"];
+        camera["heavy"].as_u64() > Some(2) && camera["broken"].as_u64() > Some(9)
+    };
+    for _ in 0..20 {
+        let reports = scene.health().len();
+        running.signal("HUP"); // a report is due after a reload
+        wait("a report", || scene.health().len() > reports);
+        if counted(&scene.health()) {
+            break;
+        }
+    }
+    assert!(counted(&scene.health()), "{}", last(&scene.health())["camera"]);
+    running.stop();
+}
+
+#[test]
 fn rotated_key_is_taken_without_a_restart() {
     let test = "rotated_key_is_taken_without_a_restart";
     let Some(scene) = Scene::new(test, "") else { return };

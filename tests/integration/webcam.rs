@@ -21,6 +21,8 @@ use image::RgbImage;
 
 const RATE: f64 = 1e-4;
 const LOOKS: usize = 5;
+/// Looks that must agree, unless the configuration says otherwise.
+const AGREE: usize = 3;
 
 /// Consecutive frames of one subject.
 struct Recording {
@@ -64,17 +66,24 @@ impl Eyes for Remembering<'_> {
     }
 }
 
-#[test]
-fn webcam_subjects_are_recognized_and_never_confused() {
+/// Recordings, bundle and anchors, where they are given.
+fn given() -> Option<(PathBuf, PathBuf, PathBuf)> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    let (Some(pictures), Some(bundle), Some(trust)) = (
+    let all = (
         variable("FAMILIAR_WEBCAM"),
         variable("FAMILIAR_TEST_BUNDLE"),
         variable("FAMILIAR_TEST_TRUST"),
-    ) else {
+    );
+    let (Some(pictures), Some(bundle), Some(trust)) = all else {
         eprintln!("skipped: FAMILIAR_WEBCAM, FAMILIAR_TEST_BUNDLE, FAMILIAR_TEST_TRUST not set");
-        return;
+        return None;
     };
+    Some((pictures, bundle, trust))
+}
+
+#[test]
+fn webcam_subjects_are_recognized_and_never_confused() {
+    let Some((pictures, bundle, trust)) = given() else { return };
     let anchors = TrustAnchors::load(&trust).unwrap();
     let engine = Engine::start(VerifiedBundle::open(&bundle, &anchors).unwrap()).unwrap();
     let eyes = Remembering {
@@ -105,29 +114,94 @@ fn webcam_subjects_are_recognized_and_never_confused() {
             if !own || index == from {
                 continue;
             }
-            let story = watch(&eyes, watched, &enrolled);
+            let story = watch(&eyes, watched, &enrolled, AGREE, QualityGate::recognition());
             faults.extend(judge(&recordings[from], watched, &story, Some(&watched.subject)));
             // And if the subject were not enrolled at all:
-            let story = watch(&eyes, watched, &everyone);
+            let story = watch(&eyes, watched, &everyone, AGREE, QualityGate::recognition());
             faults.extend(judge(&recordings[from], watched, &story, None));
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// How long it takes from the first frame to the name, how often nobody is named, and how often a stranger is, by the
+/// looks that must agree and by the gates: `tools/measure.sh DATA frames`.
+#[test]
+#[ignore = "measures"]
+fn time_from_appearing_to_named() {
+    let Some((pictures, bundle, trust)) = given() else { return };
+    let anchors = TrustAnchors::load(&trust).unwrap();
+    let engine = Engine::start(VerifiedBundle::open(&bundle, &anchors).unwrap()).unwrap();
+    let eyes = Remembering {
+        engine: &engine,
+        frame: RefCell::default(),
+        faces: RefCell::default(),
+        embeddings: RefCell::default(),
+        embedded: Cell::new(None),
+    };
+    let recordings = recordings(&pictures);
+    let first = first_recordings(&recordings);
+    let templates: BTreeMap<&str, Candidate> =
+        first.iter().map(|(subject, at)| (*subject, enrol(&eyes, &recordings[*at]))).collect();
+    let gate = QualityGate::recognition();
+    let open = QualityGate {
+        eye_distance: 8.0,
+        visible: 0.5,
+        yaw: 90.0,
+        pitch: 90.0,
+        roll: 90.0,
+        contrast: 0.0,
+        sharpness: 0.0,
+        ..gate
+    };
+    let strict = QualityGate { eye_distance: 32.0, sharpness: 0.02, ..gate };
+    let strict = QualityGate { yaw: 20.0, pitch: 20.0, roll: 20.0, ..strict };
+    println!("| looks | gates | named | seconds, median | seconds, longest | a stranger named |");
+    println!("|---|---|---|---|---|---|");
+    let gates = [("as they are", gate), ("open", open), ("strict", strict)];
+    let settings = [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (8, 0), (3, 1), (3, 2)];
+    for (looks, gate) in settings {
+        let (name, quality) = gates[gate];
+        let (mut seconds, mut tried, mut strangers, mut mistaken) = (Vec::new(), 0, 0, 0);
+        for (at, watched) in recordings.iter().enumerate() {
+            let subject = watched.subject.as_str();
+            let others: Vec<Candidate> = templates
+                .iter()
+                .filter(|(other, _)| **other != subject)
+                .map(|(_, template)| template.clone())
+                .collect();
+            let named = |people: &[Candidate]| {
+                let story = watch(&eyes, watched, people, looks, quality);
+                story.into_iter().find(|told| told.in_front && told.who.is_some())
+            };
+            strangers += 1;
+            mistaken += u32::from(named(&others).is_some());
+            if first[subject] == at {
+                continue;
+            }
+            tried += 1;
+            let mut all = others.clone();
+            all.push(templates[subject].clone());
+            if let Some(told) = named(&all) {
+                assert!(told.who.is_some_and(|who| who.id.as_str() == subject), "{subject}");
+                seconds.push(told.frame as f64 / 10.0);
+            }
+        }
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
+        let longest = seconds.last().copied().unwrap_or(f64::NAN);
+        println!(
+            "| {looks} | {name} | {} of {tried} | {median:.1} | {longest:.1} | {mistaken} of {strangers} |",
+            seconds.len()
+        );
+    }
+}
+
 /// `tools/replay.py`: each subject's live recordings, and photographs of the subject, before `familiar run`. They are
 /// expected beside `FAMILIAR_WEBCAM`, in `print`.
 #[test]
 fn photographs_name_nobody_and_live_people_are_named() {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    let (Some(pictures), Some(bundle), Some(trust)) = (
-        variable("FAMILIAR_WEBCAM"),
-        variable("FAMILIAR_TEST_BUNDLE"),
-        variable("FAMILIAR_TEST_TRUST"),
-    ) else {
-        eprintln!("skipped: FAMILIAR_WEBCAM, FAMILIAR_TEST_BUNDLE, FAMILIAR_TEST_TRUST not set");
-        return;
-    };
+    let Some((pictures, bundle, trust)) = given() else { return };
     let webcam = pictures.parent().unwrap();
     if !webcam.join("print").is_dir() {
         eprintln!("skipped: there is no {}", webcam.join("print").display());
@@ -137,7 +211,7 @@ fn photographs_name_nobody_and_live_people_are_named() {
     let judged = Command::new("python3")
         .arg("-B")
         .arg(script)
-        .arg(env!("CARGO_BIN_EXE_familiar"))
+        .arg(crate::support::program::familiar())
         .args([webcam, &bundle, &trust])
         .output()
         .unwrap();
@@ -202,15 +276,21 @@ fn judge(
     faults
 }
 
-fn watch(eyes: &Remembering, recording: &Recording, people: &[Candidate]) -> Vec<Told> {
+fn watch(
+    eyes: &Remembering,
+    recording: &Recording,
+    people: &[Candidate],
+    frames: usize,
+    quality: QualityGate,
+) -> Vec<Told> {
     let thresholds = LookThresholds::ask(16, |looks| eyes.engine.threshold(RATE, looks));
     let mut watch = Watch::new(Settings {
-        frames: 3,
+        frames,
         false_match_rate: RATE,
         thresholds: thresholds.unwrap().unwrap(),
         unknown: true,
         departed_after: Duration::from_secs(30),
-        quality: QualityGate::recognition(),
+        quality,
         liveness: None,
     });
     let mut story = Vec::new();

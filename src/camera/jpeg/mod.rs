@@ -18,7 +18,7 @@ pub const JPEG_BYTES: usize = 8 * 1024 * 1024;
 pub const FRAME_PIXELS: usize = 16_000_000;
 /// Most scans of a progressive JPEG; encoders make about ten. Each scan walks over all blocks however
 /// few bytes it has, so this is what bounds the time.
-const SCANS: usize = 16;
+pub const SCANS: usize = 16;
 
 /// Why a frame was skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,17 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, Skipped> {
     // broken frame. Nothing of the decoder outlives the call, so nothing half-changed can be seen.
     std::panic::catch_unwind(|| decode_whole(bytes))
         .unwrap_or_else(|_| Err(Skipped::Broken("the decoder gave up".to_owned())))
+}
+
+/// How many pixels it says it has; of what [`decode`] refuses at a glance, none.
+pub fn claimed_pixels(bytes: &[u8]) -> u64 {
+    let mut walker = Walker::default();
+    if bytes.len() > JPEG_BYTES || !matches!(walker.advance(bytes), Step::Whole(_)) {
+        return 0;
+    }
+    let (width, height) = walker.layout().size.unwrap_or_default();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > FRAME_PIXELS as u64 { 0 } else { pixels }
 }
 
 fn decode_whole(bytes: &[u8]) -> Result<RgbImage, Skipped> {

@@ -11,8 +11,9 @@ use crate::model::bundle::VerifiedModel;
 use crate::model::manifest::{self, Decoder};
 use crate::model::network::{Network, NetworkError, Output};
 
-/// No frame gives more faces than this (the most confident), so that a crowd is bounded work.
-pub const MAXIMUM_FACES: usize = 64;
+/// No frame gives more faces than this (the most confident), so that a crowd is bounded work. More than there are
+/// tracks: it is for the tracker to say who is left out, and to count them.
+pub const MAXIMUM_FACES: usize = 256;
 /// Suppression of overlapping boxes compares at most this many (the most confident).
 const MAXIMUM_CANDIDATES: usize = 1024;
 

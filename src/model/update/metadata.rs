@@ -51,7 +51,7 @@ pub struct Signed<T> {
     pub signed: T,
     /// By key id.
     signatures: BTreeMap<String, String>,
-    message: Vec<u8>,
+    pub(crate) message: Vec<u8>,
     /// As it came: what is kept, and what digests are over.
     pub bytes: Vec<u8>,
 }

@@ -331,7 +331,7 @@ impl Backup {
         self.people.is_empty()
     }
 
-    fn parse(plain: &[u8]) -> Result<Self, BackupError> {
+    pub(crate) fn parse(plain: &[u8]) -> Result<Self, BackupError> {
         let cut = || BackupError::Content("it ends early");
         let mut reader = Reader(plain);
         let made = reader.number().map(i64::from_le_bytes).ok_or_else(cut)?;
@@ -368,7 +368,7 @@ impl Backup {
     }
 
     /// What enrolling would not have let in does not come in by this door.
-    fn check(self) -> Result<Self, BackupError> {
+    pub(crate) fn check(self) -> Result<Self, BackupError> {
         let text =
             |text: &str| !text.chars().any(char::is_control) && text.chars().count() <= LONGEST;
         let mut ids = BTreeSet::new();

@@ -14,7 +14,7 @@
 
 mod admission;
 mod anchor;
-mod backup;
+pub(crate) mod backup;
 mod erase;
 mod error;
 mod hygiene;

@@ -6,6 +6,8 @@
 //! | faces that are named, or known to be nobody's | every 300 ms | every 2 s |
 //! | no face | every 90 ms, after 3 s without finding one every 300 ms | every 10 s (after a failure 300 ms) |
 //!
+//! Ten seconds of stillness give one of those three seconds back, so that what flickers on and off wins nothing by it.
+//!
 //! 90 ms: each frame of a camera at 10 frames a second, every second one at 15. The longer ones
 //! shrink to a quarter of `departed_after`, so that nobody departs for want of looking.
 
@@ -21,20 +23,30 @@ const STILL: Duration = Duration::from_secs(2);
 const EMPTY: Duration = Duration::from_secs(10);
 /// Motion without a face for this long is a tree or a television.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How much longer than it was spent it takes to win patience back.
+const RECOVERY: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct Attention {
     departed_after: Duration,
     last: Option<Duration>,
-    /// When motion began that no face explains.
-    unexplained: Option<Duration>,
+    /// The frame before.
+    seen: Duration,
+    /// For how long there was motion that no face explains, at most [`PATIENCE`].
+    unexplained: Duration,
     /// The last detection failed: whatever moved in its frame has not been looked at.
     failed: bool,
 }
 
 impl Attention {
     pub(super) fn new(departed_after: Duration) -> Self {
-        Self { departed_after, last: None, unexplained: None, failed: false }
+        Self {
+            departed_after,
+            last: None,
+            seen: Duration::ZERO,
+            unexplained: Duration::ZERO,
+            failed: false,
+        }
     }
 
     pub(super) fn due(
@@ -44,8 +56,11 @@ impl Attention {
         tracker: &Tracker,
         media: Duration,
     ) -> bool {
+        let elapsed = media.saturating_sub(std::mem::replace(&mut self.seen, media));
         if !moving {
-            self.unexplained = None;
+            self.unexplained = self.unexplained.saturating_sub(elapsed / RECOVERY);
+        } else if tracker.tracks().is_empty() {
+            self.unexplained = (self.unexplained + elapsed).min(PATIENCE);
         }
         let Some(last) = self.last else { return true };
         let eager = tracker.tracks().iter().any(|track| match (track.hits, track.missed) {
@@ -58,10 +73,8 @@ impl Attention {
             (false, _) if eager => EAGER,
             (false, true) => RELAXED.min(bound),
             (false, false) => STILL.min(bound),
-            (true, true) => {
-                let since = *self.unexplained.get_or_insert(media);
-                if media.saturating_sub(since) < PATIENCE { EAGER } else { RELAXED }
-            }
+            (true, true) if self.unexplained < PATIENCE => EAGER,
+            (true, true) => RELAXED,
             (true, false) if self.failed => RELAXED,
             (true, false) => EMPTY,
         };
@@ -74,8 +87,10 @@ impl Attention {
         self.failed = true;
     }
 
-    pub(super) fn found(&mut self, face: bool, media: Duration) {
+    pub(super) fn found(&mut self, face: bool) {
         self.failed = false;
-        self.unexplained = if face { None } else { self.unexplained.or(Some(media)) };
+        if face {
+            self.unexplained = Duration::ZERO;
+        }
     }
 }

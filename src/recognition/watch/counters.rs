@@ -21,9 +21,11 @@ pub struct Counters {
     pub crowded_out: u64,
     pub refusals: Refusals,
     pub embeddings: u64,
+    /// Looks that had to wait because another face had the frame's only one.
+    pub put_off: u64,
     /// Detections or embeddings that failed.
     pub failures: u64,
-    /// Frames in which our own code panicked.
+    /// Frames in which something panicked.
     pub panics: u64,
     /// People recognized and strangers told of.
     pub named: u64,

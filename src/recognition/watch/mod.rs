@@ -11,6 +11,7 @@ mod presentation;
 mod subject;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use counters::{Counters, Refusals};
 pub use presence::Present;
@@ -35,6 +36,7 @@ use crate::system::contain::contained;
 use attention::Attention;
 use presence::{Claim, Presences};
 use subject::{Check, Clearance, Subject};
+use turns::{Turns, Wanting};
 
 /// The networks, as the watch needs them.
 pub trait Eyes {
@@ -128,6 +130,8 @@ pub struct Watch {
     /// The last detection or embedding failed; say it once, not ten times a second.
     failing: bool,
     panics_in_a_row: u32,
+    /// Of looks, and of liveness scores.
+    turns: (Turns, Turns),
 }
 
 impl Watch {
@@ -141,6 +145,7 @@ impl Watch {
             counters: Counters::default(),
             failing: false,
             panics_in_a_row: 0,
+            turns: (Turns::default(), Turns::default()),
             settings,
         }
     }
@@ -183,13 +188,15 @@ impl Watch {
         let mut decisions = Vec::new();
         self.counters.frames += 1;
         match contained(|| self.take_in(frame, eyes, candidates, &mut decisions)) {
-            Ok(()) => self.panics_in_a_row = 0,
+            // What panics in every detection must not be hidden by the frames between two of them.
+            Ok(true) => self.panics_in_a_row = 0,
+            Ok(false) => {}
             Err(panic) => self.pick_up(frame.number, &panic),
         }
         decisions
     }
 
-    /// Frames up to the last one in which a panic was contained, without a good one between.
+    /// Frames in which a panic was contained, since the last that was looked at to its end.
     pub fn panics_in_a_row(&self) -> u32 {
         self.panics_in_a_row
     }
@@ -198,24 +205,31 @@ impl Watch {
     fn pick_up(&mut self, frame: u64, panic: &str) {
         self.counters.panics += 1;
         self.panics_in_a_row += 1;
-        log::error!("frame {frame} skipped, for it made the program panic: {panic}");
+        if self.counters.panics.is_power_of_two() {
+            let so_far = self.counters.panics;
+            log::error!(
+                "frame {frame} skipped, for it made the program panic, {so_far} so far: {panic}"
+            );
+        }
         if let Err(panic) = contained(|| self.interrupt()) {
             log::error!("and again: {panic}");
         }
         self.subjects.clear();
     }
 
+    /// Whether the frame was worth a detection.
     fn take_in<E: Eyes>(
         &mut self,
         frame: &Frame,
         eyes: &E,
         candidates: Known<'_>,
         decisions: &mut Vec<Decision>,
-    ) {
+    ) -> bool {
         self.presences.keep_only(&candidates);
         let moving = self.motion.observe(&frame.image, frame.media);
         self.counters.moving += u64::from(moving);
-        if self.attention.due(moving, &self.subjects, &self.tracker, frame.media) {
+        let due = self.attention.due(moving, &self.subjects, &self.tracker, frame.media);
+        if due {
             match self.look_at(frame, eyes, candidates, decisions) {
                 Ok(()) => self.failing = false,
                 Err(error) => {
@@ -227,6 +241,7 @@ impl Watch {
             }
         }
         decisions.extend(self.presences.departures(frame.media, frame.time));
+        due
     }
 
     /// No frame came: time passes all the same. `media` continues the frames' time line.
@@ -253,7 +268,7 @@ impl Watch {
         self.attention.looked(frame.media);
         self.counters.detections += 1;
         let faces = eyes.detect(&frame.image)?;
-        self.attention.found(!faces.is_empty(), frame.media);
+        self.attention.found(!faces.is_empty());
         self.counters.faces += faces.len() as u64;
         let update = self.tracker.update(&faces, frame.media);
         self.counters.tracks += update.started as u64;
@@ -267,17 +282,29 @@ impl Watch {
             self.presences.seen(id, frame.media, frame.time);
         }
         self.forget_the_forgotten(candidates);
-        // One embedding a frame: the neediest track that can be looked at well.
-        let mut wanting: Vec<(u32, TrackId)> = update
-            .seen
+        self.look_closer(frame, eyes, &update.seen, candidates, decisions)?;
+        self.examine(frame, eyes, &update.seen, candidates, decisions)
+    }
+
+    /// One embedding a frame: of the first whose turn it is that can be looked at well.
+    fn look_closer<E: Eyes>(
+        &mut self,
+        frame: &Frame,
+        eyes: &E,
+        seen: &[TrackId],
+        candidates: Known<'_>,
+        decisions: &mut Vec<Decision>,
+    ) -> Result<(), E::Error> {
+        let mut wanting: Vec<Wanting<u32>> = seen
             .iter()
             .filter_map(|id| {
-                let hits = self.tracker.get(*id)?.hits;
-                Some((self.subjects.get(id)?.need(hits, frame.media)?, *id))
+                let (track, subject) = (self.tracker.get(*id)?, self.subjects.get(id)?);
+                let need = subject.need(track.hits, frame.media)?;
+                Some(Wanting { id: *id, need, since: subject.looked() })
             })
             .collect();
-        wanting.sort_by_key(|(need, _)| std::cmp::Reverse(*need)); // stable: the largest face first
-        for (_, id) in wanting {
+        self.turns.0.order(&mut wanting);
+        for (at, &Wanting { id, .. }) in wanting.iter().enumerate() {
             let (Some(track), Some(subject)) = (self.tracker.get(id), self.subjects.get(&id))
             else {
                 continue;
@@ -294,12 +321,14 @@ impl Watch {
                 continue;
             }
             self.counters.embeddings += 1;
+            self.counters.put_off += (wanting.len() - at - 1) as u64;
+            self.turns.0.given();
             let embedding = eyes.embed(&frame.image, &face)?;
             let look = Look { embedding, quality: quality.score, taken: frame.media };
             self.take(id, look, frame, candidates, decisions);
             break;
         }
-        self.examine(frame, eyes, &update.seen, candidates, decisions)
+        Ok(())
     }
 
     /// A look at a track, and what follows from it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Eyes, Watch};
+use super::{Eyes, Wanting, Watch};
 use crate::camera::Frame;
 use crate::face::DetectedFace;
 use crate::face::track::TrackId;
@@ -16,7 +16,7 @@ const ANOTHER_CHANCE: Duration = Duration::from_secs(30);
 
 impl Watch {
     /// Scores one face that was `seen` in this frame: first those that wait for it to be named, then
-    /// those nearest a verdict, then the largest.
+    /// those nearest a verdict, then the largest; each so many times whoever has waited longest.
     pub(super) fn examine<E: Eyes>(
         &mut self,
         frame: &Frame,
@@ -29,6 +29,7 @@ impl Watch {
         self.give_another_chance(seen, frame.media);
         let Some((id, face)) = self.next_to_examine(frame, seen) else { return Ok(()) };
         self.counters.liveness += 1;
+        self.turns.1.given();
         let Some(score) = eyes.liveness(&frame.image, &face)? else { return Ok(()) };
         let Some(subject) = self.subjects.get_mut(&id) else { return Ok(()) };
         let Some(decided) = subject.score(score, policy.threshold, frame.media) else {
@@ -50,12 +51,14 @@ impl Watch {
             .iter()
             .filter_map(|id| {
                 let (track, subject) = (self.tracker.get(*id)?, self.subjects.get(id)?);
-                Some((subject.wants_liveness(track.hits, frame.media)?, *id, track.face))
+                let need = subject.wants_liveness(track.hits, frame.media)?;
+                Some(Wanting { id: *id, need, since: subject.examined() })
             })
             .collect();
-        wanting.sort_by_key(|(need, ..)| std::cmp::Reverse(*need)); // stable: the largest face first
+        self.turns.1.order(&mut wanting);
         let good = |face: &DetectedFace| self.settings.quality.assess(&frame.image, face).is_ok();
-        wanting.into_iter().find(|(_, _, face)| good(face)).map(|(_, id, face)| (id, face))
+        let face = |id| self.tracker.get(id).map(|track| (id, track.face));
+        wanting.iter().filter_map(|wanting| face(wanting.id)).find(|(_, face)| good(face))
     }
 
     /// The track is an attack: it shows nobody, and never has since that was last made sure.

@@ -123,8 +123,21 @@ impl Subject {
             return (media.saturating_sub(named.verified) >= wait).then_some(named.doubts);
         }
         let looks = self.consensus.looks().len();
-        let wait = if looks < self.frames { FIRST_LOOKS } else { MORE_LOOKS };
-        since.is_none_or(|since| since >= wait).then_some(100_u32.saturating_sub(looks as u32))
+        // Who has begun is finished: in a crowd one after the other gets a name, not all of them at the end.
+        let (wait, need) =
+            if looks < self.frames { (FIRST_LOOKS, 100 + looks as u32) } else { (MORE_LOOKS, 50) };
+        since.is_none_or(|since| since >= wait).then_some(need)
+    }
+
+    /// When there was last a look at it; when it appeared, if never.
+    pub(super) fn looked(&self) -> Duration {
+        let named = self.named.as_ref().map(|named| named.verified);
+        named.or_else(|| self.consensus.latest()).unwrap_or(self.begun)
+    }
+
+    /// When it was last asked whether it is live; when it appeared, if never.
+    pub(super) fn examined(&self) -> Duration {
+        self.liveness.scored().unwrap_or(self.begun)
     }
 
     /// Whether a look of this quality tells anything new.

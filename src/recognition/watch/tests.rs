@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod containment;
+mod exhaustion;
 mod presentation;
 
 use std::cell::{Cell, RefCell};
@@ -39,6 +40,9 @@ struct Scene {
     actors: Vec<Actor>,
     noise: RefCell<fastrand::Rng>,
     blur: f32,
+    size: (u32, u32),
+    /// How bright it is behind everybody.
+    wall: u8,
     detections: Cell<usize>,
     embeddings: Cell<usize>,
     livenesses: Cell<usize>,
@@ -55,6 +59,8 @@ impl Scene {
             actors: Vec::new(),
             noise: RefCell::new(fastrand::Rng::with_seed(7)),
             blur: 0.06,
+            size: (640, 480),
+            wall: 90,
             detections: Cell::new(0),
             embeddings: Cell::new(0),
             livenesses: Cell::new(0),
@@ -79,11 +85,15 @@ impl Scene {
     }
 
     fn draw(&self) -> RgbImage {
-        let mut image = RgbImage::from_pixel(640, 480, Rgb([90, 90, 90]));
+        let (width, height) = self.size;
+        // Half of it: a change of everything at once is taken for one of the light.
+        let mut image = RgbImage::from_fn(width, height, |x, _| {
+            Rgb([if x < width / 2 { 90 } else { self.wall }; 3])
+        });
         for actor in &self.actors {
             let (left, top, side) = (actor.x as u32, actor.y as u32, actor.side as u32);
-            for y in top..(top + side).min(480) {
-                for x in left..(left + side).min(640) {
+            for y in top..(top + side).min(height) {
+                for x in left..(left + side).min(width) {
                     let checked =
                         ((x - left) * 12 / side + (y - top) * 12 / side).is_multiple_of(2);
                     image.put_pixel(x, y, Rgb([if checked { 200 } else { 140 }; 3]));

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::site::allow;
 use crate::support::home::{Home, Running};
 use crate::support::mosquitto::{Mosquitto, Subscriber, wait};
+use crate::support::program;
 
 /// A running device that sees Ada, its broker, an operator, and somebody who listens to everything.
 struct Scene {
@@ -167,7 +168,7 @@ fn operator_commands_by_the_verb() {
         let port = scene.broker.port;
         let text = format!("device = \"desk\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\n");
         std::fs::write(folder.path().join("familiar.toml"), text).unwrap();
-        Process::new(env!("CARGO_BIN_EXE_familiar"))
+        Process::new(program::familiar())
             .args(["command", "health", "--device", device, "--wait", "5s", "--key"])
             .arg(scene.home.path("operator.pem"))
             .arg("--config")

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::site::{Site, allow};
 use crate::support::judge;
+use crate::support::program;
 
 /// OpenSSL makes the key, jwcrypto signs by the snippet of `docs/commands.md`.
 #[test]
@@ -147,11 +148,7 @@ fn operators_keys_are_made_and_shown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("me.pem");
     let operator = |action: &str| -> Output {
-        Process::new(env!("CARGO_BIN_EXE_familiar"))
-            .args(["operator", action])
-            .arg(&file)
-            .output()
-            .unwrap()
+        Process::new(program::familiar()).args(["operator", action]).arg(&file).output().unwrap()
     };
     let made = operator("new");
     assert!(made.status.success(), "{made:?}");

@@ -15,6 +15,8 @@ use familiar::system::state::StateDirectory;
 use image::RgbImage;
 use serde_json::Value;
 
+use crate::support::program;
+
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -67,7 +69,7 @@ impl Home {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
+        let mut command = Command::new(program::familiar());
         command
             .env("STATE_DIRECTORY", self.path("state"))
             .env_remove("CREDENTIALS_DIRECTORY")

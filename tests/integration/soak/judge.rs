@@ -5,6 +5,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::program;
+
 /// What `verify --chain` counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
@@ -19,7 +21,7 @@ pub fn judge(messages: &[String], jwk: &str, last: u64) -> Result<Figures, Strin
     let (received, key) = (folder.path().join("received.jsonl"), folder.path().join("key.jwk"));
     std::fs::write(&received, messages.join("\n")).unwrap();
     std::fs::write(&key, jwk).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_familiar"))
+    let output = Command::new(program::familiar())
         .args(["verify", "--chain", "--json", "--jwks"])
         .args([&key, &received])
         .output()

@@ -8,6 +8,7 @@ use image::{Rgb, RgbImage};
 
 use super::judge;
 use super::mosquitto::signal;
+use super::program;
 
 /// A device: configuration, anchors, state and a recording, in a folder of its own.
 pub struct Home {
@@ -55,6 +56,10 @@ impl Home {
 
     pub fn familiar(&self, arguments: &[&str]) -> Output {
         familiar(self.folder.path(), arguments)
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        command(self.folder.path(), arguments)
     }
 
     /// Starts `familiar run` and lets it run; what it says goes to the file `said`.
@@ -123,7 +128,7 @@ pub fn familiar(home: &Path, arguments: &[&str]) -> Output {
 
 /// `familiar` with the configuration and the state in that folder.
 pub fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_familiar"));
+    let mut command = Command::new(program::familiar());
     command
         .arg("--config")
         .arg(home.join("familiar.toml"))

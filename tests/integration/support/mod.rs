@@ -8,4 +8,5 @@ pub mod home;
 pub mod house;
 pub mod judge;
 pub mod mosquitto;
+pub mod program;
 pub mod proxy;

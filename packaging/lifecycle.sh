@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# The life of the package in a small Debian of its own, where nothing is booted: installed, used, upgraded, removed, installed again, purged.
+#
+#   packaging/lifecycle.sh OLD.deb NEW.deb PICTURE      as root; PICTURE of somebody to enrol
+#
+# NEW differs from OLD in its version.
+set -euo pipefail
+. "$(dirname "$0")/../tools/env.sh"
+[ "$(id -u)" = 0 ] || die "as root: it makes a root file system and changes into it"
+old=$1 new=$2 picture=$3
+work=$target/deb/lifecycle
+root=$work/root
+mkdir -p "$work"
+
+# No systemd in it: what its snippets call is there where something calls it without asking first.
+base=$work/base.tar
+[ -e "$base" ] || {
+  say "A bare Debian"
+  mmdebstrap --quiet --format=tar --variant=minbase --include=systemd-standalone-sysusers,libgcc-s1 bookworm "$base.part" </dev/null
+  mv "$base.part" "$base"
+}
+rm -rf "$root"
+mkdir "$root"
+tar -xf "$base" -C "$root"
+cp "$old" "$root/old.deb"
+cp "$new" "$root/new.deb"
+cp "$picture" "$root/ada.jpg"
+
+failed=0 passed=0
+holds() { # NAME TEST…
+  local name=$1
+  shift
+  if "$@"; then passed=$((passed + 1)) && echo "ok   $name"; else failed=$((failed + 1)) && echo "FAIL $name"; fi
+}
+inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
+familiar() { # as its user, as the documents say
+  chroot --userspec=familiar:familiar "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/nonexistent familiar "$@"
+}
+there() { [ -e "$root/$1" ]; }
+absent() { [ ! -e "$root/$1" ] && [ ! -L "$root/$1" ]; }
+is() { [ "$(stat -c "$2" "$root/$1")" = "$3" ]; }
+enabled=etc/systemd/system/multi-user.target.wants/familiar.service
+knows_ada() { [ "$(familiar people --json | grep -c '"ada"')" -ge 1 ]; }
+version() { inside dpkg-query -Wf '${Version}' familiar; }
+
+say "Installed"
+holds installs inside dpkg -i /old.deb
+holds user_in_group_video eval 'inside id -nG familiar | grep -qw video'
+holds state_is_for_its_user_alone is var/lib/familiar %a 700
+holds state_belongs_to_familiar eval '[ "$(inside stat -c %U:%G /var/lib/familiar)" = familiar:familiar ]'
+holds not_enabled absent "$enabled"
+holds unit_is_there eval 'there lib/systemd/system/familiar.service || there usr/lib/systemd/system/familiar.service'
+for file in usr/bin/familiar usr/share/man/man1/familiar.1.gz usr/share/man/man1/familiar-enroll.1.gz \
+  usr/share/bash-completion/completions/familiar usr/share/zsh/vendor-completions/_familiar \
+  usr/share/fish/vendor_completions.d/familiar.fish etc/familiar/familiar.toml usr/share/familiar/models/facenet/model.sig; do
+  holds "has $file" there "$file"
+done
+holds configuration_is_kept_by_dpkg eval 'inside dpkg-query -Wf "\${Conffiles}" familiar | grep -q familiar.toml'
+holds anchors_are_kept_by_dpkg eval 'inside dpkg-query -Wf "\${Conffiles}" familiar | grep -q trust.d/'
+holds only_root_changes_what_it_runs is usr/bin/familiar '%U %a' 'root 755'
+holds model_is_verified familiar model verify /usr/share/familiar/models/facenet
+said=$(familiar check 2>/dev/null || true) # there is no camera
+for part in configuration models; do holds "check says $part is sound" grep -q "^ok  *$part " <<<"$said"; done
+
+say "Used"
+sed -i 's/^device = .*/device = "porch"/' "$root/etc/familiar/familiar.toml"
+echo secret >"$root/var/lib/familiar/mqtt-password"
+chmod 600 "$root/var/lib/familiar/mqtt-password"
+holds enrols familiar enroll Ada --id ada /ada.jpg
+holds identifies eval 'familiar identify --json /ada.jpg | tr -d " \n" | grep -q "\"id\":\"ada\""'
+# As `systemctl enable` does.
+mkdir -p "$root/$(dirname "$enabled")"
+ln -s /lib/systemd/system/familiar.service "$root/$enabled"
+holds is_enabled eval '[ -L "$root/$enabled" ]'
+
+say "Upgraded"
+before=$(version)
+holds upgrades inside dpkg -i /new.deb
+holds version_is_another [ "$(version)" != "$before" ]
+holds configuration_survives grep -q '^device = "porch"' "$root/etc/familiar/familiar.toml"
+holds gallery_survives knows_ada
+holds still_enabled eval '[ -L "$root/$enabled" ]'
+
+say "Removed, and installed again"
+holds removes inside dpkg -r familiar
+holds program_is_gone absent usr/bin/familiar
+holds models_are_gone absent usr/share/familiar
+holds configuration_stays there etc/familiar/familiar.toml
+holds gallery_stays there var/lib/familiar/gallery.db
+holds installs_again inside dpkg -i /new.deb
+holds gallery_is_read_again knows_ada
+holds configuration_is_as_it_was grep -q '^device = "porch"' "$root/etc/familiar/familiar.toml"
+
+say "Purged"
+holds purges inside dpkg -P familiar
+holds nothing_of_people_stays absent var/lib/familiar
+holds nothing_of_the_configuration_stays absent etc/familiar
+holds no_enablement_stays absent "$enabled"
+holds dpkg_knows_nothing eval '! inside dpkg-query -W familiar >/dev/null 2>&1'
+left=$(cd "$root" && find . -xdev -iname '*familiar*' ! -path './proc/*' ! -path './var/lib/dpkg/*' ! -path './var/log/*' | sort)
+holds nothing_is_left eval '[ -z "$left" ]'
+[ -z "$left" ] || echo "$left"
+rm -rf "$root"
+
+printf '%s passed, %s failed\n' $passed $failed
+[ $failed = 0 ]
