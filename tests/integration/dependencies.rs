@@ -11,6 +11,8 @@ struct Lock {
 struct Package {
     name: String,
     version: String,
+    source: Option<String>,
+    checksum: Option<String>,
     #[serde(default)]
     dependencies: Vec<String>,
 }
@@ -52,4 +54,31 @@ fn rumqttc_without_its_own_tls() {
     for name in ["openssl-sys", "native-tls", "rustls-pemfile"] {
         assert!(!packages.contains_key(name), "{name}");
     }
+}
+
+/// What bitbake fetches is what Cargo.lock locks, with the same digests. `tools/yocto_crates.py` writes it.
+#[test]
+fn yocto_recipe_has_the_locked_crates() {
+    let layer = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("yocto/meta-familiar/recipes-familiar/familiar");
+    let text = std::fs::read_to_string(layer.join("familiar-crates.inc")).unwrap();
+    let (names, digests) = text.split_once("\"\n\n").unwrap();
+    let named: Vec<String> = names
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.strip_suffix(" \\").map(str::to_owned))
+        .collect();
+    let mut locked = Vec::new();
+    let mut sums = Vec::new();
+    for package in packages().into_values().flatten().filter(|it| it.source.is_some()) {
+        let Package { name, version, checksum, .. } = package;
+        sums.push(format!("SRC_URI[{name}-{version}.sha256sum] = \"{}\"", checksum.unwrap()));
+        locked.push(format!("{name}/{version}"));
+    }
+    assert!(locked.len() > 200, "does this test still read Cargo.lock?");
+    let stale = "run tools/yocto_crates.py";
+    assert_eq!(named, locked, "{stale}");
+    assert_eq!(digests.lines().collect::<Vec<_>>(), sums, "{stale}");
+    // The recipe is of this version.
+    let recipe = format!("familiar_{}.bb", env!("CARGO_PKG_VERSION"));
+    assert!(layer.join(&recipe).exists(), "{recipe}");
 }

@@ -23,6 +23,44 @@ fn sandbox_that_opens_is_noticed() {
     }
 }
 
+/// A second camera's daemon is confined as the first one's is: nothing differs but where its files are.
+#[test]
+fn second_camera_is_confined_as_the_first() {
+    let read = |name: &str| {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/").to_owned() + name;
+        std::fs::read_to_string(path).unwrap()
+    };
+    let (one, more) = (read("familiar.service"), read("familiar@.service"));
+    let section = more.find("[Unit]").unwrap();
+    let as_one = more[section..]
+        .replace("familiar, %i:", "familiar:")
+        .replace("Directory=familiar/%i", "Directory=familiar")
+        .replace("StateDirectory=familiar-%i", "StateDirectory=familiar");
+    assert_eq!(as_one, one);
+}
+
+/// With the drop-in for chrony the kernel's clock may be asked, and still not set.
+#[test]
+fn chrony_drop_in_opens_one_call() {
+    let Some(mut analyze) = judge::systemd("chrony_drop_in_opens_one_call") else { return };
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("familiar.service");
+    std::fs::copy(source.join("familiar.service"), &unit).unwrap();
+    let text = std::fs::read_to_string(source.join("chrony.conf")).unwrap();
+    let settings: Vec<&str> = text.lines().filter(|line| line.contains('=')).collect();
+    assert_eq!(settings, ["ProtectClock=no", "SystemCallFilter=adjtimex"]);
+    let joined = std::fs::read_to_string(&unit)
+        .unwrap()
+        .replace("[Install]", &format!("{}\n[Install]", settings.join("\n")));
+    std::fs::write(&unit, joined).unwrap();
+    let output =
+        analyze.args(["security", "--offline=true", "--no-pager"]).arg(&unit).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    // The filter names one call of the group @clock, and the process has no capability to set the clock.
+    assert!(said.contains("✓ CapabilityBoundingSet=~CAP_SYS_TIME"), "{said}");
+}
+
 fn holds(unit: &str) -> bool {
     let threshold = format!("--threshold={EXPOSURE}");
     let output = judge::systemd("exposure")
