@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test soak soak-memory home-assistant vm fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
+.PHONY: help setup build models demo test soak soak-memory home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -71,6 +71,11 @@ vm: build models/facenet/model.sig ## Boot the package in an emulated ARM machin
 	@tests/vm/root.sh
 	@$(ENV) package=$$(tools/deb.sh arm64) && \
 	  python3 -B tests/vm/run.py "$$target/vm" "$$familiar" "$$package" "$$FAMILIAR_OPENPEOPLE" $(CHAPTERS)
+
+test-landlock: ## The daemon's own sandbox under Debian's kernels that have Landlock, emulated: 6.1 and 6.12 (minutes)
+	@tools/setup.sh build landlock
+	@$(ENV) cargo test --release --locked --lib --no-run && \
+	  tests/vm/landlock.sh "$$(cargo test --release --locked --lib --no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)"
 
 fuzz: ## Search for inputs that break a parser: SECONDS=60 for each, TARGETS="frame order"
 	@tools/setup.sh build

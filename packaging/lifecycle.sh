@@ -52,7 +52,8 @@ holds not_enabled absent "$enabled"
 holds unit_is_there eval 'there lib/systemd/system/familiar.service || there usr/lib/systemd/system/familiar.service'
 for file in usr/bin/familiar usr/share/man/man1/familiar.1.gz usr/share/man/man1/familiar-enroll.1.gz \
   usr/share/bash-completion/completions/familiar usr/share/zsh/vendor-completions/_familiar \
-  usr/share/fish/vendor_completions.d/familiar.fish etc/familiar/familiar.toml usr/share/familiar/models/facenet/model.sig; do
+  usr/share/fish/vendor_completions.d/familiar.fish etc/familiar/familiar.toml usr/share/familiar/models/facenet/model.sig \
+  usr/libexec/familiar/camera-came lib/systemd/system/familiar-camera@.service lib/udev/rules.d/70-familiar.rules; do
   holds "has $file" there "$file"
 done
 holds configuration_is_kept_by_dpkg eval 'inside dpkg-query -Wf "\${Conffiles}" familiar | grep -q familiar.toml'

@@ -46,9 +46,12 @@ cp -r "$FAMILIAR_TEST_BUNDLE" stage/models/facenet
 cp "$top"/{README.md,CHANGELOG.md,SPECIFICATION.md,SECURITY.md,RESPONSIBLE_USE.md,NOTICE} "$top"/docs/*.md stage/doc/
 cp -r "$top/schemas" stage/doc/schemas
 cp "$top/systemd/chrony.conf" stage/doc/
+install -m755 "$top/systemd/camera-came" stage/
+install -m644 "$top/systemd/familiar-camera@.service" stage/
 # debhelper knows them by these names, and puts each where it belongs.
 for file in "$top"/systemd/*; do
   case $(basename "$file") in
+    familiar-camera@.service) ;; # of no package's name: by familiar.install
     *.service | *.socket | *.timer | *.path | *.target) cp "$file" "debian/" ;;
     familiar.sysusers | familiar.tmpfiles) cp "$file" debian/ ;;
     *.rules) cp "$file" debian/familiar.udev ;;

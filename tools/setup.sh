@@ -3,7 +3,7 @@
 #
 #   tools/setup.sh [build] [demo] [judges] [lint]     (default: all of them)
 #   tools/setup.sh home-assistant                     (only when asked for: needs Python 3.13)
-#   tools/setup.sh vm                                 (only when asked for: a virtual machine)
+#   tools/setup.sh vm | landlock                      (only when asked for: a virtual machine)
 #   tools/setup.sh arm | arm-emulation | deb | sbom   (only when asked for: building for 64-bit ARM, running that here,
 #                                                      Debian packages, bill of materials)
 #
@@ -52,6 +52,11 @@ if wants vm; then
   need mosquitto has mosquitto
   need mosquitto-clients has mosquitto_sub
   need openssl has openssl
+fi
+if wants landlock; then
+  need qemu-system-x86 has qemu-system-x86_64
+  need busybox-static has busybox
+  need cpio has cpio
 fi
 if wants arm && [ "$(uname -m)" != aarch64 ]; then
   need gcc-aarch64-linux-gnu has aarch64-linux-gnu-gcc

@@ -27,7 +27,9 @@ impl From<DaemonError> for Failure {
             | DaemonError::Command(CommandError::Operators(_))
             | DaemonError::NoThreshold => Self::refused(error),
             DaemonError::Configuration(error) => error.into(),
-            DaemonError::Renamed { .. } | DaemonError::Threshold(_) => Self::usage(error),
+            DaemonError::Renamed { .. } | DaemonError::Confined(_) | DaemonError::Threshold(_) => {
+                Self::usage(error)
+            }
             DaemonError::Gallery(error) => error.into(),
             DaemonError::Key(error) => super::key::rotation_failure(error),
             DaemonError::Broker(error) => error.into(),

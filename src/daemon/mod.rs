@@ -38,6 +38,7 @@ use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, BrokerError, Ears};
 use crate::recognition::gallery::{Gallery, GalleryError};
 use crate::recognition::{Decision, ThresholdError, Watch};
+use crate::system::landlock::{self, Enforcement, Layer};
 use crate::system::signals::Signals;
 use crate::system::state::{StateDirectory, StateError};
 use crate::system::{memory, notify};
@@ -70,6 +71,10 @@ pub enum DaemonError {
     Configuration(#[from] ConfigError),
     #[error("`device` was {before} and is now {after}: that takes a restart")]
     Renamed { before: String, after: String },
+    #[error(
+        "the daemon has given up {0}, which the configuration now asks for: that takes a restart"
+    )]
+    Confined(String),
     #[error(transparent)]
     Anchors(#[from] AnchorError),
     #[error(transparent)]
@@ -156,6 +161,8 @@ struct Daemon {
     frames: (u64, Instant),
     /// The publisher's beat when the watchdog was last fed.
     beat: u64,
+    /// What this process has given up; a configuration that asks for more takes a restart.
+    layer: Layer,
     /// What was wrong with the configuration at the last reload.
     misconfigured: Option<String>,
 }
@@ -164,30 +171,36 @@ impl Daemon {
     fn start(located: Located, stdout: bool) -> Result<Self, DaemonError> {
         let began = Instant::now();
         let config = &located.config;
+        let state = StateDirectory::open()?;
+        // Before any thread is there, and before a byte of a model, a picture or a message is looked at.
+        let layer = landlock::confine(&located, &state);
         let signals = Signals::watch().map_err(DaemonError::Signals)?;
         // What costs nothing to check comes first, what needs no model before the models.
-        let state = StateDirectory::open()?;
         let broker = config.mqtt.as_ref().map(|mqtt| Broker::new(mqtt, &state)).transpose()?;
 
         let running = models::start(&located, &state)?;
+        // Told only now: who is refused reads one line, the reason.
+        match layer.state {
+            Enforcement::None => log::warn!("Landlock confines {}", layer.state),
+            _ => log::info!("Landlock confines {}", layer.state),
+        }
         let on_trial = running.on_trial.then(|| running.engine.identity().digest.clone());
-        Self::begin(located, state.clone(), signals, broker, running, (began, stdout)).inspect_err(
-            |_| {
+        Self::begin(located, state.clone(), (signals, layer), broker, running, (began, stdout))
+            .inspect_err(|_| {
                 // It was not the models that failed.
                 if let Some(digest) = on_trial
                     && let Err(error) = Slots::open(&state).and_then(|mut s| s.stopped(&digest))
                 {
                     log::error!("{error}");
                 }
-            },
-        )
+            })
     }
 
     /// With models that are ready.
     fn begin(
         located: Located,
         state: StateDirectory,
-        signals: Signals,
+        (signals, layer): (Signals, Layer),
         broker: Option<Broker>,
         running: Running,
         (began, stdout): (Instant, bool),
@@ -231,6 +244,7 @@ impl Daemon {
             schedule: Schedule::new(),
             frames: (0, Instant::now()),
             beat: 0,
+            layer,
             misconfigured: None,
             birth: None,
             key,

@@ -60,6 +60,9 @@ impl Daemon {
             let (before, after) = (old.device.to_string(), new.device.to_string());
             return Err(DaemonError::Renamed { before, after });
         }
+        if let Some(what) = self.layer.lacks(&located) {
+            return Err(DaemonError::Confined(what));
+        }
         let gate = match (&self.gate, &new.mqtt) {
             (None, Some(_)) => Some(Gate::open(&located, &self.state)?),
             _ => None,

@@ -47,6 +47,8 @@ impl Kind {
     pub fn open(&self, path: &Path, durable: bool) -> Result<Connection, Trouble> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
+        // The daemon may write to its state directory alone (landlock.rs).
+        connection.pragma_update(None, "temp_store", "memory")?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", if durable { "full" } else { "normal" })?;
         if header(&connection)? != (self.application, self.format()) {

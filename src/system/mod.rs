@@ -6,6 +6,7 @@ pub mod clock;
 pub mod confine;
 pub mod contain;
 pub mod database;
+pub mod landlock;
 pub mod log;
 pub mod memory;
 pub mod notify;

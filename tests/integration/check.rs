@@ -104,6 +104,7 @@ fn says_how_everything_is() {
             "liveness",
             "camera",
             "frame rate",
+            "landlock",
             "state",
             "device key",
             "people",

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 20] = [
+const DOCUMENTS: [&str; 21] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
     "RESPONSIBLE_USE.md",
     "CONTRIBUTING.md",
+    "docs/appliance.md",
     "docs/architecture.md",
     "docs/camera.md",
     "docs/commands.md",

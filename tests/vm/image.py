@@ -91,6 +91,7 @@ def build(work: Path, package: Path, pictures: Path, python: str, broker: Broker
     subprocess.run([python, "-B", Path(__file__).with_name("scene.py"), pictures, share], check=True)
     shutil.copy(work / "player", share)
     shutil.copy(package, share / "familiar.deb")
+    shutil.copy(Path(__file__).parents[2] / "systemd/chrony.conf", share)
     shutil.copy(broker.folder / "ca.pem", share)
     (share / "familiar.toml").write_text(CONFIGURATION.format(host=HOST, port=broker.port))
     newer(package, share / "newer.deb", work / "newer")

@@ -248,7 +248,56 @@ def camera(run: Run) -> None:
     run.ask("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind")
     back = run.health(since, lambda h: h["state"] == "watching" and h["camera"]["frames_per_second"] > 0)
     run.holds("camera_that_returns_is_opened_again", back and run.verified(back) and run.show("MainPID") == pid and run.show("NRestarts") == "0")
+
+    run.ask("systemctl stop familiar; echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind", 180)
+    since = len(run.broker.heard)
+    run.ask("systemctl start familiar", PATIENCE)
+    away = run.health(since, lambda h: h["state"] == "blind")
+    since = len(run.broker.heard)
+    run.ask("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind")
+    came = run.health(since, lambda h: h["state"] == "watching" and h["camera"]["frames_per_second"] > 0)
+    run.holds("camera_that_comes_after_the_daemon_is_opened", away and came and run.verified(came))
+    other = run.ask("systemctl show -P MainPID familiar; systemctl start familiar-camera@video0; systemctl show -P MainPID familiar").split()
+    run.holds("who_has_a_camera_is_left_alone", len(other) == 2 and other[0] == other[1] != "0", other)
     run.ask("sed -i 's|/dev/video10|/dev/video0|' /etc/familiar/familiar.toml && systemctl restart familiar", PATIENCE)
+    own = run.ask("ls /proc/$(systemctl show -P MainPID familiar)/root/dev")
+    run.holds("no_device_but_cameras_and_the_harmless", "video0" in own and "vda" not in own and "mem" not in own.split(), own.replace("\n", " "))
+
+
+def second(run: Run) -> None:
+    """Another camera is another device, beside the first: its own name, key, people and topics. Both may ask the kernel for the time."""
+    on(run)
+    run.ask("install -d /etc/familiar/garden && ln -s ../trust.d /etc/familiar/garden/trust.d && ln -s ../ca.pem /etc/familiar/garden/ca.pem && "
+            "sed 's|/dev/video0|/dev/video10|; s|^device = .*|device = \"garden\"|' /etc/familiar/familiar.toml >/etc/familiar/garden/familiar.toml && "
+            "for unit in familiar familiar@; do install -D -m644 /usr/share/vm/chrony.conf /etc/systemd/system/$unit.service.d/chrony.conf; done && "
+            "install -D -m644 /etc/systemd/system/familiar.service.d/password.conf /etc/systemd/system/familiar@.service.d/password.conf && systemctl daemon-reload")
+    before = run.show("MainPID")
+    status, said = run.machine.run("systemctl restart familiar && systemctl enable --now familiar@garden", PATIENCE)
+    run.holds("second_camera_starts", status == 0, said[-200:])
+    run.holds("second_camera_watches", run.awaits("ls -l /proc/$(systemctl show -P MainPID familiar@garden)/fd | grep -q video10"))
+    key = "runuser -u familiar -- env STATE_DIRECTORY=/var/lib/familiar-garden familiar --config /etc/familiar/garden/familiar.toml key show 2>/dev/null"
+    theirs = run.ask(key)
+    run.holds("second_camera_has_a_key_of_its_own", '"kty"' in theirs and theirs != run.keys.read_text(), theirs[:60])
+    run.holds("first_goes_on_beside_it", run.show("ActiveState") == "active" and run.show("MainPID") not in ("0", before))
+    denied = run.ask("journalctl -b -u familiar -u familiar@garden -o cat | grep -ci 'adjtimex.*\\(denied\\|permitted\\)'")
+    run.holds("clock_may_be_asked", denied == "0", denied)
+    run.ask("systemctl disable --now familiar@garden; rm -r /etc/familiar/garden /etc/systemd/system/familiar*.service.d/chrony.conf; systemctl daemon-reload; systemctl restart familiar", PATIENCE)
+
+
+def confined(run: Run) -> None:
+    """What the daemon gave up by itself (Landlock), beside what its unit keeps from it."""
+    on(run)
+    said = run.ask("journalctl -b -u familiar -o cat | grep -m1 Landlock")
+    run.holds("landlock_confines_the_daemon", "Landlock confines files" in said, said)
+    report = run.ask("runuser -u familiar -- familiar check 2>&1 | grep -i landlock")
+    run.holds("check_says_so", report.strip().startswith("ok"), report)
+    # It asks for a folder that it has given up: told, and all goes on as it was.
+    before = run.show("MainPID")
+    run.ask("cp /etc/familiar/familiar.toml /root/before.toml; mkdir -p /srv/recorded; "
+            "sed -i 's|^source = .*|source = \"replay:/srv/recorded\"|' /etc/familiar/familiar.toml; systemctl reload familiar")
+    run.holds("what_was_given_up_is_not_had_again", run.awaits("journalctl -b -u familiar -o cat | grep -q 'given up'", 60)
+              and run.show("MainPID") == before and run.show("ActiveState") == "active")
+    run.ask("cp /root/before.toml /etc/familiar/familiar.toml; systemctl reload familiar")
 
 
 def watchdog(run: Run) -> None:
@@ -321,7 +370,7 @@ def on(run: Run) -> None:
     run.pin()
 
 
-CHAPTERS = {chapter.__name__: chapter for chapter in (install, boot, cuts, tampered, camera, watchdog, formats, package)}
+CHAPTERS = {chapter.__name__: chapter for chapter in (install, boot, confined, tampered, camera, second, watchdog, formats, cuts, package)}
 
 
 def main() -> int:

@@ -80,6 +80,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     camera::check(&located.config, &mut report);
     let opened = StateDirectory::open().map_err(Failure::from);
     if let Some(state) = report.take("state", opened) {
+        machine::landlock(&located, &state, &mut report);
         state::check(&located, &state, embedder.as_deref(), &mut report);
         broker::check(&located.config, &state, &mut report);
     }

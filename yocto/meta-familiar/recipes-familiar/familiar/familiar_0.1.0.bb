@@ -51,7 +51,11 @@ do_install() {
     install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/familiar ${D}${bindir}/familiar
     install -D -m 0644 ${S}/systemd/familiar.service ${D}${systemd_system_unitdir}/familiar.service
     install -D -m 0644 ${S}/systemd/familiar@.service ${D}${systemd_system_unitdir}/familiar@.service
-    install -D -m 0644 ${S}/systemd/60-familiar-camera.rules ${D}${nonarch_base_libdir}/udev/rules.d/60-familiar-camera.rules
+    install -D -m 0644 ${S}/systemd/familiar-camera@.service ${D}${systemd_system_unitdir}/familiar-camera@.service
+    install -D -m 0755 ${S}/systemd/camera-came ${D}${libexecdir}/familiar/camera-came
+    # The unit names it by Debian's path.
+    sed -i 's|/usr/libexec|${libexecdir}|' ${D}${systemd_system_unitdir}/familiar-camera@.service
+    install -D -m 0644 ${S}/systemd/70-familiar-camera.rules ${D}${nonarch_base_libdir}/udev/rules.d/70-familiar-camera.rules
     install -D -m 0644 ${S}/systemd/chrony.conf ${D}${systemd_system_unitdir}/familiar.service.d/chrony.conf
     install -D -m 0644 ${S}/systemd/chrony.conf ${D}${systemd_system_unitdir}/familiar@.service.d/chrony.conf
     install -d ${D}${sysconfdir}/familiar/trust.d
@@ -64,7 +68,7 @@ FILES:${PN}-chrony = "\
     ${systemd_system_unitdir}/familiar.service.d/chrony.conf \
     ${systemd_system_unitdir}/familiar@.service.d/chrony.conf \
 "
-FILES:${PN} += "${systemd_system_unitdir}/familiar@.service ${nonarch_base_libdir}/udev/rules.d"
+FILES:${PN} += "${systemd_system_unitdir}/familiar@.service ${systemd_system_unitdir}/familiar-camera@.service ${nonarch_base_libdir}/udev/rules.d"
 RDEPENDS:${PN} += "ca-certificates"
 RDEPENDS:${PN}-chrony += "${PN} chrony"
 RRECOMMENDS:${PN} += "familiar-bundle kernel-module-uvcvideo"
