@@ -47,7 +47,7 @@ pub enum Enforcement {
     Full { network: bool },
     /// An older kernel: files, but not all that is done to them, or not TCP.
     Part,
-    /// Nothing is enforced: the kernel has no Landlock that serves (before 5.19), or it is off.
+    /// Nothing is enforced: the kernel has no Landlock that serves (before 5.19), it is off, or its system calls are forbidden.
     None,
 }
 
@@ -60,7 +60,7 @@ impl std::fmt::Display for Enforcement {
             }
             Self::Part => "files and programs, as far as this kernel knows them",
             Self::None => {
-                "nothing: this kernel has no Landlock (Linux 5.19), or has it switched off"
+                "nothing: this kernel has no Landlock (Linux 5.19), or has it switched off, or a filter of system calls forbids it"
             }
         })
     }

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use familiar::command::OperatorKey;
 use serde_json::Value;
 
+use crate::command::site::allow;
 use crate::slots::{Site, said};
 use crate::support::bundle::{Curve, TestKey};
 use crate::support::files::{Fault, FileServer};
@@ -406,6 +408,161 @@ fn endless_data() {
         assert!(sent < 64 << 20, "{file}: {sent}");
     }
     fleet.updates_to("7.1.0");
+}
+
+/// A server that gives a byte now and then holds nobody for long, and what came is kept.
+#[test]
+fn trickling_server() {
+    use familiar::model::update::client::{Client, TufError};
+    use familiar::model::update::download::{DownloadError, download, part_of};
+    use familiar::model::update::fetch::{FetchError, Pace, Source};
+    use familiar::model::update::store::Store;
+    use familiar::system::clock::Date;
+    let Some(fleet) = Fleet::new("trickling_server") else { return };
+    fleet.add("7.1.0", &[]);
+    let server = FileServer::start(&fleet.path(""));
+    let pace = Pace { grace: std::time::Duration::from_millis(300), slowest: 1 << 20 };
+    let source = Source::new(&server.address()).unwrap().with_pace(pace);
+    let store = || {
+        let store = Store::open(&fleet.site.home.path("trusted")).unwrap();
+        let root = std::fs::read(fleet.metadata().join("1.root.json")).unwrap();
+        store.write("root", &root).unwrap();
+        store
+    };
+    for file in ["timestamp.json", "2.snapshot.json", "2.targets.json"] {
+        server.misbehave(file, Fault::Trickle);
+        let slow = Client::refresh(store(), source.below("metadata"), Date::now());
+        assert!(matches!(slow, Err(TufError::Fetch(FetchError::TooSlow { .. }))), "{slow:?}");
+    }
+    server.misbehave(".tar", Fault::Trickle);
+    let mut client = Client::refresh(store(), source.below("metadata"), Date::now()).unwrap();
+    let release = client.releases().unwrap().remove(0);
+    let (path, location) =
+        (fleet.site.home.path("archive"), client.location(&release.path, &release.target));
+    let fetch = || download(&source.below("targets"), &location, &release.target, 1 << 30, &path);
+    let slow = fetch();
+    assert!(matches!(slow, Err(DownloadError::Fetch(FetchError::TooSlow { .. }))), "{slow:?}");
+    let came = std::fs::metadata(part_of(&path)).unwrap().len();
+    assert!(came > 0 && !path.exists(), "{came}");
+    server.behave();
+    fetch().unwrap();
+    assert_eq!(server.sent(".tar").last().unwrap().0 as u64, came, "it went on from there");
+}
+
+/// A static host as there are many, with a certificate of an authority that the system trusts, or not.
+#[test]
+fn repository_on_https() {
+    let test = "repository_on_https";
+    let Some(fleet) = Fleet::new(test) else { return };
+    fleet.add("7.1.0", &[]);
+    let path = |name: &str| fleet.site.home.path(name);
+    for name in ["server", "other"] {
+        // Each its own authority, and for nothing but this address.
+        let text = format!(
+            "[req]\nprompt = no\ndistinguished_name = a\nx509_extensions = b\n\
+             [a]\nCN = {name}\n[b]\nsubjectAltName = IP:127.0.0.1\n"
+        );
+        std::fs::write(path("openssl.cnf"), text).unwrap();
+        let (key, certificate) = (path(&format!("{name}.key")), path(&format!("{name}.pem")));
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.args(["req", "-x509", "-nodes", "-newkey", "ec", "-days", "2"]);
+        openssl.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-config"]).arg(path("openssl.cnf"));
+        openssl.arg("-keyout").arg(key).arg("-out").arg(certificate);
+        let made = openssl.output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    }
+    let program = "import functools, http.server, ssl, sys\n\
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])\n\
+        server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)\n\
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+        context.load_cert_chain(sys.argv[2], sys.argv[3])\n\
+        server.socket = context.wrap_socket(server.socket, server_side=True)\n\
+        print(server.server_port, flush=True)\n\
+        server.serve_forever()\n";
+    let mut python = judge::python(test).unwrap();
+    python.args(["-B", "-c", program]).arg(fleet.path(""));
+    python.arg(path("server.pem")).arg(path("server.key"));
+    python.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut server = Ended(python.spawn().unwrap());
+    let port = server.port();
+    let update = |host: &str, trusted: &str| {
+        fleet.take_from(&format!("https://{host}:{port}"), "");
+        let arguments = ["model", "update", "--json", "--unsynchronized"];
+        let mut familiar = fleet.site.home.command(&arguments);
+        familiar.env("SSL_CERT_FILE", path(trusted)).env_remove("SSL_CERT_DIR").output().unwrap()
+    };
+    let factory = fleet.site.boots();
+    for (host, trusted) in [("127.0.0.1", "other.pem"), ("localhost", "server.pem")] {
+        let refused = update(host, trusted);
+        assert_eq!(refused.status.code(), Some(5), "{host} {}", said(&refused));
+        assert!(said(&refused).to_lowercase().contains("certificate"), "{}", said(&refused));
+        assert_eq!(fleet.site.boots(), factory);
+    }
+    let output = update("127.0.0.1", "server.pem");
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(fleet.site.boots().0, "7.1.0");
+}
+
+/// A process that is ended with its test.
+struct Ended(std::process::Child);
+
+impl Ended {
+    /// What it prints first.
+    fn port(&mut self) -> u16 {
+        use std::io::BufRead as _;
+        let mut line = String::new();
+        std::io::BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// An operator far away goes back, and the daemon watches on.
+#[test]
+fn rollback_command_switches_a_running_daemon_back() {
+    let test = "rollback_command_switches_a_running_daemon_back";
+    let Some(fleet) = Fleet::new(test) else { return };
+    let Some(broker) = Mosquitto::start(test, "") else { return };
+    for version in ["7.1.0", "7.2.0"] {
+        fleet.add(version, &[]);
+        fleet.updates_to(version);
+    }
+    let operator = OperatorKey::create(&fleet.site.home.path("operator.pem")).unwrap();
+    allow(fleet.site.home.folder.path(), &[&operator]);
+    let more = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", broker.port);
+    fleet.take_from(fleet.path("").to_str().unwrap(), &more);
+    fleet.site.edit("speed = \"max\"", "speed = \"pace\"\nloop = true");
+    let subscriber = Subscriber::start(broker.port, "#", &[]);
+    let health = || -> Value {
+        let messages = subscriber.on("/health");
+        let last = messages.last().map_or("{\"payload\":\"{}\"}", String::as_str);
+        let envelope: Value = serde_json::from_str(last).unwrap();
+        serde_json::from_str(envelope["payload"].as_str().unwrap()).unwrap()
+    };
+    let running = fleet.site.home.start(&[]);
+    wait("the installed bundle", || health()["model"]["version"] == "7.2.0");
+    let boot = health()["boot"].clone();
+    let key = fleet.site.home.path("operator.pem");
+    let command = ["command", "--key", key.to_str().unwrap(), "rollback", "--json"];
+    let output = fleet.site.familiar(&command);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["data"]["version"], "7.1.0", "{result}");
+    wait("the bundle before", || health()["model"]["version"] == "7.1.0");
+    let told = health();
+    assert_eq!(told["update"]["outcome"], "rolled-back", "{told}");
+    assert_eq!((&told["boot"], &told["state"]), (&boot, &Value::from("watching")), "{told}");
+    // The repository does not list the factory's.
+    let output = fleet.site.familiar(&command);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    running.stop();
+    assert_eq!(fleet.site.boots().0, "7.1.0");
 }
 
 #[test]

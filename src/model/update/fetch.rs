@@ -14,10 +14,27 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 /// Until a connection stands, and until an answer begins.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A body has this long, and ...
-const GRACE: Duration = Duration::from_mins(1);
-/// ... comes at least at this rate, in bytes a second.
-const SLOWEST: u64 = 8 * 1024;
+
+/// The slowest that a body may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// It has this long, and ...
+    pub grace: Duration,
+    /// ... comes at least at this rate, in bytes a second.
+    pub slowest: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { grace: Duration::from_mins(1), slowest: 8 * 1024 }
+    }
+}
+
+impl Pace {
+    fn is_missed(self, elapsed: Duration, read: u64) -> bool {
+        elapsed > self.grace + Duration::from_secs(read / self.slowest.max(1))
+    }
+}
 
 /// Why a file did not come.
 #[derive(Debug, thiserror::Error)]
@@ -32,15 +49,15 @@ pub enum FetchError {
     Failed { address: String, why: String },
     #[error("{address}: larger than {limit} bytes")]
     TooLarge { address: String, limit: u64 },
-    #[error("{address}: slower than {SLOWEST} bytes a second")]
-    TooSlow { address: String },
+    #[error("{address}: slower than {slowest} bytes a second")]
+    TooSlow { address: String, slowest: u64 },
 }
 
 /// A place with files below it.
 #[derive(Debug, Clone)]
 pub enum Source {
     Folder(PathBuf),
-    Http { base: String, agent: Agent },
+    Http { base: String, agent: Agent, pace: Pace },
 }
 
 impl Source {
@@ -58,7 +75,7 @@ impl Source {
         }
         let loopback = base.strip_prefix("http://").is_some_and(is_loopback);
         if loopback || base.starts_with("https://") {
-            Ok(Self::Http { base, agent: agent(loopback) })
+            Ok(Self::Http { base, agent: agent(loopback), pace: Pace::default() })
         } else {
             Err(wrong())
         }
@@ -69,10 +86,19 @@ impl Source {
     pub fn below(&self, name: &str) -> Self {
         match self {
             Self::Folder(folder) => Self::Folder(folder.join(name)),
-            Self::Http { base, agent } => {
-                Self::Http { base: format!("{base}/{name}"), agent: agent.clone() }
+            Self::Http { base, agent, pace } => {
+                Self::Http { base: format!("{base}/{name}"), agent: agent.clone(), pace: *pace }
             }
         }
+    }
+
+    /// With another patience for a server; a folder has none.
+    #[must_use]
+    pub fn with_pace(mut self, wanted: Pace) -> Self {
+        if let Self::Http { pace, .. } = &mut self {
+            *pace = wanted;
+        }
+        self
     }
 
     /// A whole file of at most `limit` bytes.
@@ -114,10 +140,10 @@ impl Source {
                     ErrorKind::NotFound => FetchError::Missing { address: address.clone() },
                     _ => FetchError::Failed { address: address.clone(), why: error.to_string() },
                 })?;
-                pump(&address, opened, limit.saturating_sub(from), take)?;
+                pump(&address, opened, limit.saturating_sub(from), Pace::default(), take)?;
                 Ok(true)
             }
-            Self::Http { base, agent } => {
+            Self::Http { base, agent, pace } => {
                 let address = format!("{base}/{file}");
                 let failed = |why: String| FetchError::Failed { address: address.clone(), why };
                 let mut request = agent.get(&address);
@@ -138,7 +164,7 @@ impl Source {
                 if from > 0 && !resumed {
                     take(&[]).map_err(|error| failed(error.to_string()))?;
                 }
-                pump(&address, body, limit, take)?;
+                pump(&address, body, limit, *pace, take)?;
                 Ok(resumed || from == 0)
             }
         }
@@ -154,16 +180,16 @@ fn pump(
     address: &str,
     mut body: impl Read,
     limit: u64,
+    pace: Pace,
     take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), FetchError> {
     let address = || address.to_owned();
+    let too_slow = || FetchError::TooSlow { address: address(), slowest: pace.slowest };
     let began = Instant::now();
     let (mut buffer, mut read) = (vec![0; 64 * 1024], 0_u64);
     loop {
         let failed = |error: io::Error| match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => {
-                FetchError::TooSlow { address: address() }
-            }
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => too_slow(),
             _ => FetchError::Failed { address: address(), why: error.to_string() },
         };
         let length = match body.read(&mut buffer) {
@@ -177,14 +203,10 @@ fn pump(
             return Err(FetchError::TooLarge { address: address(), limit });
         }
         take(&buffer[..length]).map_err(failed)?;
-        if is_too_slow(began.elapsed(), read) {
-            return Err(FetchError::TooSlow { address: address() });
+        if pace.is_missed(began.elapsed(), read) {
+            return Err(too_slow());
         }
     }
-}
-
-fn is_too_slow(elapsed: Duration, read: u64) -> bool {
-    elapsed > GRACE + Duration::from_secs(read / SLOWEST)
 }
 
 fn agent(loopback: bool) -> Agent {
@@ -248,13 +270,13 @@ fn unquote(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// The rule alone: no test waits a minute for a server that trickles.
     #[test]
     fn slow_retrieval() {
-        assert!(!is_too_slow(Duration::from_secs(59), 0));
-        assert!(is_too_slow(Duration::from_secs(62), 1024));
-        assert!(!is_too_slow(Duration::from_mins(10), 600 * SLOWEST));
-        assert!(is_too_slow(Duration::from_mins(30), 600 * SLOWEST));
+        let pace = Pace::default();
+        assert!(!pace.is_missed(Duration::from_secs(59), 0));
+        assert!(pace.is_missed(Duration::from_secs(62), 1024));
+        assert!(!pace.is_missed(Duration::from_mins(10), 600 * pace.slowest));
+        assert!(pace.is_missed(Duration::from_mins(30), 600 * pace.slowest));
     }
 
     #[test]

@@ -3,4 +3,4 @@
 mod daemon;
 mod foreign;
 mod gate;
-mod site;
+pub mod site;

@@ -14,6 +14,8 @@ pub enum Fault {
     Endless,
     /// Does not resume.
     NoRanges,
+    /// A byte now and then, for ever.
+    Trickle,
 }
 
 pub struct FileServer {
@@ -110,6 +112,7 @@ impl Shared {
         write!(stream, "HTTP/1.1 {status}\r\n{length}Connection: close\r\n\r\n")?;
         let body = match fault {
             Some(Fault::CutAfter(count)) => &body[..count.min(body.len())],
+            Some(Fault::Trickle) => &[],
             _ => body,
         };
         let mut sent = 0;
@@ -119,6 +122,11 @@ impl Shared {
             while written.is_ok() && sent < 4 << 30 {
                 written = stream.write_all(&noise).map(|()| sent += noise.len());
             }
+        }
+        while fault == Some(Fault::Trickle) && written.is_ok() {
+            let byte = [*bytes.get(sent).unwrap_or(&0)];
+            written = stream.write_all(&byte).map(|()| sent += 1);
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
         self.log.lock().unwrap().push((path, asked, sent));
         written
