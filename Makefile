@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test soak soak-memory home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
+.PHONY: help setup build models demo test soak soak-memory fleet home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -11,6 +11,8 @@ DATA ?=
 # The soak's length and seed; its faults are the same for the same seed.
 ROUNDS ?= 200
 SEED ?= $(shell date +%s)
+# Of the rehearsal with a fleet.
+DEVICES ?= 1000
 # How long each fuzz target runs, and which; all of them, if none is named.
 SECONDS ?= 60
 TARGETS ?=
@@ -56,6 +58,11 @@ soak: build models/facenet/model.sig ## Delivery under 200 rounds of random faul
 	@tools/setup.sh demo judges
 	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_SOAK_ROUNDS=$(ROUNDS) FAMILIAR_SOAK_SEED=$(SEED) \
 	  cargo test --release --locked --test integration -- --exact soak::nothing_lost_forged_or_out_of_order --nocapture
+
+fleet: build models/facenet/model.sig ## A rehearsal with many devices: waves, a halted wave, a broker restarted: DEVICES=1000
+	@tools/setup.sh demo judges
+	@$(ENV) ulimit -n "$$(ulimit -Hn)" && FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_FLEET=$(DEVICES) \
+	  cargo test --release --locked --test integration -- --exact fleet::waves_reach_whom_they_name_and_a_restart_loses_nothing --nocapture
 
 soak-memory: build models/facenet/model.sig ## The daemon's memory over an hour's frames: FRAMES=36000
 	@tools/setup.sh demo judges

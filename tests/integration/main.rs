@@ -14,6 +14,7 @@ mod dependencies;
 mod engine;
 mod evaluate;
 mod events;
+mod fleet;
 mod full_disk;
 #[path = "../../fuzz/src/fuzzed/mod.rs"]
 mod fuzzed;

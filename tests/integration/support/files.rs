@@ -28,6 +28,8 @@ struct Shared {
     fault: Mutex<Option<(String, Fault)>>,
     /// Path, first byte asked for, and bytes sent.
     log: Mutex<Vec<(String, usize, usize)>>,
+    /// Requests, and bytes both ways, headers included.
+    traffic: Mutex<(u64, u64)>,
 }
 
 impl FileServer {
@@ -38,6 +40,7 @@ impl FileServer {
             folder: folder.to_owned(),
             fault: Mutex::new(None),
             log: Mutex::new(Vec::new()),
+            traffic: Mutex::new((0, 0)),
         });
         let server = Self { port, shared: Arc::clone(&shared) };
         std::thread::spawn(move || {
@@ -51,6 +54,11 @@ impl FileServer {
 
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Requests so far, and bytes both ways, headers included.
+    pub fn traffic(&self) -> (u64, u64) {
+        *self.shared.traffic.lock().unwrap()
     }
 
     pub fn misbehave(&self, end: &str, fault: Fault) {
@@ -73,10 +81,11 @@ impl Shared {
         let mut reader = BufReader::new(stream.try_clone()?);
         let (mut line, mut from) = (String::new(), 0);
         reader.read_line(&mut line)?;
+        let mut wire = line.len();
         let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
         loop {
             let mut header = String::new();
-            reader.read_line(&mut header)?;
+            wire += reader.read_line(&mut header)?;
             if let Some(range) = header.to_ascii_lowercase().strip_prefix("range: bytes=") {
                 from = range.trim().trim_end_matches('-').parse().unwrap_or(0);
             }
@@ -87,9 +96,10 @@ impl Shared {
         let fault = self.fault.lock().unwrap().clone();
         let fault = fault.filter(|(end, _)| path.ends_with(end)).map(|(_, fault)| fault);
         let Ok(bytes) = std::fs::read(self.folder.join(path.trim_start_matches('/'))) else {
-            return stream.write_all(
-                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            );
+            let answer =
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            self.count(wire + answer.len());
+            return stream.write_all(answer);
         };
         let asked = from;
         if fault == Some(Fault::NoRanges) {
@@ -109,7 +119,8 @@ impl Shared {
             Some(Fault::Endless) => String::new(),
             _ => format!("Content-Length: {}\r\n", body.len()),
         };
-        write!(stream, "HTTP/1.1 {status}\r\n{length}Connection: close\r\n\r\n")?;
+        let head = format!("HTTP/1.1 {status}\r\n{length}Connection: close\r\n\r\n");
+        stream.write_all(head.as_bytes())?;
         let body = match fault {
             Some(Fault::CutAfter(count)) => &body[..count.min(body.len())],
             Some(Fault::Trickle) => &[],
@@ -128,7 +139,13 @@ impl Shared {
             written = stream.write_all(&byte).map(|()| sent += 1);
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+        self.count(wire + head.len() + sent);
         self.log.lock().unwrap().push((path, asked, sent));
         written
+    }
+
+    fn count(&self, bytes: usize) {
+        let mut traffic = self.traffic.lock().unwrap();
+        *traffic = (traffic.0 + 1, traffic.1 + bytes as u64);
     }
 }

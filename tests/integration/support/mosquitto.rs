@@ -89,6 +89,10 @@ impl Mosquitto {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     pub fn is_running(&self) -> bool {
         self.child.is_some()
     }
