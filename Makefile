@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test soak soak-memory fleet home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
+.PHONY: help setup build models demo test soak soak-memory fleet adapters home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -63,6 +63,10 @@ fleet: build models/facenet/model.sig ## A rehearsal with many devices: waves, a
 	@tools/setup.sh demo judges
 	@$(ENV) ulimit -n "$$(ulimit -Hn)" && FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_FLEET=$(DEVICES) \
 	  cargo test --release --locked --test integration -- --exact fleet::waves_reach_whom_they_name_and_a_restart_loses_nothing --nocapture
+
+adapters: build models/facenet/model.sig ## The adapters for fleet engines, with Mender, SWUpdate and RAUC themselves
+	@tools/setup.sh demo judges adapters
+	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_ENGINES="$$target/engines" cargo test --release --locked --test integration -- adapters::
 
 soak-memory: build models/facenet/model.sig ## The daemon's memory over an hour's frames: FRAMES=36000
 	@tools/setup.sh demo judges

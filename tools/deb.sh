@@ -46,7 +46,9 @@ cp -r "$FAMILIAR_TEST_BUNDLE" stage/models/facenet
 cp "$top"/{README.md,CHANGELOG.md,SPECIFICATION.md,SECURITY.md,RESPONSIBLE_USE.md,NOTICE} "$top"/docs/*.md stage/doc/
 cp -r "$top/schemas" stage/doc/schemas
 cp "$top/systemd/chrony.conf" stage/doc/
-install -m755 "$top/systemd/camera-came" stage/
+install -m755 "$top/systemd/camera-came" "$top/packaging/fleet/familiar-model" stage/
+mkdir -p stage/fleet
+cp "$top"/packaging/fleet/{mender-module,rauc-handler,swupdate-script,sw-description} stage/fleet/
 install -m644 "$top/systemd/familiar-camera@.service" stage/
 # debhelper knows them by these names, and puts each where it belongs.
 for file in "$top"/systemd/*; do

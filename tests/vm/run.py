@@ -289,13 +289,13 @@ def confined(run: Run) -> None:
     on(run)
     said = run.ask("journalctl -b -u familiar -o cat | grep -m1 Landlock")
     run.holds("landlock_confines_the_daemon", "Landlock confines files" in said, said)
-    report = run.ask("runuser -u familiar -- familiar check 2>&1 | grep -i landlock")
+    report = run.ask("runuser -u familiar -- familiar check 2>&1 | grep -i landlock", PATIENCE)
     run.holds("check_says_so", report.strip().startswith("ok"), report)
     # It asks for a folder that it has given up: told, and all goes on as it was.
     before = run.show("MainPID")
     run.ask("cp /etc/familiar/familiar.toml /root/before.toml; mkdir -p /srv/recorded; "
-            "sed -i 's|^source = .*|source = \"replay:/srv/recorded\"|' /etc/familiar/familiar.toml; systemctl reload familiar")
-    run.holds("what_was_given_up_is_not_had_again", run.awaits("journalctl -b -u familiar -o cat | grep -q 'given up'", 60)
+            "sed -i 's|^source = .*|source = \"replay:/srv/recorded\"|' /etc/familiar/familiar.toml; systemctl reload familiar", PATIENCE)
+    run.holds("what_was_given_up_is_not_had_again", run.awaits("journalctl -b -u familiar -o cat | grep -q 'given up'", PATIENCE)
               and run.show("MainPID") == before and run.show("ActiveState") == "active")
     run.ask("cp /root/before.toml /etc/familiar/familiar.toml; systemctl reload familiar")
 

@@ -10,6 +10,7 @@ use crate::daemon::updater::{UpdateError, Updater, is_listed};
 use crate::model::slots::{
     self, BootError, By, InstallError, Installed, Record, RollbackError, Slots, SlotsError,
 };
+use crate::model::update::archive::unpack;
 use crate::model::{Engine, ModelIdentity, TrustAnchors, VerifiedBundle};
 use crate::recognition::gallery::Gallery;
 use crate::system::state::StateDirectory;
@@ -99,12 +100,20 @@ impl Row {
     }
 }
 
-/// Verifies a bundle, copies the verified bytes into the free slot, self-tests it there, and has it
-/// boot next.
-pub fn install(global: &Global, directory: &Path) -> Result<(), Failure> {
+/// Verifies a bundle (a folder, an archive, or `-` for an archive on standard input), copies the verified bytes into
+/// the free slot, self-tests it there, and has it boot next.
+pub fn install(global: &Global, path: &Path) -> Result<(), Failure> {
     let located = global.located()?;
     let anchors = engine::anchors(&located)?;
-    let bundle = VerifiedBundle::open(directory, &anchors)?;
+    let bundle = if path == Path::new("-") {
+        unpacked(path, std::io::stdin().lock(), &anchors)?
+    } else if path.is_file() {
+        let file = std::fs::File::open(path)
+            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+        unpacked(path, std::io::BufReader::new(file), &anchors)?
+    } else {
+        VerifiedBundle::open(path, &anchors)?
+    };
     fits(&located, bundle.manifest()).map_err(|error| {
         let ModelIdentity { name, version, .. } = bundle.identity();
         Failure::refused(format!("{name} {version} does not fit the configuration: {error}"))
@@ -116,6 +125,17 @@ pub fn install(global: &Global, directory: &Path) -> Result<(), Failure> {
 
     tell(global, &state, &installed);
     Ok(())
+}
+
+/// By the updater's rules: flat, regular, bounded; nothing of it reaches the disk before it is verified.
+fn unpacked(
+    path: &Path,
+    archive: impl std::io::Read,
+    anchors: &TrustAnchors,
+) -> Result<VerifiedBundle, Failure> {
+    let files = unpack(archive)
+        .map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
+    Ok(VerifiedBundle::from_memory(path, files, anchors)?)
 }
 
 /// Says what was installed, and what follows from it.

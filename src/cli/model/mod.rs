@@ -29,8 +29,8 @@ enum Verb {
     Sign(SignArgs),
     /// List the bundles of this device
     List,
-    /// Install a bundle before the factory's
-    Install { directory: PathBuf },
+    /// Install a bundle before the factory's: a folder, an archive of one, or - for an archive on standard input
+    Install { bundle: PathBuf },
     /// Go back to the bundle before
     Rollback,
     /// Fetch and install the newest bundle
@@ -64,7 +64,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         Verb::Verify(args) => verify(global, &args),
         Verb::Sign(args) => sign(global, &args),
         Verb::List => installed::list(global),
-        Verb::Install { directory } => installed::install(global, &directory),
+        Verb::Install { bundle } => installed::install(global, &bundle),
         Verb::Rollback => installed::rollback(global),
         Verb::Update(args) => update::update(global, &args),
     }
