@@ -136,12 +136,14 @@ pub struct Models {
     pub bundle: PathBuf,
     /// An installed bundle is confirmed when the daemon has watched with it for so long.
     pub trial: Span,
+    /// An update looks at live frames beside the running model for so long, before it takes over; zero: not at all.
+    pub shadow: Span,
 }
 
 impl Default for Models {
     fn default() -> Self {
         let bundle = PathBuf::from("/usr/share/familiar/models/facenet");
-        Self { bundle, trial: Span::from_secs(600) }
+        Self { bundle, trial: Span::from_secs(600), shadow: Span::from_secs(60) }
     }
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::latency::Quantiles;
 use crate::model::ModelIdentity;
-use crate::model::slots::{Identity, Kind, Outcome};
+use crate::model::slots::{Figures, Identity, Kind, Outcome};
 use crate::system::clock::ClockState;
 
 /// Between two reports when nothing happens.
@@ -84,7 +84,7 @@ pub struct Model {
     pub trouble: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Update {
     pub time: String,
     pub outcome: Kind,
@@ -92,6 +92,9 @@ pub struct Update {
     pub model: Option<Identity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the model's shadow run found, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Figures>,
     /// Newest version that the repository lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -262,9 +265,9 @@ impl Schedule {
 
 impl Update {
     pub fn new(outcome: Outcome, newest: Option<&str>) -> Self {
-        let Outcome { time: at, outcome, model, reason } = outcome;
+        let Outcome { time: at, outcome, model, reason, shadow } = outcome;
         let reason = reason.map(|reason| short(&reason));
-        Self { time: time(at), outcome, model, reason, version: newest.map(short) }
+        Self { time: time(at), outcome, model, reason, shadow, version: newest.map(short) }
     }
 }
 

@@ -12,14 +12,14 @@ use crate::support::judge;
 use crate::support::mosquitto::{Mosquitto, Subscriber, wait};
 
 /// A device and its publisher.
-struct Fleet {
-    site: Site,
+pub struct Fleet {
+    pub site: Site,
     test: &'static str,
-    factory: String,
+    pub factory: String,
 }
 
 impl Fleet {
-    fn new(test: &'static str) -> Option<Self> {
+    pub fn new(test: &'static str) -> Option<Self> {
         let site = Site::new(test)?;
         judge::python(test)?;
         site.home.enroll("Ada", "P001");
@@ -31,16 +31,16 @@ impl Fleet {
         Some(fleet)
     }
 
-    fn take_from(&self, repository: &str, more: &str) {
+    pub fn take_from(&self, repository: &str, more: &str) {
         self.site.configure(&format!("[update]\nrepository = {repository:?}\n{more}"));
     }
 
     /// In the repository.
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.site.home.path("repository").join(name)
     }
 
-    fn tool(&self, arguments: &[&str]) {
+    pub fn tool(&self, arguments: &[&str]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/repository.py");
         let mut python = judge::python(self.test).unwrap();
         python.arg("-B").arg(script).arg(self.path("")).arg(self.site.home.path("keys"));
@@ -61,7 +61,7 @@ impl Fleet {
     }
 
     /// Publishes the factory's bundle as another version.
-    fn add(&self, version: &str, more: &[&str]) {
+    pub fn add(&self, version: &str, more: &[&str]) {
         let folder = self.site.publish(version, "format = 1", "format = 1");
         self.tool(&[&["add", folder.to_str().unwrap()], more].concat());
     }
@@ -117,7 +117,7 @@ fn flip(path: &Path) {
     std::fs::write(path, bytes).unwrap();
 }
 
-fn press(port: u16) {
+pub fn press(port: u16) {
     let port = port.to_string();
     let topic = "familiar/porch/set/update";
     let status = std::process::Command::new("mosquitto_pub")

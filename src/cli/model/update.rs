@@ -31,7 +31,7 @@ pub fn update(global: &Global, args: &Args) -> Result<(), Failure> {
         Err(error) => return Err(key::failure(error)),
     };
     let running = running(&located, &state)?;
-    match updater.run(Date::now(), &device, &running, args.unsynchronized)? {
+    match updater.run(Date::now(), &device, &running, args.unsynchronized, None)? {
         Found::Nothing(newest) => {
             let ModelIdentity { name, version, digest } = &running;
             if global.json {
@@ -75,6 +75,9 @@ impl From<UpdateError> for Failure {
             | UpdateError::Bundle(_)
             | UpdateError::Other { .. }
             | UpdateError::Unfit(_)
+            | UpdateError::Shadow { .. }
+            | UpdateError::Unseen { .. }
+            | UpdateError::Interrupted
             | UpdateError::Anchors(_) => Self::refused(error),
         }
     }
