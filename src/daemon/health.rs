@@ -10,6 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::latency::Quantiles;
+use super::shadow::Progress;
 use crate::model::ModelIdentity;
 use crate::model::slots::{Figures, Identity, Kind, Outcome};
 use crate::system::clock::ClockState;
@@ -53,6 +54,9 @@ pub struct Report {
     pub temperature_c: Option<f64>,
     pub outbox: Outbox,
     pub broker: Broker,
+    /// An update under way: downloaded, tested, in its shadow run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updating: Option<Progress>,
     /// The last change of models, and what came of it.
     pub update: Option<Update>,
     /// What went wrong last with the configuration, until a reload succeeds.
@@ -204,6 +208,7 @@ struct Alarm {
     digest: String,
     trouble: Option<String>,
     update: Option<Update>,
+    updating: Option<Progress>,
     people: usize,
     refused: u64,
     /// Whether any arrival was kept back.
@@ -244,6 +249,7 @@ impl Schedule {
             digest: report.model.identity.digest.clone(),
             trouble: report.model.trouble.clone(),
             update: report.update.clone(),
+            updating: report.updating.clone(),
             people: report.people,
             refused: report.commands.refused,
             limited: report.limited > 0,

@@ -11,13 +11,13 @@ use rustix::io::Errno;
 use super::DaemonError;
 use super::attempts::Attempts;
 use super::models::{self, fits, load};
-use super::shadow::{Beside, ShadowError};
+use super::shadow::{Beside, ShadowError, Step};
 use crate::config::{Located, Update};
 use crate::model::slots::{By, Figures, Identity, InstallError, Installed, Slots, SlotsError, Why};
 use crate::model::update::archive::{ArchiveError, unpack};
 use crate::model::update::client::{Client, TufError};
 use crate::model::update::download::{DownloadError, download, part_of};
-use crate::model::update::fetch::{FetchError, Source};
+use crate::model::update::fetch::{FetchError, Limits, Source};
 use crate::model::update::release::Release;
 use crate::model::update::store::{Store, StoreError};
 use crate::model::{AnchorError, BundleError, Engine, ModelIdentity, TrustAnchors, VerifiedBundle};
@@ -136,7 +136,8 @@ impl<'a> Updater<'a> {
         beside: Option<&Beside>,
     ) -> Result<Found, UpdateError> {
         let store = self.store()?;
-        let source = Source::new(&self.update.repository)?;
+        let ca = self.update.ca.as_deref();
+        let source = Source::with(&self.update.repository, ca, Limits::default())?;
         let mut client = Client::refresh(store, source.below("metadata"), date)?;
         if !client.now().is_certain() {
             if !explicit {
@@ -153,7 +154,7 @@ impl<'a> Updater<'a> {
         let chosen = releases.iter().rev().find(|release| {
             release.bundle.digest != running.digest
                 && Some(release.bundle.version) > version
-                && release.is_for(device, now)
+                && release.is_for(device, &self.update.groups, now)
         });
         let Some(release) = chosen else { return Ok(Found::Nothing(newest)) };
         let anchors = TrustAnchors::load(&self.located.directory().join("trust.d"))?;
@@ -165,7 +166,7 @@ impl<'a> Updater<'a> {
         };
         // Not tried again, and nothing is downloaded for it.
         Slots::open(self.state)?.admit(&model, factory, &anchors, By::Updater)?;
-        let bundle = self.fetch(&client, &source, release, &anchors)?;
+        let bundle = self.fetch(&client, &source, release, &anchors, beside)?;
         fits(self.located, bundle.manifest()).map_err(UpdateError::Unfit)?;
         let Some(beside) = beside else {
             let start = |bundle| load(self.located, bundle);
@@ -176,7 +177,8 @@ impl<'a> Updater<'a> {
         };
         let engine = self.prove(&Identity::from(&model), bundle, beside)?;
         // Only now is anything written to a slot: what was refused has cost no way back. The archive still lies here.
-        let bundle = self.fetch(&client, &source, release, &anchors)?;
+        beside.progress(&model.version, Step::Install, 1.0);
+        let bundle = self.fetch(&client, &source, release, &anchors, None)?;
         let mut slots = Slots::open(self.state)?;
         // The very bytes that the engine was loaded from, by their digest.
         let Installed { model, place, .. } =
@@ -207,6 +209,7 @@ impl<'a> Updater<'a> {
             let reason = format!("the daemon did not survive it in {starts} starts");
             return Err(refuse(reason, None).unwrap_or_else(|error: SlotsError| error.into()));
         }
+        beside.progress(&model.version, Step::SelfTest, 0.0);
         let before = memory::resident();
         let proved = load(self.located, bundle)
             .map_err(|source| match Slots::open(self.state) {
@@ -238,6 +241,7 @@ impl<'a> Updater<'a> {
         source: &Source,
         release: &Release,
         anchors: &TrustAnchors,
+        beside: Option<&Beside>,
     ) -> Result<VerifiedBundle, UpdateError> {
         let Release { path, target, bundle: wanted } = release;
         // By what it is: a part of another archive is never gone on from.
@@ -255,7 +259,14 @@ impl<'a> Updater<'a> {
         self.discard(Some(&name));
         let file = self.folder.file(&name);
         let location = client.location(path, target);
-        download(&source.below("targets"), &location, target, ARCHIVE_LIMIT, &file)?;
+        let mut progress = |bytes: u64| {
+            if let Some(beside) = beside {
+                let share = bytes as f64 / target.length.max(1) as f64;
+                beside.progress(&wanted.version.to_string(), Step::Download, share);
+            }
+        };
+        let targets = source.below("targets");
+        download(&targets, &location, target, ARCHIVE_LIMIT, &file, &mut progress)?;
         let opened =
             File::open(&file).map_err(|source| UpdateError::Io { path: file.clone(), source })?;
         let unpacked = unpack(std::io::BufReader::new(opened))

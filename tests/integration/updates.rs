@@ -1,7 +1,10 @@
 //! Updates out of a repository that python-tuf made (`tools/repository.py`), and attacks on them.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -177,6 +180,35 @@ fn halted_wave_and_rollback_to_what_is_withdrawn() {
     assert_eq!(fleet.site.boots().0, "7.1.0");
     // And is not updated back to what an operator left.
     fleet.refuses(3, "an operator went back from it");
+}
+
+#[test]
+fn wave_for_one_group() {
+    let Some(fleet) = Fleet::new("wave_for_one_group") else { return };
+    let repository = fleet.path("");
+    let join = |groups: &str| fleet.take_from(repository.to_str().unwrap(), groups);
+    fleet.add("7.1.0", &["--group", "east", "--group", "pilot"]);
+    fleet.finds_nothing();
+    join("groups = [\"west\"]\n");
+    fleet.finds_nothing();
+    join("groups = [\"west\", \"pilot\"]\n");
+    fleet.updates_to("7.1.0");
+    // The wave is moved to another group, then widened to all.
+    fleet.add("7.2.0", &["--group", "east"]);
+    fleet.finds_nothing();
+    fleet.tool(&["rollout", "facenet-7.2.0.tar", "--group", "north"]);
+    fleet.finds_nothing();
+    fleet.tool(&["rollout", "facenet-7.2.0.tar", "--all-groups"]);
+    fleet.updates_to("7.2.0");
+    // A condition that this version does not know is one that it cannot keep.
+    fleet.add("7.3.0", &[]);
+    fleet.python(
+        "targets = repo.newest('targets')\n\
+         custom = targets.signed.targets['facenet-7.3.0.tar'].unrecognized_fields['custom']\n\
+         custom['familiar']['rollout'] = {'regions': ['west']}\n\
+         repo.publish_targets(targets)\n",
+    );
+    fleet.finds_nothing();
 }
 
 #[test]
@@ -406,6 +438,168 @@ fn endless_data() {
         assert!(sent < 64 << 20, "{file}: {sent}");
     }
     fleet.updates_to("7.1.0");
+}
+
+/// Gives a byte now and then, or nothing at all.
+fn trickling(every: Option<Duration>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+            let Some(every) = every else {
+                std::thread::sleep(Duration::from_mins(1));
+                continue;
+            };
+            while stream.write_all(b"x").is_ok() {
+                std::thread::sleep(every);
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn server_that_trickles() {
+    use familiar::model::update::fetch::{FetchError, Limits, Source};
+    let limits = Limits {
+        answer: Duration::from_secs(20),
+        grace: Duration::from_millis(300),
+        slowest: 1000,
+        body: Duration::from_secs(20),
+    };
+    // At a hundred bytes a second it is patient for as long as it was told to be, and no longer.
+    let source = Source::with(&trickling(Some(Duration::from_millis(10))), None, limits).unwrap();
+    let slow = source.read("x.tar", 1 << 20);
+    assert!(matches!(slow, Err(FetchError::TooSlow { slowest: 1000, .. })), "{slow:?}");
+    // One that falls silent after its headers.
+    let limits = Limits { body: Duration::from_millis(300), ..limits };
+    let silent = Source::with(&trickling(None), None, limits).unwrap().read("x.tar", 1 << 20);
+    assert!(
+        matches!(silent, Err(FetchError::TooSlow { .. } | FetchError::Failed { .. })),
+        "{silent:?}"
+    );
+}
+
+/// A web server with a certificate of its own authority.
+struct Https {
+    server: std::process::Child,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Https {
+    fn start(test: &str, served: &Path) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &str| {
+            let mut openssl = std::process::Command::new("openssl");
+            let output = openssl.args(arguments.split(' ')).current_dir(folder.path()).output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{}", said(&output));
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        std::fs::write(folder.path().join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+        for ca in ["ca", "other"] {
+            openssl(&format!(
+                "req -x509 {key} -keyout {ca}.key -out {ca}.pem -days 2 -subj /CN={ca}"
+            ));
+        }
+        openssl(&format!("req {key} -keyout s.key -out s.csr -subj /CN=localhost"));
+        openssl(
+            "x509 -req -in s.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out s.pem -days 2 -extfile names",
+        );
+        let program = "import functools, http.server, ssl, sys\n\
+            handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])\n\
+            server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)\n\
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+            context.load_cert_chain('s.pem', 's.key')\n\
+            server.socket = context.wrap_socket(server.socket, server_side=True)\n\
+            print(server.server_address[1], flush=True)\n\
+            server.serve_forever()\n";
+        let mut server = judge::python(test)?
+            .args(["-c", program])
+            .arg(served)
+            .current_dir(folder.path())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Some(Self { server, port: line.trim().parse().unwrap(), folder })
+    }
+}
+
+impl Drop for Https {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[test]
+fn update_over_https_from_a_known_authority_alone() {
+    let test = "update_over_https_from_a_known_authority_alone";
+    let Some(fleet) = Fleet::new(test) else { return };
+    let Some(server) = Https::start(test, &fleet.path("")) else { return };
+    fleet.add("7.1.0", &[]);
+    let address = |name: &str| format!("https://{name}:{}", server.port);
+    let by = |ca: &str| format!("ca = {:?}\n", server.folder.path().join(ca));
+    // The system's authorities do not know this one.
+    fleet.take_from(&address("localhost"), "");
+    fleet.refuses(5, "certificate");
+    fleet.take_from(&address("localhost"), &by("other.pem"));
+    fleet.refuses(5, "certificate");
+    // The right authority, and another name.
+    fleet.take_from(&address("127.0.0.1"), &by("ca.pem"));
+    fleet.refuses(5, "certificate");
+    fleet.take_from(&address("localhost"), &by("s.key"));
+    fleet.refuses(2, "holds no PEM certificate");
+    fleet.take_from(&address("localhost"), &by("ca.pem"));
+    fleet.updates_to("7.1.0");
+}
+
+#[test]
+fn rollback_command_to_a_running_daemon() {
+    use familiar::command::OperatorKey;
+    let test = "rollback_command_to_a_running_daemon";
+    let Some(fleet) = Fleet::new(test) else { return };
+    let Some(broker) = Mosquitto::start(test, "") else { return };
+    let key = fleet.site.home.path("operator.pem");
+    let operator = OperatorKey::create(&key).unwrap().public().to_jwk();
+    let operators = fleet.site.home.path("operators.jwks");
+    std::fs::write(operators, format!("{{\"keys\":[{operator}]}}")).unwrap();
+    // The repository lists what is gone back to.
+    fleet.add("7.1.0", &[]);
+    fleet.updates_to("7.1.0");
+    fleet.add("7.2.0", &[]);
+    fleet.updates_to("7.2.0");
+    let more = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", broker.port);
+    fleet.take_from(fleet.path("").to_str().unwrap(), &more);
+    fleet.site.edit("speed = \"max\"", "speed = \"pace\"\nloop = true");
+    let subscriber = Subscriber::start(broker.port, "#", &[]);
+    let running = fleet.site.home.start(&[]);
+    let model = |messages: Vec<String>| -> Value {
+        let Some(last) = messages.last() else { return Value::Null };
+        let envelope: Value = serde_json::from_str(last).unwrap();
+        let payload: Value = serde_json::from_str(envelope["payload"].as_str().unwrap()).unwrap();
+        payload["model"]["version"].clone()
+    };
+    wait("health", || model(subscriber.on("/health")) == "7.2.0");
+
+    let order = ["command", "--json", "--key", key.to_str().unwrap(), "rollback"];
+    let output = fleet.site.familiar(&order);
+    assert!(output.status.success(), "{output:?}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["data"]["version"], "7.1.0", "{result}");
+    wait("health of the model before", || model(subscriber.on("/health")) == "7.1.0");
+    // Events name it as well.
+    let events = subscriber.on("/event").len();
+    wait("an event", || subscriber.on("/event").len() > events);
+    assert_eq!(model(subscriber.on("/event")), "7.1.0");
+    running.stop();
+    assert_eq!(fleet.site.boots().0, "7.1.0");
 }
 
 #[test]

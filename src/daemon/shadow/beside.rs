@@ -1,10 +1,12 @@
 //! The new engine beside the running one, on the same frames, on a thread of its own.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
+use serde::Serialize;
 
 use super::Verdict;
 use crate::camera::Frame;
@@ -35,6 +37,39 @@ pub enum News {
     /// The shadow run begins.
     Began(Box<Newcomer>),
     Compared(Box<Compared>),
+    Progress(Progress),
+}
+
+/// How far an update is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    pub version: String,
+    pub step: Step,
+    /// Of the whole; a download ends at 50, a shadow run at 95.
+    pub percent: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    Download,
+    SelfTest,
+    Shadow,
+    Install,
+}
+
+impl Progress {
+    /// `share` of the step, 0 to 1.
+    pub fn new(version: &str, step: Step, share: f64) -> Self {
+        let (from, to) = match step {
+            Step::Download => (0.0, 50.0),
+            Step::SelfTest => (50.0, 55.0),
+            Step::Shadow => (55.0, 95.0),
+            Step::Install => (95.0, 95.0),
+        };
+        let percent = (from + (to - from) * share.clamp(0.0, 1.0)) as u8;
+        Self { version: version.to_owned(), step, percent }
+    }
 }
 
 /// What is known of the new model before it has seen a frame.
@@ -91,6 +126,8 @@ pub struct Beside {
     pub wanted: bool,
     pub false_match_rate: f64,
     pub liveness: bool,
+    /// What was last said of the progress.
+    pub told: RefCell<Option<Progress>>,
 }
 
 impl Beside {
@@ -130,6 +167,15 @@ impl Beside {
                     std::thread::sleep((began.elapsed() * REST).min(LONGEST_REST));
                 }
             }
+        }
+    }
+
+    /// Says how far it is; that nobody listens any more is noticed elsewhere.
+    pub fn progress(&self, version: &str, step: Step, share: f64) {
+        let progress = Progress::new(version, step, share);
+        if self.told.borrow().as_ref() != Some(&progress) {
+            drop(self.news.send(News::Progress(progress.clone())));
+            self.told.replace(Some(progress));
         }
     }
 

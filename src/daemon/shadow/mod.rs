@@ -4,8 +4,9 @@
 mod beside;
 mod bounds;
 
-pub use beside::{Beside, News, ShadowError};
+pub use beside::{Beside, News, Progress, ShadowError, Step};
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ pub struct Shadow {
     orders: SyncSender<Order>,
     news: Receiver<News>,
     run: Option<Run>,
+    progress: Option<Progress>,
 }
 
 /// One shadow run under way.
@@ -51,6 +53,15 @@ struct Run {
 }
 
 impl Shadow {
+    /// How far the update is; `None` while there is none to install.
+    pub fn progress(&self) -> Option<Progress> {
+        let Some(Run { newcomer, watched, needed, verdict: None, .. }) = &self.run else {
+            return self.progress.clone();
+        };
+        let share = watched.time().as_secs_f64() / needed.as_secs_f64().max(1e-3);
+        Some(Progress::new(&newcomer.version, Step::Shadow, share))
+    }
+
     /// Offers the verdict until it is taken.
     fn end(&mut self, verdict: Verdict) {
         match self.orders.try_send(Order::End(verdict)) {
@@ -72,8 +83,9 @@ impl Daemon {
             wanted: !config.models.shadow.get().is_zero(),
             false_match_rate: config.recognition.false_match_rate,
             liveness: config.liveness.mode != LivenessMode::Off,
+            told: RefCell::default(),
         };
-        (Shadow { orders, news, run: None }, beside)
+        (Shadow { orders, news, run: None, progress: None }, beside)
     }
 
     /// Takes in what was compared, and ends the run when it is time to.
@@ -81,6 +93,7 @@ impl Daemon {
         let Some(mut shadow) = self.polling.shadow.take() else { return };
         while let Ok(news) = shadow.news.try_recv() {
             match news {
+                News::Progress(progress) => shadow.progress = Some(progress),
                 News::Began(newcomer) => shadow.run = Some(self.begin_shadow(*newcomer)),
                 News::Compared(mut compared) => {
                     let Some(run) = &mut shadow.run else { continue };
@@ -111,6 +124,10 @@ impl Daemon {
     pub(super) fn show_to_shadow(&mut self, frame: Frame) {
         let Some(Shadow { orders, run: Some(run), .. }) = &mut self.polling.shadow else { return };
         run.watched.frame(Instant::now());
+        // Once there is a verdict it shall not find the other side busy with one more frame.
+        if run.verdict.is_some() {
+            return;
+        }
         // Gone if it is not taken.
         drop(orders.try_send(Order::Look(frame)));
     }
