@@ -60,7 +60,8 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         for name in &arguments.target_name {
             let target = client.target(name)?;
             let location = client.location(name, &target);
-            download(&source, &location, &target, 100 << 20, &folder.join(quote(name)))?;
+            let file = folder.join(quote(name));
+            download(&source, &location, &target, 100 << 20, &file, &mut |_| ())?;
         }
     }
     Ok(())

@@ -2,8 +2,9 @@
 """The publisher's side of model updates: a TUF repository made and signed by python-tuf (docs/updates.md).
 
   repository.py REPOSITORY KEYS create [--days N]
-  repository.py REPOSITORY KEYS add BUNDLE [--percent P] [--not-before TIME] [--minimum-daemon VERSION]
-  repository.py REPOSITORY KEYS rollout TARGET [--percent P] [--not-before TIME]
+  repository.py REPOSITORY KEYS add BUNDLE [--percent P] [--group NAME]... [--not-before TIME]
+                                 [--minimum-daemon VERSION]
+  repository.py REPOSITORY KEYS rollout TARGET [--percent P] [--group NAME]... [--all-groups] [--not-before TIME]
   repository.py REPOSITORY KEYS withdraw TARGET
   repository.py REPOSITORY KEYS renew [--days N]
   repository.py REPOSITORY KEYS rotate root|timestamp|snapshot|targets [--days N]
@@ -157,6 +158,10 @@ def set_rollout(described, arguments):
         rollout["percent"] = arguments.percent
     if arguments.not_before is not None:
         rollout["not_before"] = arguments.not_before
+    if arguments.group:
+        rollout["groups"] = arguments.group
+    if getattr(arguments, "all_groups", False):
+        rollout.pop("groups", None)
 
 
 def main():
@@ -173,7 +178,10 @@ def main():
     add.add_argument("--minimum-daemon")
     for verb in (add, rollout):
         verb.add_argument("--percent", type=int, choices=range(101), metavar="0..100")
+        verb.add_argument("--group", action="append", metavar="NAME",
+                          help="for devices in this group alone; may be given again")
         verb.add_argument("--not-before", metavar="RFC3339")
+    rollout.add_argument("--all-groups", action="store_true", help="for all devices, whatever their group")
     for verb in (rollout, withdraw):
         verb.add_argument("target")
     rotate.add_argument("role", choices=ROLES)

@@ -60,9 +60,7 @@ impl TryFrom<String> for DeviceName {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        let allowed =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
+        if is_plain(&name) {
             Ok(Self(name))
         } else {
             Err(format!("device name {name:?} is not 1 to 64 of a-z, 0-9, _ and -"))
@@ -136,12 +134,14 @@ pub struct Models {
     pub bundle: PathBuf,
     /// An installed bundle is confirmed when the daemon has watched with it for so long.
     pub trial: Span,
+    /// An update looks at live frames beside the running model for so long, before it takes over; zero: not at all.
+    pub shadow: Span,
 }
 
 impl Default for Models {
     fn default() -> Self {
         let bundle = PathBuf::from("/usr/share/familiar/models/facenet");
-        Self { bundle, trial: Span::from_secs(600) }
+        Self { bundle, trial: Span::from_secs(600), shadow: Span::from_secs(60) }
     }
 }
 
@@ -262,4 +262,37 @@ pub struct Update {
     pub repository: String,
     #[serde(default = "load::update_interval")]
     pub interval: Span,
+    /// Groups that this device is in: a release may be for some of them alone.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// PEM file with the certificates that may sign the repository's; absent: the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// A group of devices: `[a-z0-9_-]{1,64}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Group(String);
+
+impl Group {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Group {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if is_plain(&name) {
+            Ok(Self(name))
+        } else {
+            Err(format!("group {name:?} is not 1 to 64 of a-z, 0-9, _ and -"))
+        }
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
 }

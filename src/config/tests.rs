@@ -53,6 +53,7 @@ fn the_example_of_the_contract_is_read() {
         [update]
         repository = "https://models.example.org/familiar"
         interval = "6h"
+        groups = ["east", "pilot-1"]
         "#,
     )
     .unwrap();
@@ -97,6 +98,7 @@ fn values_out_of_range_are_refused_where_they_stand() {
         ("device = \"a\"\n[events]\ndeparted_after = \"-3s\"", 3),
         ("device = \"a\"\n[events]\ndeparted_after = \"soon\"", 3),
         ("device = \"a\"\n[liveness]\nmode = \"maybe\"", 3),
+        ("device = \"a\"\n[update]\nrepository = \"/r\"\ngroups = [\"East\"]", 4),
         ("device = \"a\"\n[mqtt]\nurl = \"mqtt://x\"\nprefix = \"a/+/b\"", 4),
     ] {
         match read(text) {

@@ -10,8 +10,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::latency::Quantiles;
+use super::shadow::Progress;
 use crate::model::ModelIdentity;
-use crate::model::slots::{Identity, Kind, Outcome};
+use crate::model::slots::{Figures, Identity, Kind, Outcome};
 use crate::system::clock::ClockState;
 
 /// Between two reports when nothing happens.
@@ -53,6 +54,9 @@ pub struct Report {
     pub temperature_c: Option<f64>,
     pub outbox: Outbox,
     pub broker: Broker,
+    /// An update under way: downloaded, tested, in its shadow run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updating: Option<Progress>,
     /// The last change of models, and what came of it.
     pub update: Option<Update>,
     /// What went wrong last with the configuration, until a reload succeeds.
@@ -84,7 +88,7 @@ pub struct Model {
     pub trouble: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Update {
     pub time: String,
     pub outcome: Kind,
@@ -92,6 +96,9 @@ pub struct Update {
     pub model: Option<Identity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the model's shadow run found, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Figures>,
     /// Newest version that the repository lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -201,6 +208,7 @@ struct Alarm {
     digest: String,
     trouble: Option<String>,
     update: Option<Update>,
+    updating: Option<Progress>,
     people: usize,
     refused: u64,
     /// Whether any arrival was kept back.
@@ -241,6 +249,7 @@ impl Schedule {
             digest: report.model.identity.digest.clone(),
             trouble: report.model.trouble.clone(),
             update: report.update.clone(),
+            updating: report.updating.clone(),
             people: report.people,
             refused: report.commands.refused,
             limited: report.limited > 0,
@@ -262,9 +271,9 @@ impl Schedule {
 
 impl Update {
     pub fn new(outcome: Outcome, newest: Option<&str>) -> Self {
-        let Outcome { time: at, outcome, model, reason } = outcome;
+        let Outcome { time: at, outcome, model, reason, shadow } = outcome;
         let reason = reason.map(|reason| short(&reason));
-        Self { time: time(at), outcome, model, reason, version: newest.map(short) }
+        Self { time: time(at), outcome, model, reason, shadow, version: newest.map(short) }
     }
 }
 

@@ -87,7 +87,7 @@ fn timed<T>(runs: &RefCell<VecDeque<Duration>>, work: impl FnOnce() -> T) -> T {
 }
 
 /// By nearest rank.
-fn quantiles(runs: &VecDeque<Duration>) -> Option<Quantiles> {
+pub(super) fn quantiles(runs: &VecDeque<Duration>) -> Option<Quantiles> {
     let mut sorted: Vec<Duration> = runs.iter().copied().collect();
     sorted.sort_unstable();
     let last = sorted.len().checked_sub(1)?;

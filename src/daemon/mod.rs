@@ -4,6 +4,7 @@
 //! ready. Nothing is asked of the camera before the models are verified and have passed their
 //! self-test.
 
+mod attempts;
 mod erase;
 mod health;
 mod latency;
@@ -15,9 +16,11 @@ mod polling;
 pub mod presence;
 mod reload;
 mod report;
+mod shadow;
 mod sight;
 mod switch;
 mod teller;
+mod timetable;
 mod trial;
 pub mod updater;
 mod voice;
@@ -121,6 +124,7 @@ pub fn run(located: Located, stdout: bool) -> Result<(), DaemonError> {
     let mut daemon = Daemon::start(located, stdout)?;
     let ended = daemon.live();
     if ended.is_ok() {
+        daemon.polling.stop(&daemon.state);
         daemon.end_trial();
     }
     daemon.finish();
@@ -134,7 +138,7 @@ struct Daemon {
     watchdog: notify::Watchdog,
     began: Instant,
 
-    engine: Engine,
+    engine: Arc<Engine>,
     models: ModelState,
     /// `None`: the bundle that runs need not prove itself.
     trial: Option<Trial>,
@@ -225,12 +229,12 @@ impl Daemon {
         let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;
         let voice = broker.map(|broker| speak(&located, broker, &key, &state)).transpose()?;
         let interval = config.update.as_ref().map_or(Duration::MAX, |update| update.interval.get());
-        let polling = Polling::new(key.kid(), interval.min(Duration::from_hours(24 * 365)));
+        let polling = Polling::new(&state, interval);
         let daemon = Self {
             signals,
             watchdog: notify::Watchdog::new(),
             began,
-            engine,
+            engine: Arc::new(engine),
             models,
             trial,
             update: last,
@@ -299,7 +303,9 @@ impl Daemon {
                         transform: self.people.transform(),
                     };
                     let decisions = self.watch.observe(&frame, &eyes, self.people.candidates());
-                    (decisions, Some(frame.media))
+                    let media = frame.media;
+                    self.show_to_shadow(frame);
+                    (decisions, Some(media))
                 }
                 // Those who were present may have departed all the same.
                 Seen::Nothing(Some(media)) => {

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::attempts;
 use super::models::{self, ModelState, Running};
+use super::shadow::Shadow;
+use super::timetable;
 use super::updater::{Found, UpdateError, Updater};
 use super::{Daemon, DaemonError, health};
-use crate::model::digest::Sha256;
 use crate::model::slots::{InstallError, Kind, Origin, Outcome, Slots};
 use crate::system::clock::{self, ClockState, Date};
+use crate::system::state::StateDirectory;
 
 /// What came of one look.
 enum Done {
@@ -19,33 +22,48 @@ enum Done {
     Installed(Box<Running>),
 }
 
+/// A look under way.
+struct Look {
+    done: Receiver<Result<Done, UpdateError>>,
+    /// Somebody asked for it.
+    explicit: bool,
+}
+
 /// When to look, and who is looking.
 pub struct Polling {
     next: Instant,
-    worker: Option<Receiver<Result<Done, UpdateError>>>,
+    look: Option<Look>,
+    /// The daemon's end of a shadow run, while there is a look.
+    pub shadow: Option<Shadow>,
     /// Newest version that the repository lists.
     pub newest: Option<String>,
 }
 
 impl Polling {
-    /// The first look comes at this device's share of the interval, so that ten thousand devices that come
-    /// back after a power cut do not ask at once.
-    pub fn new(device: &str, interval: Duration) -> Self {
-        let next = Instant::now() + interval.mul_f64(share(device));
-        Self { next, worker: None, newest: None }
+    /// The interval goes on across restarts.
+    pub fn new(state: &StateDirectory, interval: Duration) -> Self {
+        let (last, now) = (timetable::last_asked(state), Timestamp::now());
+        let wait = timetable::at_start(last, now, bounded(interval), fastrand::f64());
+        Self { next: Instant::now() + wait, look: None, shadow: None, newest: None }
     }
 
     /// The repository or the interval is another now.
-    pub fn reconfigure(&mut self, device: &str, interval: Duration) {
-        self.next = Self::new(device, interval).next;
+    pub fn reconfigure(&mut self, interval: Duration) {
+        self.next = Instant::now() + timetable::soon(bounded(interval), fastrand::f64());
         self.newest = None;
     }
-}
 
-/// A device's own moment of an interval, 0 to 1 (exclusive).
-fn share(device: &str) -> f64 {
-    let [a, b, c, d, ..] = *Sha256::of(device.as_bytes()).as_bytes();
-    f64::from(u32::from_be_bytes([a, b, c, d])) / 2f64.powi(32)
+    /// Ends a shadow run under way without a verdict; it is begun again by the next look, which comes at once.
+    pub fn interrupt(&mut self) {
+        self.shadow = None;
+    }
+
+    /// The daemon ends in good order.
+    pub fn stop(&mut self, state: &StateDirectory) {
+        if self.look.take().is_some() {
+            attempts::end_in_good_order(state);
+        }
+    }
 }
 
 impl Daemon {
@@ -54,26 +72,33 @@ impl Daemon {
         if let Some(update) = &self.located.config.update
             && self.polling.next <= Instant::now()
         {
-            // A tenth earlier or later: what fell together falls apart again.
-            let interval = update.interval.get();
-            self.polling.next = Instant::now() + interval.mul_f64(0.9 + 0.2 * fastrand::f64());
+            let interval = bounded(update.interval.get());
+            let (now, random) = (Instant::now(), fastrand::f64());
             if clock::state() == ClockState::Synchronized {
+                self.polling.next = now + timetable::after_a_look(interval, random);
                 self.look_for_update(false);
             } else {
+                // The time server may be a little late.
+                self.polling.next = now + timetable::soon(interval, random);
                 self.failed_to_update(&UpdateError::Clock);
             }
         }
-        let Some(worker) = &self.polling.worker else { return Ok(()) };
-        let done = match worker.try_recv() {
+        self.tend_shadow();
+        let Some(Look { done, explicit }) = &self.polling.look else { return Ok(()) };
+        let explicit = *explicit;
+        let done = match done.try_recv() {
             Err(TryRecvError::Empty) => return Ok(()),
             Err(TryRecvError::Disconnected) => None, // it panicked, and has said so
             Ok(done) => Some(done),
         };
-        self.polling.worker = None;
+        (self.polling.look, self.polling.shadow) = (None, None);
         match done {
+            Some(Err(UpdateError::Interrupted)) => {
+                self.look_for_update(explicit);
+            }
             Some(Ok(Done::Installed(running))) => {
                 self.polling.newest = Some(running.engine.identity().version.clone());
-                self.switch(*running)?;
+                self.take_installed(*running)?;
             }
             Some(Ok(Done::Nothing(newest))) => {
                 self.polling.newest = newest;
@@ -92,16 +117,18 @@ impl Daemon {
 
     /// Begins to look; `false` if somebody is at it.
     pub(super) fn look_for_update(&mut self, explicit: bool) -> bool {
-        if self.polling.worker.is_some() {
+        if self.polling.look.is_some() {
             return false;
         }
+        timetable::note_asked(&self.state);
+        let (shadow, beside) = self.prepare_shadow();
         let (sender, receiver) = channel();
         let (located, state) = (self.located.clone(), self.state.clone());
         let (device, running) = (self.key.kid().to_owned(), self.engine.identity().clone());
         std::thread::spawn(move || {
             let work = || {
                 let updater = Updater::new(&located, &state)?;
-                match updater.run(Date::now(), &device, &running, explicit)? {
+                match updater.run(Date::now(), &device, &running, explicit, Some(&beside))? {
                     Found::Nothing(newest) => Ok(Done::Nothing(newest)),
                     Found::Installed(installed) => {
                         let settings = models::settings(&located, &installed.engine)
@@ -124,8 +151,26 @@ impl Daemon {
             // Nobody listens any more: the daemon has ended, and boots what was installed.
             drop(sender.send(work()));
         });
-        self.polling.worker = Some(receiver);
+        self.polling.look = Some(Look { done: receiver, explicit });
+        self.polling.shadow = Some(shadow);
         true
+    }
+
+    /// By the configuration as it is now: it may have been read again since the look began.
+    fn take_installed(&mut self, mut running: Running) -> Result<(), DaemonError> {
+        match models::settings(&self.located, &running.engine) {
+            Ok(settings) => {
+                running.settings = settings;
+                self.switch(running)
+            }
+            Err(error) => {
+                let model = running.engine.identity().clone();
+                log::error!("model {} {} is not used: {error}", model.name, model.version);
+                self.note(|slots| slots.give_up(&model.digest, &error.to_string()));
+                self.schedule.want();
+                Ok(())
+            }
+        }
     }
 
     fn failed_to_update(&mut self, error: &UpdateError) {
@@ -138,26 +183,21 @@ impl Daemon {
         let same = self.update.as_ref().is_some_and(|last| last.reason.as_ref() == Some(&reason));
         // What was found unfit on this device is told by the slots, with its name.
         let refused = Slots::open(&self.state).ok().and_then(|slots| slots.record().last.clone());
-        if let UpdateError::Install(InstallError::Unfit { .. }) = error {
+        if matches!(
+            error,
+            UpdateError::Install(InstallError::Unfit { .. }) | UpdateError::Shadow { .. }
+        ) {
             self.update = refused;
         } else if !same {
             let (time, outcome) = (Timestamp::now(), Kind::Failed);
-            self.update = Some(Outcome { time, outcome, model: None, reason: Some(reason) });
+            let reason = Some(reason);
+            self.update = Some(Outcome { time, outcome, model: None, reason, shadow: None });
         }
         self.schedule.want();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_do_not_ask_at_once() {
-        let mut tenths = [0; 10];
-        for device in 0..10_000 {
-            tenths[(share(&format!("device {device}")) * 10.0) as usize] += 1;
-        }
-        assert!(tenths.iter().all(|count| (850..1150).contains(count)), "{tenths:?}");
-    }
+/// A time that can be added to another.
+fn bounded(interval: Duration) -> Duration {
+    interval.min(Duration::from_hours(24 * 365))
 }

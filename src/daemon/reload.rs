@@ -71,7 +71,7 @@ impl Daemon {
         let same = old.models.bundle == new.models.bundle
             && !models::has_changed(&self.state, &self.models, &self.engine);
         let models = if same { None } else { Some(models::start(&located, &self.state)?) };
-        let engine = models.as_ref().map_or(&self.engine, |running| &running.engine);
+        let engine = models.as_ref().map_or(self.engine.as_ref(), |running| &running.engine);
         let settings = match &models {
             Some(running) => running.settings.clone(),
             None => models::settings(&located, engine)?,
@@ -82,6 +82,8 @@ impl Daemon {
 
     fn take_over(&mut self, next: Next) -> Result<(), DaemonError> {
         let Next { located, models, settings, key, ledger, broker, gate } = next;
+        // It stands beside what runs, by what is configured.
+        self.polling.interrupt();
         if let Some(running) = models {
             self.use_models(running)?;
         }
@@ -89,7 +91,7 @@ impl Daemon {
         if config.update != self.located.config.update
             && let Some(update) = &config.update
         {
-            self.polling.reconfigure(self.key.kid(), update.interval.get());
+            self.polling.reconfigure(update.interval.get());
         }
         if gate.is_some() || config.mqtt.is_none() {
             self.gate = gate;

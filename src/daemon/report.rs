@@ -8,6 +8,7 @@ use super::health::{
     self, Broker, Camera, CameraState, Commands, LastRefusal, Latencies, Memory, Model, Outbox,
     Refusals, Report, State,
 };
+use super::shadow::Shadow;
 use super::sight;
 use super::{Daemon, discovery_prefix};
 use crate::command::Gate;
@@ -153,6 +154,7 @@ impl Daemon {
                 acknowledged: status.acknowledged,
                 trouble: status.trouble.map(|trouble| health::short(&trouble)),
             },
+            updating: self.polling.shadow.as_ref().and_then(Shadow::progress),
             update: {
                 let newest = self.polling.newest.as_deref();
                 self.update.clone().map(|outcome| health::Update::new(outcome, newest))

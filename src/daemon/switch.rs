@@ -1,5 +1,6 @@
 //! From one bundle to another while the daemon runs.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::models::{self, Running};
@@ -42,7 +43,7 @@ impl Daemon {
     }
 
     /// Writes down what came of the trial. If that fails it is told, and counts as never said.
-    fn note(&mut self, change: impl FnOnce(&mut Slots) -> Result<bool, SlotsError>) {
+    pub(super) fn note(&mut self, change: impl FnOnce(&mut Slots) -> Result<bool, SlotsError>) {
         let noted = Slots::open(&self.state).and_then(|mut slots| {
             change(&mut slots)?;
             Ok(slots.record().last.clone())
@@ -92,7 +93,7 @@ impl Daemon {
     pub(super) fn use_models(&mut self, running: Running) -> Result<(), DaemonError> {
         self.people.use_embedder(running.engine.embedder_digest())?;
         let Running { engine, state, last, on_trial, .. } = running;
-        self.engine = engine;
+        self.engine = Arc::new(engine);
         self.models = state;
         self.update = last;
         let needed = self.located.config.models.trial.get();

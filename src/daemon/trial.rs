@@ -17,19 +17,38 @@ pub enum Verdict {
     GiveUp(String),
 }
 
+/// Time in which frames came. While the camera is away or the device is paused, none passes.
+#[derive(Debug, Default)]
+pub struct Watched {
+    time: Duration,
+    frame: Option<Instant>,
+}
+
+impl Watched {
+    /// There was a frame.
+    pub fn frame(&mut self, now: Instant) {
+        if let Some(last) = self.frame.replace(now) {
+            self.time += now.saturating_duration_since(last).min(STEP);
+        }
+    }
+
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+}
+
 /// The time that a bundle on trial has watched without trouble.
 #[derive(Debug)]
 pub struct Trial {
     needed: Duration,
-    watched: Duration,
-    frame: Option<Instant>,
+    watched: Watched,
     /// Failures and panics before it began.
     before: u64,
 }
 
 impl Trial {
     pub fn new(needed: Duration, counters: &Counters) -> Self {
-        Self { needed, watched: Duration::ZERO, frame: None, before: troubles(counters) }
+        Self { needed, watched: Watched::default(), before: troubles(counters) }
     }
 
     /// After a look at the camera; `frame` if there was one. Blind or paused, nothing is proved.
@@ -38,14 +57,12 @@ impl Trial {
         if troubles >= TROUBLES {
             return Verdict::GiveUp(format!(
                 "{troubles} failures on trial, after {} s of watching",
-                self.watched.as_secs()
+                self.watched.time().as_secs()
             ));
         }
         if frame {
-            if let Some(last) = self.frame.replace(now) {
-                self.watched += now.saturating_duration_since(last).min(STEP);
-            }
-            if self.watched >= self.needed {
+            self.watched.frame(now);
+            if self.watched.time() >= self.needed {
                 return Verdict::Confirm;
             }
         }

@@ -1,5 +1,6 @@
 //! One update, from the question to the installed bundle: refresh the repository's metadata, choose, download,
-//! verify the bundle's own signature, self-test, install on trial. For the daemon and for `familiar model update`.
+//! verify the bundle's own signature, self-test, shadow run, install on trial. For the daemon and for `familiar model
+//! update`, which has no camera and so no shadow run.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -8,21 +9,24 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::DaemonError;
+use super::attempts::Attempts;
 use super::models::{self, fits, load};
+use super::shadow::{Beside, ShadowError, Step};
 use crate::config::{Located, Update};
-use crate::model::slots::{By, InstallError, Installed, Slots, SlotsError};
+use crate::model::slots::{By, Figures, Identity, InstallError, Installed, Slots, SlotsError, Why};
 use crate::model::update::archive::{ArchiveError, unpack};
 use crate::model::update::client::{Client, TufError};
 use crate::model::update::download::{DownloadError, download, part_of};
-use crate::model::update::fetch::{FetchError, Source};
+use crate::model::update::fetch::{FetchError, Limits, Source};
 use crate::model::update::release::Release;
 use crate::model::update::store::{Store, StoreError};
 use crate::model::{AnchorError, BundleError, Engine, ModelIdentity, TrustAnchors, VerifiedBundle};
 use crate::system::clock::Date;
+use crate::system::memory;
 use crate::system::state::StateDirectory;
 
 /// Folder in the state directory: metadata, and what is downloaded.
-const FOLDER: &str = "update";
+pub(super) const FOLDER: &str = "update";
 /// Largest archive, in bytes.
 const ARCHIVE_LIMIT: u64 = (1 << 30) + (1 << 20);
 /// Largest `root.json` beside the configuration, in bytes.
@@ -65,6 +69,12 @@ pub enum UpdateError {
     Slots(#[from] SlotsError),
     #[error(transparent)]
     Install(#[from] InstallError),
+    #[error("{model}: shadow run: {reason}; it is not tried again by itself")]
+    Shadow { model: Identity, reason: String },
+    #[error("the camera gave too few frames for a shadow run in {minutes} minutes")]
+    Unseen { minutes: u64 },
+    #[error("the shadow run was interrupted")]
+    Interrupted,
     #[error("{}: {source}", .path.display())]
     Io { path: PathBuf, source: std::io::Error },
 }
@@ -116,16 +126,18 @@ impl<'a> Updater<'a> {
 
     /// Brings the metadata up to date and installs the newest bundle that is for this device (`device`: the
     /// thumbprint of its key) and newer than `running`. `explicit`: somebody asked for it, so it is done with a
-    /// clock that nobody vouches for, too.
+    /// clock that nobody vouches for, too. `beside`: the daemon's engine, which the new one has to stand beside.
     pub fn run(
         &self,
         date: Date,
         device: &str,
         running: &ModelIdentity,
         explicit: bool,
+        beside: Option<&Beside>,
     ) -> Result<Found, UpdateError> {
         let store = self.store()?;
-        let source = Source::new(&self.update.repository)?;
+        let ca = self.update.ca.as_deref();
+        let source = Source::with(&self.update.repository, ca, Limits::default())?;
         let mut client = Client::refresh(store, source.below("metadata"), date)?;
         if !client.now().is_certain() {
             if !explicit {
@@ -142,7 +154,7 @@ impl<'a> Updater<'a> {
         let chosen = releases.iter().rev().find(|release| {
             release.bundle.digest != running.digest
                 && Some(release.bundle.version) > version
-                && release.is_for(device, now)
+                && release.is_for(device, &self.update.groups, now)
         });
         let Some(release) = chosen else { return Ok(Found::Nothing(newest)) };
         let anchors = TrustAnchors::load(&self.located.directory().join("trust.d"))?;
@@ -154,13 +166,73 @@ impl<'a> Updater<'a> {
         };
         // Not tried again, and nothing is downloaded for it.
         Slots::open(self.state)?.admit(&model, factory, &anchors, By::Updater)?;
-        let bundle = self.fetch(&client, &source, release, &anchors)?;
+        let bundle = self.fetch(&client, &source, release, &anchors, beside)?;
         fits(self.located, bundle.manifest()).map_err(UpdateError::Unfit)?;
-        let start = |bundle| load(self.located, bundle);
-        let installed =
-            Slots::open(self.state)?.install(bundle, factory, &anchors, By::Updater, start)?;
+        let Some(beside) = beside else {
+            let start = |bundle| load(self.located, bundle);
+            let installed =
+                Slots::open(self.state)?.install(bundle, factory, &anchors, By::Updater, start)?;
+            self.discard(None);
+            return Ok(Found::Installed(Box::new(installed)));
+        };
+        let engine = self.prove(&Identity::from(&model), bundle, beside)?;
+        // Only now is anything written to a slot: what was refused has cost no way back. The archive still lies here.
+        beside.progress(&model.version, Step::Install, 1.0);
+        let bundle = self.fetch(&client, &source, release, &anchors, None)?;
+        let mut slots = Slots::open(self.state)?;
+        // The very bytes that the engine was loaded from, by their digest.
+        let Installed { model, place, .. } =
+            slots.install(bundle, factory, &anchors, By::Updater, |_| Ok(()))?;
+        if let Some(figures) = engine.1 {
+            slots.note_shadow(&model.digest, figures)?;
+        }
         self.discard(None);
-        Ok(Found::Installed(Box::new(installed)))
+        Ok(Found::Installed(Box::new(Installed { engine: engine.0, model, place })))
+    }
+
+    /// Loads and self-tests a bundle, and lets it stand beside the running one. If that brings the daemon down, it
+    /// was counted before, and is not tried for ever.
+    fn prove(
+        &self,
+        model: &Identity,
+        bundle: VerifiedBundle,
+        beside: &Beside,
+    ) -> Result<(Engine, Option<Figures>), UpdateError> {
+        let attempts = Attempts::of(&self.folder);
+        let refuse = |reason: String, figures: Option<Figures>| {
+            Slots::open(self.state)?.refuse(model, Why::Shadow, &reason, figures);
+            Ok(UpdateError::Shadow { model: model.clone(), reason })
+        };
+        let io = |source| UpdateError::Io { path: attempts.path(), source };
+        if let Err(starts) = attempts.begin(&model.digest).map_err(io)? {
+            attempts.end();
+            let reason = format!("the daemon did not survive it in {starts} starts");
+            return Err(refuse(reason, None).unwrap_or_else(|error: SlotsError| error.into()));
+        }
+        beside.progress(&model.version, Step::SelfTest, 0.0);
+        let before = memory::resident();
+        let proved = load(self.located, bundle)
+            .map_err(|source| match Slots::open(self.state) {
+                Ok(mut slots) => slots.unfit(model.clone(), source).into(),
+                Err(error) => UpdateError::from(error),
+            })
+            .and_then(|engine| match beside.run(&engine, before) {
+                Ok(figures) => Ok((engine, figures)),
+                Err(ShadowError::Refused { reason, figures }) => {
+                    // Its memory first: what follows is only words.
+                    drop(engine);
+                    Err(refuse(reason, Some(*figures)).unwrap_or_else(UpdateError::from))
+                }
+                Err(ShadowError::Unseen { minutes }) => Err(UpdateError::Unseen { minutes }),
+                Err(ShadowError::Interrupted) => Err(UpdateError::Interrupted),
+            });
+        attempts.end();
+        if proved.is_err()
+            && !matches!(proved, Err(UpdateError::Unseen { .. } | UpdateError::Interrupted))
+        {
+            self.discard(None);
+        }
+        proved
     }
 
     fn fetch(
@@ -169,6 +241,7 @@ impl<'a> Updater<'a> {
         source: &Source,
         release: &Release,
         anchors: &TrustAnchors,
+        beside: Option<&Beside>,
     ) -> Result<VerifiedBundle, UpdateError> {
         let Release { path, target, bundle: wanted } = release;
         // By what it is: a part of another archive is never gone on from.
@@ -186,7 +259,14 @@ impl<'a> Updater<'a> {
         self.discard(Some(&name));
         let file = self.folder.file(&name);
         let location = client.location(path, target);
-        download(&source.below("targets"), &location, target, ARCHIVE_LIMIT, &file)?;
+        let mut progress = |bytes: u64| {
+            if let Some(beside) = beside {
+                let share = bytes as f64 / target.length.max(1) as f64;
+                beside.progress(&wanted.version.to_string(), Step::Download, share);
+            }
+        };
+        let targets = source.below("targets");
+        download(&targets, &location, target, ARCHIVE_LIMIT, &file, &mut progress)?;
         let opened =
             File::open(&file).map_err(|source| UpdateError::Io { path: file.clone(), source })?;
         let unpacked = unpack(std::io::BufReader::new(opened))

@@ -55,6 +55,16 @@ fn ask_the_kernel() -> Option<bool> {
     (result >= 0).then_some(result != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0)
 }
 
+/// Processor time that the calling thread has taken so far.
+pub fn thread_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    // Neither is ever negative on this clock.
+    std::time::Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,7 @@ mod messages;
 mod mqtt;
 mod republish;
 mod rotation;
+mod shadow;
 mod slots;
 mod soak;
 mod sockets;

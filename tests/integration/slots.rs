@@ -31,7 +31,7 @@ impl Site {
 
     pub fn configure(&self, more: &str) {
         self.home.configure(more);
-        self.edit("[models]\n", "[models]\ntrial = \"20ms\"\n");
+        self.edit("[models]\n", "[models]\nshadow = \"0s\"\ntrial = \"20ms\"\n");
     }
 
     pub fn edit(&self, from: &str, to: &str) {

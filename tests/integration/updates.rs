@@ -1,12 +1,13 @@
 //! Updates out of a repository that python-tuf made (`tools/repository.py`), and attacks on them.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
-use familiar::command::OperatorKey;
 use serde_json::Value;
 
-use crate::command::site::allow;
 use crate::slots::{Site, said};
 use crate::support::bundle::{Curve, TestKey};
 use crate::support::files::{Fault, FileServer};
@@ -14,14 +15,14 @@ use crate::support::judge;
 use crate::support::mosquitto::{Mosquitto, Subscriber, wait};
 
 /// A device and its publisher.
-struct Fleet {
-    site: Site,
+pub struct Fleet {
+    pub site: Site,
     test: &'static str,
-    factory: String,
+    pub factory: String,
 }
 
 impl Fleet {
-    fn new(test: &'static str) -> Option<Self> {
+    pub fn new(test: &'static str) -> Option<Self> {
         let site = Site::new(test)?;
         judge::python(test)?;
         site.home.enroll("Ada", "P001");
@@ -33,16 +34,16 @@ impl Fleet {
         Some(fleet)
     }
 
-    fn take_from(&self, repository: &str, more: &str) {
+    pub fn take_from(&self, repository: &str, more: &str) {
         self.site.configure(&format!("[update]\nrepository = {repository:?}\n{more}"));
     }
 
     /// In the repository.
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.site.home.path("repository").join(name)
     }
 
-    fn tool(&self, arguments: &[&str]) {
+    pub fn tool(&self, arguments: &[&str]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/repository.py");
         let mut python = judge::python(self.test).unwrap();
         python.arg("-B").arg(script).arg(self.path("")).arg(self.site.home.path("keys"));
@@ -63,7 +64,7 @@ impl Fleet {
     }
 
     /// Publishes the factory's bundle as another version.
-    fn add(&self, version: &str, more: &[&str]) {
+    pub fn add(&self, version: &str, more: &[&str]) {
         let folder = self.site.publish(version, "format = 1", "format = 1");
         self.tool(&[&["add", folder.to_str().unwrap()], more].concat());
     }
@@ -119,7 +120,7 @@ fn flip(path: &Path) {
     std::fs::write(path, bytes).unwrap();
 }
 
-fn press(port: u16) {
+pub fn press(port: u16) {
     let port = port.to_string();
     let topic = "familiar/porch/set/update";
     let status = std::process::Command::new("mosquitto_pub")
@@ -179,6 +180,35 @@ fn halted_wave_and_rollback_to_what_is_withdrawn() {
     assert_eq!(fleet.site.boots().0, "7.1.0");
     // And is not updated back to what an operator left.
     fleet.refuses(3, "an operator went back from it");
+}
+
+#[test]
+fn wave_for_one_group() {
+    let Some(fleet) = Fleet::new("wave_for_one_group") else { return };
+    let repository = fleet.path("");
+    let join = |groups: &str| fleet.take_from(repository.to_str().unwrap(), groups);
+    fleet.add("7.1.0", &["--group", "east", "--group", "pilot"]);
+    fleet.finds_nothing();
+    join("groups = [\"west\"]\n");
+    fleet.finds_nothing();
+    join("groups = [\"west\", \"pilot\"]\n");
+    fleet.updates_to("7.1.0");
+    // The wave is moved to another group, then widened to all.
+    fleet.add("7.2.0", &["--group", "east"]);
+    fleet.finds_nothing();
+    fleet.tool(&["rollout", "facenet-7.2.0.tar", "--group", "north"]);
+    fleet.finds_nothing();
+    fleet.tool(&["rollout", "facenet-7.2.0.tar", "--all-groups"]);
+    fleet.updates_to("7.2.0");
+    // A condition that this version does not know is one that it cannot keep.
+    fleet.add("7.3.0", &[]);
+    fleet.python(
+        "targets = repo.newest('targets')\n\
+         custom = targets.signed.targets['facenet-7.3.0.tar'].unrecognized_fields['custom']\n\
+         custom['familiar']['rollout'] = {'regions': ['west']}\n\
+         repo.publish_targets(targets)\n",
+    );
+    fleet.finds_nothing();
 }
 
 #[test]
@@ -410,19 +440,62 @@ fn endless_data() {
     fleet.updates_to("7.1.0");
 }
 
+/// Gives a byte now and then, or nothing at all.
+fn trickling(every: Option<Duration>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+            let Some(every) = every else {
+                std::thread::sleep(Duration::from_mins(1));
+                continue;
+            };
+            while stream.write_all(b"x").is_ok() {
+                std::thread::sleep(every);
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn server_that_trickles() {
+    use familiar::model::update::fetch::{FetchError, Limits, Source};
+    let limits = Limits {
+        answer: Duration::from_secs(20),
+        grace: Duration::from_millis(300),
+        slowest: 1000,
+        body: Duration::from_secs(20),
+    };
+    // At a hundred bytes a second it is patient for as long as it was told to be, and no longer.
+    let source = Source::with(&trickling(Some(Duration::from_millis(10))), None, limits).unwrap();
+    let slow = source.read("x.tar", 1 << 20);
+    assert!(matches!(slow, Err(FetchError::TooSlow { slowest: 1000, .. })), "{slow:?}");
+    // One that falls silent after its headers.
+    let limits = Limits { body: Duration::from_millis(300), ..limits };
+    let silent = Source::with(&trickling(None), None, limits).unwrap().read("x.tar", 1 << 20);
+    assert!(
+        matches!(silent, Err(FetchError::TooSlow { .. } | FetchError::Failed { .. })),
+        "{silent:?}"
+    );
+}
+
 /// A server that gives a byte now and then holds nobody for long, and what came is kept.
 #[test]
-fn trickling_server() {
+fn trickled_metadata_and_archive() {
     use familiar::model::update::client::{Client, TufError};
     use familiar::model::update::download::{DownloadError, download, part_of};
-    use familiar::model::update::fetch::{FetchError, Pace, Source};
+    use familiar::model::update::fetch::{FetchError, Limits, Source};
     use familiar::model::update::store::Store;
     use familiar::system::clock::Date;
-    let Some(fleet) = Fleet::new("trickling_server") else { return };
+    let Some(fleet) = Fleet::new("trickled_metadata_and_archive") else { return };
     fleet.add("7.1.0", &[]);
     let server = FileServer::start(&fleet.path(""));
-    let pace = Pace { grace: std::time::Duration::from_millis(300), slowest: 1 << 20 };
-    let source = Source::new(&server.address()).unwrap().with_pace(pace);
+    let limits =
+        Limits { grace: Duration::from_millis(300), slowest: 1 << 20, ..Limits::default() };
+    let source = Source::with(&server.address(), None, limits).unwrap();
     let store = || {
         let store = Store::open(&fleet.site.home.path("trusted")).unwrap();
         let root = std::fs::read(fleet.metadata().join("1.root.json")).unwrap();
@@ -439,7 +512,9 @@ fn trickling_server() {
     let release = client.releases().unwrap().remove(0);
     let (path, location) =
         (fleet.site.home.path("archive"), client.location(&release.path, &release.target));
-    let fetch = || download(&source.below("targets"), &location, &release.target, 1 << 30, &path);
+    let fetch = || {
+        download(&source.below("targets"), &location, &release.target, 1 << 30, &path, &mut |_| ())
+    };
     let slow = fetch();
     assert!(matches!(slow, Err(DownloadError::Fetch(FetchError::TooSlow { .. }))), "{slow:?}");
     let came = std::fs::metadata(part_of(&path)).unwrap().len();
@@ -449,118 +524,122 @@ fn trickling_server() {
     assert_eq!(server.sent(".tar").last().unwrap().0 as u64, came, "it went on from there");
 }
 
-/// A static host as there are many, with a certificate of an authority that the system trusts, or not.
-#[test]
-fn repository_on_https() {
-    let test = "repository_on_https";
-    let Some(fleet) = Fleet::new(test) else { return };
-    fleet.add("7.1.0", &[]);
-    let path = |name: &str| fleet.site.home.path(name);
-    for name in ["server", "other"] {
-        // Each its own authority, and for nothing but this address.
-        let text = format!(
-            "[req]\nprompt = no\ndistinguished_name = a\nx509_extensions = b\n\
-             [a]\nCN = {name}\n[b]\nsubjectAltName = IP:127.0.0.1\n"
+/// A web server with a certificate of its own authority.
+struct Https {
+    server: std::process::Child,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Https {
+    fn start(test: &str, served: &Path) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let openssl = |arguments: &str| {
+            let mut openssl = std::process::Command::new("openssl");
+            let output = openssl.args(arguments.split(' ')).current_dir(folder.path()).output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{}", said(&output));
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        std::fs::write(folder.path().join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+        for ca in ["ca", "other"] {
+            openssl(&format!(
+                "req -x509 {key} -keyout {ca}.key -out {ca}.pem -days 2 -subj /CN={ca}"
+            ));
+        }
+        openssl(&format!("req {key} -keyout s.key -out s.csr -subj /CN=localhost"));
+        openssl(
+            "x509 -req -in s.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out s.pem -days 2 -extfile names",
         );
-        std::fs::write(path("openssl.cnf"), text).unwrap();
-        let (key, certificate) = (path(&format!("{name}.key")), path(&format!("{name}.pem")));
-        let mut openssl = std::process::Command::new("openssl");
-        openssl.args(["req", "-x509", "-nodes", "-newkey", "ec", "-days", "2"]);
-        openssl.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-config"]).arg(path("openssl.cnf"));
-        openssl.arg("-keyout").arg(key).arg("-out").arg(certificate);
-        let made = openssl.output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-    }
-    let program = "import functools, http.server, ssl, sys\n\
-        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])\n\
-        server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)\n\
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
-        context.load_cert_chain(sys.argv[2], sys.argv[3])\n\
-        server.socket = context.wrap_socket(server.socket, server_side=True)\n\
-        print(server.server_port, flush=True)\n\
-        server.serve_forever()\n";
-    let mut python = judge::python(test).unwrap();
-    python.args(["-B", "-c", program]).arg(fleet.path(""));
-    python.arg(path("server.pem")).arg(path("server.key"));
-    python.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
-    let mut server = Ended(python.spawn().unwrap());
-    let port = server.port();
-    let update = |host: &str, trusted: &str| {
-        fleet.take_from(&format!("https://{host}:{port}"), "");
-        let arguments = ["model", "update", "--json", "--unsynchronized"];
-        let mut familiar = fleet.site.home.command(&arguments);
-        familiar.env("SSL_CERT_FILE", path(trusted)).env_remove("SSL_CERT_DIR").output().unwrap()
-    };
-    let factory = fleet.site.boots();
-    for (host, trusted) in [("127.0.0.1", "other.pem"), ("localhost", "server.pem")] {
-        let refused = update(host, trusted);
-        assert_eq!(refused.status.code(), Some(5), "{host} {}", said(&refused));
-        assert!(said(&refused).to_lowercase().contains("certificate"), "{}", said(&refused));
-        assert_eq!(fleet.site.boots(), factory);
-    }
-    let output = update("127.0.0.1", "server.pem");
-    assert!(output.status.success(), "{}", said(&output));
-    assert_eq!(fleet.site.boots().0, "7.1.0");
-}
-
-/// A process that is ended with its test.
-struct Ended(std::process::Child);
-
-impl Ended {
-    /// What it prints first.
-    fn port(&mut self) -> u16 {
-        use std::io::BufRead as _;
+        let program = "import functools, http.server, ssl, sys\n\
+            handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])\n\
+            server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)\n\
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+            context.load_cert_chain('s.pem', 's.key')\n\
+            server.socket = context.wrap_socket(server.socket, server_side=True)\n\
+            print(server.server_address[1], flush=True)\n\
+            server.serve_forever()\n";
+        let mut server = judge::python(test)?
+            .args(["-c", program])
+            .arg(served)
+            .current_dir(folder.path())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
-        std::io::BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        line.trim().parse().unwrap()
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Some(Self { server, port: line.trim().parse().unwrap(), folder })
     }
 }
 
-impl Drop for Ended {
+impl Drop for Https {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        let _ = self.server.kill();
+        let _ = self.server.wait();
     }
 }
 
-/// An operator far away goes back, and the daemon watches on.
 #[test]
-fn rollback_command_switches_a_running_daemon_back() {
-    let test = "rollback_command_switches_a_running_daemon_back";
+fn update_over_https_from_a_known_authority_alone() {
+    let test = "update_over_https_from_a_known_authority_alone";
+    let Some(fleet) = Fleet::new(test) else { return };
+    let Some(server) = Https::start(test, &fleet.path("")) else { return };
+    fleet.add("7.1.0", &[]);
+    let address = |name: &str| format!("https://{name}:{}", server.port);
+    let by = |ca: &str| format!("ca = {:?}\n", server.folder.path().join(ca));
+    // The system's authorities do not know this one.
+    fleet.take_from(&address("localhost"), "");
+    fleet.refuses(5, "certificate");
+    fleet.take_from(&address("localhost"), &by("other.pem"));
+    fleet.refuses(5, "certificate");
+    // The right authority, and another name.
+    fleet.take_from(&address("127.0.0.1"), &by("ca.pem"));
+    fleet.refuses(5, "certificate");
+    fleet.take_from(&address("localhost"), &by("s.key"));
+    fleet.refuses(2, "holds no PEM certificate");
+    fleet.take_from(&address("localhost"), &by("ca.pem"));
+    fleet.updates_to("7.1.0");
+}
+
+#[test]
+fn rollback_command_to_a_running_daemon() {
+    use familiar::command::OperatorKey;
+    let test = "rollback_command_to_a_running_daemon";
     let Some(fleet) = Fleet::new(test) else { return };
     let Some(broker) = Mosquitto::start(test, "") else { return };
-    for version in ["7.1.0", "7.2.0"] {
-        fleet.add(version, &[]);
-        fleet.updates_to(version);
-    }
-    let operator = OperatorKey::create(&fleet.site.home.path("operator.pem")).unwrap();
-    allow(fleet.site.home.folder.path(), &[&operator]);
+    let key = fleet.site.home.path("operator.pem");
+    let operator = OperatorKey::create(&key).unwrap().public().to_jwk();
+    let operators = fleet.site.home.path("operators.jwks");
+    std::fs::write(operators, format!("{{\"keys\":[{operator}]}}")).unwrap();
+    // The repository lists what is gone back to.
+    fleet.add("7.1.0", &[]);
+    fleet.updates_to("7.1.0");
+    fleet.add("7.2.0", &[]);
+    fleet.updates_to("7.2.0");
     let more = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", broker.port);
     fleet.take_from(fleet.path("").to_str().unwrap(), &more);
     fleet.site.edit("speed = \"max\"", "speed = \"pace\"\nloop = true");
     let subscriber = Subscriber::start(broker.port, "#", &[]);
-    let health = || -> Value {
-        let messages = subscriber.on("/health");
-        let last = messages.last().map_or("{\"payload\":\"{}\"}", String::as_str);
-        let envelope: Value = serde_json::from_str(last).unwrap();
-        serde_json::from_str(envelope["payload"].as_str().unwrap()).unwrap()
-    };
     let running = fleet.site.home.start(&[]);
-    wait("the installed bundle", || health()["model"]["version"] == "7.2.0");
-    let boot = health()["boot"].clone();
-    let key = fleet.site.home.path("operator.pem");
-    let command = ["command", "--key", key.to_str().unwrap(), "rollback", "--json"];
-    let output = fleet.site.familiar(&command);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let model = |messages: Vec<String>| -> Value {
+        let Some(last) = messages.last() else { return Value::Null };
+        let envelope: Value = serde_json::from_str(last).unwrap();
+        let payload: Value = serde_json::from_str(envelope["payload"].as_str().unwrap()).unwrap();
+        payload["model"]["version"].clone()
+    };
+    wait("health", || model(subscriber.on("/health")) == "7.2.0");
+
+    let order = ["command", "--json", "--key", key.to_str().unwrap(), "rollback"];
+    let output = fleet.site.familiar(&order);
+    assert!(output.status.success(), "{output:?}");
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["data"]["version"], "7.1.0", "{result}");
-    wait("the bundle before", || health()["model"]["version"] == "7.1.0");
-    let told = health();
-    assert_eq!(told["update"]["outcome"], "rolled-back", "{told}");
-    assert_eq!((&told["boot"], &told["state"]), (&boot, &Value::from("watching")), "{told}");
-    // The repository does not list the factory's.
-    let output = fleet.site.familiar(&command);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    wait("health of the model before", || model(subscriber.on("/health")) == "7.1.0");
+    // Events name it as well.
+    let events = subscriber.on("/event").len();
+    wait("an event", || subscriber.on("/event").len() > events);
+    assert_eq!(model(subscriber.on("/event")), "7.1.0");
     running.stop();
     assert_eq!(fleet.site.boots().0, "7.1.0");
 }

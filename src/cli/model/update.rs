@@ -31,7 +31,7 @@ pub fn update(global: &Global, args: &Args) -> Result<(), Failure> {
         Err(error) => return Err(key::failure(error)),
     };
     let running = running(&located, &state)?;
-    match updater.run(Date::now(), &device, &running, args.unsynchronized)? {
+    match updater.run(Date::now(), &device, &running, args.unsynchronized, None)? {
         Found::Nothing(newest) => {
             let ModelIdentity { name, version, digest } = &running;
             if global.json {
@@ -57,7 +57,9 @@ impl From<UpdateError> for Failure {
         match error {
             UpdateError::NotConfigured
             | UpdateError::Root { .. }
-            | UpdateError::Fetch(FetchError::Address(_)) => Self::usage(error),
+            | UpdateError::Fetch(FetchError::Address(_) | FetchError::Certificates { .. }) => {
+                Self::usage(error)
+            }
             UpdateError::Tuf(TufError::Fetch(_))
             | UpdateError::Fetch(_)
             | UpdateError::Download(DownloadError::Fetch(_)) => Self::Network(error.to_string()),
@@ -75,6 +77,9 @@ impl From<UpdateError> for Failure {
             | UpdateError::Bundle(_)
             | UpdateError::Other { .. }
             | UpdateError::Unfit(_)
+            | UpdateError::Shadow { .. }
+            | UpdateError::Unseen { .. }
+            | UpdateError::Interrupted
             | UpdateError::Anchors(_) => Self::refused(error),
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::boot::{BootError, open_slot};
+use super::figures::Figures;
 use super::record::{Identity, Kind, Slot, Why};
 use super::{Place, Slots, SlotsError};
 use crate::model::manifest::Version;
@@ -92,7 +93,7 @@ impl Slots {
             open_slot(&self.folder(place), &slot, anchors).map_err(InstallError::Written)?;
         let engine = match start(written) {
             Ok(engine) => engine,
-            Err(source) => return Err(self.refuse(slot.model, source)),
+            Err(source) => return Err(self.unfit(slot.model, source)),
         };
         self.change(|record| {
             record.refused.retain(|refused| refused.model.digest != slot.model.digest);
@@ -205,16 +206,39 @@ impl Slots {
         Ok(())
     }
 
-    fn refuse(&mut self, model: Identity, source: EngineError) -> InstallError {
-        let (reason, now) = (source.to_string(), Timestamp::now());
+    /// A bundle that did not load or pass its self-test: remembered, and told.
+    pub fn unfit(&mut self, model: Identity, source: EngineError) -> InstallError {
+        self.refuse(&model, Why::Unfit, &source.to_string(), None);
+        InstallError::Unfit { model, source: Box::new(source) }
+    }
+
+    /// Remembers that a bundle is not tried again, and why. If that cannot be written down it is told, and the next
+    /// look finds the same.
+    pub fn refuse(&mut self, model: &Identity, why: Why, reason: &str, shadow: Option<Figures>) {
+        let now = Timestamp::now();
         let remembered = self.change(|record| {
-            record.refuse(model.clone(), Why::Unfit, &reason, now);
-            record.tell(Kind::Refused, model.clone(), Some(&reason), now);
+            record.refuse(model.clone(), why, reason, now);
+            record.tell(Kind::Refused, model.clone(), Some(reason), now);
+            if let Some(last) = &mut record.last {
+                last.shadow = shadow;
+            }
         });
         if let Err(error) = remembered {
             log::error!("{error}");
         }
-        InstallError::Unfit { model, source: Box::new(source) }
+    }
+
+    /// What the shadow run of the bundle last installed has found.
+    pub fn note_shadow(&mut self, digest: &str, figures: Figures) -> Result<(), SlotsError> {
+        let is = |model: &Identity| model.digest == digest;
+        if !self.record.last.as_ref().is_some_and(|last| last.model.as_ref().is_some_and(is)) {
+            return Ok(());
+        }
+        self.change(|record| {
+            if let Some(last) = &mut record.last {
+                last.shadow = Some(figures);
+            }
+        })
     }
 }
 

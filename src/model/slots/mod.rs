@@ -11,6 +11,7 @@ mod disk;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod fault;
+mod figures;
 mod install;
 mod record;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 
 pub use boot::BootError;
 pub use boot::{Booted, Origin, chosen, open_slot};
+pub use figures::{Agreement, Cost, Costs, Figures, Names};
 pub use install::{By, InstallError, Installed, RollbackError};
 pub use record::{Identity, Kind, Outcome, Place, Record, Refused, Slot, Why};
 

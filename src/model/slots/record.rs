@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::figures::Figures;
 use crate::model::ModelIdentity;
 use crate::model::manifest::Version;
 
@@ -71,12 +72,14 @@ pub struct Refused {
 pub enum Why {
     /// It does not work on this device.
     Unfit,
+    /// It did not do in its shadow run; an operator may install it.
+    Shadow,
     /// An operator went back from it; an operator may install it again.
     RolledBack,
 }
 
 /// The last change, as `health` tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
     pub time: Timestamp,
@@ -86,6 +89,9 @@ pub struct Outcome {
     pub model: Option<Identity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of the model's shadow run, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Figures>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,7 +189,11 @@ impl Record {
     }
 
     pub fn tell(&mut self, outcome: Kind, model: Identity, reason: Option<&str>, time: Timestamp) {
-        self.last = Some(Outcome { time, outcome, model: Some(model), reason: reason.map(short) });
+        // What the shadow run found stays told while it is of this model.
+        let before = self.last.take().filter(|last| last.model.as_ref() == Some(&model));
+        let shadow = before.and_then(|last| last.shadow);
+        let (model, reason) = (Some(model), reason.map(short));
+        self.last = Some(Outcome { time, outcome, model, reason, shadow });
     }
 }
 

@@ -31,13 +31,14 @@ pub fn is_target(path: &Path, target: &TargetFile) -> bool {
 }
 
 /// Fetches a target of at most `limit` bytes to `path`. What came of it before an interruption is kept beside it
-/// as `.part`, and is gone on from.
+/// as `.part`, and is gone on from. `progress` is told how many bytes there are.
 pub fn download(
     source: &Source,
     location: &str,
     target: &TargetFile,
     limit: u64,
     path: &Path,
+    progress: &mut dyn FnMut(u64),
 ) -> Result<(), DownloadError> {
     if is_target(path, target) {
         return Ok(());
@@ -65,12 +66,16 @@ pub fn download(
     }
     if have < target.length {
         file.seek(SeekFrom::Start(have)).map_err(io)?;
+        let mut there = have;
         let fetched = source.stream(location, have, target.length, &mut |bytes| {
             // Nothing: it comes from the beginning after all.
             if bytes.is_empty() {
+                there = 0;
                 file.set_len(0)?;
                 return file.seek(SeekFrom::Start(0)).map(drop);
             }
+            there += bytes.len() as u64;
+            progress(there);
             file.write_all(bytes)
         });
         match fetched {

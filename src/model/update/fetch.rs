@@ -4,35 +4,36 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use ureq::Agent;
 use ureq::http::StatusCode;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
-/// Until a connection stands, and until an answer begins.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The slowest that a body may come.
+/// How slow a server may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// It has this long, and ...
+pub struct Limits {
+    /// Until a connection stands, and until an answer begins.
+    pub answer: Duration,
+    /// A body has this long, and ...
     pub grace: Duration,
     /// ... comes at least at this rate, in bytes a second.
     pub slowest: u64,
+    /// A whole body.
+    pub body: Duration,
 }
 
-impl Default for Pace {
+impl Default for Limits {
     fn default() -> Self {
-        Self { grace: Duration::from_mins(1), slowest: 8 * 1024 }
-    }
-}
-
-impl Pace {
-    fn is_missed(self, elapsed: Duration, read: u64) -> bool {
-        elapsed > self.grace + Duration::from_secs(read / self.slowest.max(1))
+        Self {
+            answer: Duration::from_secs(20),
+            grace: Duration::from_mins(1),
+            slowest: 8 * 1024,
+            body: Duration::from_mins(30),
+        }
     }
 }
 
@@ -51,18 +52,26 @@ pub enum FetchError {
     TooLarge { address: String, limit: u64 },
     #[error("{address}: slower than {slowest} bytes a second")]
     TooSlow { address: String, slowest: u64 },
+    #[error("[update] ca {}: {why}", .path.display())]
+    Certificates { path: PathBuf, why: String },
 }
 
 /// A place with files below it.
 #[derive(Debug, Clone)]
 pub enum Source {
     Folder(PathBuf),
-    Http { base: String, agent: Agent, pace: Pace },
+    Http { base: String, agent: Agent, limits: Limits },
 }
 
 impl Source {
     /// An `https://` or `file://` address or an absolute path; `http://` on loopback only.
     pub fn new(address: &str) -> Result<Self, FetchError> {
+        Self::with(address, None, Limits::default())
+    }
+
+    /// `ca`: PEM file with the certificates that may sign an `https://` server's; then those alone, else the
+    /// system's.
+    pub fn with(address: &str, ca: Option<&Path>, limits: Limits) -> Result<Self, FetchError> {
         let wrong = || FetchError::Address(address.to_owned());
         let base = address.trim_end_matches('/').to_owned();
         if let Some(path) = base.strip_prefix("file://").or(base.starts_with('/').then_some(&base))
@@ -74,11 +83,16 @@ impl Source {
             };
         }
         let loopback = base.strip_prefix("http://").is_some_and(is_loopback);
-        if loopback || base.starts_with("https://") {
-            Ok(Self::Http { base, agent: agent(loopback), pace: Pace::default() })
-        } else {
-            Err(wrong())
+        if !loopback && !base.starts_with("https://") {
+            return Err(wrong());
         }
+        let roots = match ca {
+            _ if loopback => Vec::new(),
+            Some(path) => certificates(path)
+                .map_err(|why| FetchError::Certificates { path: path.to_owned(), why })?,
+            None => system_roots(),
+        };
+        Ok(Self::Http { base, agent: agent(loopback, roots, limits), limits })
     }
 
     /// A place below this one; `name` is quoted where that is needed.
@@ -86,19 +100,11 @@ impl Source {
     pub fn below(&self, name: &str) -> Self {
         match self {
             Self::Folder(folder) => Self::Folder(folder.join(name)),
-            Self::Http { base, agent, pace } => {
-                Self::Http { base: format!("{base}/{name}"), agent: agent.clone(), pace: *pace }
+            Self::Http { base, agent, limits } => {
+                let (base, agent) = (format!("{base}/{name}"), agent.clone());
+                Self::Http { base, agent, limits: *limits }
             }
         }
-    }
-
-    /// With another patience for a server; a folder has none.
-    #[must_use]
-    pub fn with_pace(mut self, wanted: Pace) -> Self {
-        if let Self::Http { pace, .. } = &mut self {
-            *pace = wanted;
-        }
-        self
     }
 
     /// A whole file of at most `limit` bytes.
@@ -140,10 +146,10 @@ impl Source {
                     ErrorKind::NotFound => FetchError::Missing { address: address.clone() },
                     _ => FetchError::Failed { address: address.clone(), why: error.to_string() },
                 })?;
-                pump(&address, opened, limit.saturating_sub(from), Pace::default(), take)?;
+                pump(&address, opened, limit.saturating_sub(from), Limits::default(), take)?;
                 Ok(true)
             }
-            Self::Http { base, agent, pace } => {
+            Self::Http { base, agent, limits } => {
                 let address = format!("{base}/{file}");
                 let failed = |why: String| FetchError::Failed { address: address.clone(), why };
                 let mut request = agent.get(&address);
@@ -164,7 +170,7 @@ impl Source {
                 if from > 0 && !resumed {
                     take(&[]).map_err(|error| failed(error.to_string()))?;
                 }
-                pump(&address, body, limit, *pace, take)?;
+                pump(&address, body, limit, *limits, take)?;
                 Ok(resumed || from == 0)
             }
         }
@@ -180,11 +186,11 @@ fn pump(
     address: &str,
     mut body: impl Read,
     limit: u64,
-    pace: Pace,
+    limits: Limits,
     take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), FetchError> {
+    let too_slow = || FetchError::TooSlow { address: address.to_owned(), slowest: limits.slowest };
     let address = || address.to_owned();
-    let too_slow = || FetchError::TooSlow { address: address(), slowest: pace.slowest };
     let began = Instant::now();
     let (mut buffer, mut read) = (vec![0; 64 * 1024], 0_u64);
     loop {
@@ -203,18 +209,22 @@ fn pump(
             return Err(FetchError::TooLarge { address: address(), limit });
         }
         take(&buffer[..length]).map_err(failed)?;
-        if pace.is_missed(began.elapsed(), read) {
+        if is_too_slow(began.elapsed(), read, limits) {
             return Err(too_slow());
         }
     }
 }
 
-fn agent(loopback: bool) -> Agent {
+fn is_too_slow(elapsed: Duration, read: u64, limits: Limits) -> bool {
+    elapsed > limits.grace + Duration::from_secs(read / limits.slowest.max(1))
+}
+
+fn agent(loopback: bool, roots: Vec<Certificate<'static>>, limits: Limits) -> Agent {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .unversioned_rustls_crypto_provider(provider)
-        .root_certs(RootCerts::Specific(Arc::new(if loopback { Vec::new() } else { roots() })))
+        .root_certs(RootCerts::Specific(Arc::new(roots)))
         .build();
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -222,16 +232,26 @@ fn agent(loopback: bool) -> Agent {
         .http_status_as_error(false)
         .max_redirects(3)
         .user_agent(concat!("familiar/", env!("CARGO_PKG_VERSION")))
-        .timeout_resolve(Some(PATIENCE))
-        .timeout_connect(Some(PATIENCE))
-        .timeout_recv_response(Some(PATIENCE))
+        .timeout_resolve(Some(limits.answer))
+        .timeout_connect(Some(limits.answer))
+        .timeout_recv_response(Some(limits.answer))
         // The rate is watched by `pump`; a server that says nothing at all is cut off here.
-        .timeout_recv_body(Some(Duration::from_mins(30)));
+        .timeout_recv_body(Some(limits.body));
     let config = if loopback { config.proxy(None) } else { config };
     config.build().new_agent()
 }
 
-fn roots() -> Vec<Certificate<'static>> {
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| error.to_string())?;
+    if read.is_empty() {
+        return Err("holds no PEM certificate".to_owned());
+    }
+    Ok(read.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect())
+}
+
+fn system_roots() -> Vec<Certificate<'static>> {
     let found = rustls_native_certs::load_native_certs();
     found.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
 }
@@ -270,13 +290,14 @@ fn unquote(name: &str) -> String {
 mod tests {
     use super::*;
 
+    /// The rule as it is configured; a server that trickles is in the integration tests.
     #[test]
     fn slow_retrieval() {
-        let pace = Pace::default();
-        assert!(!pace.is_missed(Duration::from_secs(59), 0));
-        assert!(pace.is_missed(Duration::from_secs(62), 1024));
-        assert!(!pace.is_missed(Duration::from_mins(10), 600 * pace.slowest));
-        assert!(pace.is_missed(Duration::from_mins(30), 600 * pace.slowest));
+        let is_too_slow = |elapsed, read| is_too_slow(elapsed, read, Limits::default());
+        assert!(!is_too_slow(Duration::from_secs(59), 0));
+        assert!(is_too_slow(Duration::from_secs(62), 1024));
+        assert!(!is_too_slow(Duration::from_mins(10), 600 * 8 * 1024));
+        assert!(is_too_slow(Duration::from_mins(30), 600 * 8 * 1024));
     }
 
     #[test]

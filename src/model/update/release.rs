@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::metadata::TargetFile;
+use crate::config::Group;
 use crate::model::digest::Sha256;
 use crate::model::manifest::Version;
 
@@ -39,11 +40,13 @@ pub struct Rollout {
     /// release; raising the share adds devices and takes none away.
     pub percent: f64,
     pub not_before: Option<Timestamp>,
+    /// For devices in one of these groups; `None`: for all, whatever they are in. An empty list is for none.
+    pub groups: Option<Vec<String>>,
 }
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { percent: 100.0, not_before: None }
+        Self { percent: 100.0, not_before: None, groups: None }
     }
 }
 
@@ -60,13 +63,15 @@ impl Release {
         }
     }
 
-    /// Whether this device, by the thumbprint of its key, takes the release now.
-    pub fn is_for(&self, device: &str, now: Timestamp) -> bool {
-        let Rollout { percent, not_before } = self.bundle.rollout;
-        let ours = env!("CARGO_PKG_VERSION").parse::<Version>().ok();
-        self.bundle.minimum_daemon.is_none_or(|needed| Some(needed) <= ours)
+    /// Whether this device, by the thumbprint of its key and the groups it is in, takes the release now.
+    pub fn is_for(&self, device: &str, ours: &[Group], now: Timestamp) -> bool {
+        let Rollout { percent, not_before, groups } = &self.bundle.rollout;
+        let is_ours = |group: &String| ours.iter().any(|ours| ours.as_str() == group);
+        let version = env!("CARGO_PKG_VERSION").parse::<Version>().ok();
+        self.bundle.minimum_daemon.is_none_or(|needed| Some(needed) <= version)
             && not_before.is_none_or(|start| start <= now)
-            && place(device, &self.bundle.digest) < percent
+            && groups.as_ref().is_none_or(|groups| groups.iter().any(is_ours))
+            && place(device, &self.bundle.digest) < *percent
     }
 }
 
@@ -98,7 +103,7 @@ mod tests {
         );
         let release = release(&custom).unwrap();
         let now = Timestamp::UNIX_EPOCH;
-        (0..10_000).filter(|device| release.is_for(&format!("device {device}"), now)).collect()
+        (0..10_000).filter(|device| release.is_for(&format!("device {device}"), &[], now)).collect()
     }
 
     #[test]
@@ -119,13 +124,32 @@ mod tests {
             ))
         };
         let now: Timestamp = "2026-11-23T00:00:00Z".parse().unwrap();
-        let is_for = |more: &str| of(more).unwrap().is_for("device", now);
+        let is_for = |more: &str| of(more).unwrap().is_for("device", &[], now);
         assert!(is_for(""));
         assert!(is_for(r#","rollout":{"not_before":"2026-11-23T00:00:00Z"}"#));
         assert!(!is_for(r#","rollout":{"not_before":"2026-11-23T00:00:01Z"}"#));
         assert!(!is_for(r#","minimum_daemon":"99.0.0""#));
         // A condition that this version does not know is one that it cannot keep.
-        assert!(of(r#","rollout":{"groups":["east"]}"#).is_none());
+        assert!(of(r#","rollout":{"regions":["east"]}"#).is_none());
+        assert!(of(r#","rollout":{"groups":"east"}"#).is_none());
         assert!(release("{}").is_none() && release("null").is_none());
+    }
+
+    #[test]
+    fn release_for_some_groups() {
+        let is_for = |rollout: &str, groups: &[&str]| {
+            let release = release(&format!(
+                r#"{{"familiar":{{"name":"f","version":"1.2.0","digest":"sha256:00","rollout":{rollout}}}}}"#
+            ));
+            let groups: Vec<Group> =
+                groups.iter().map(|name| (*name).to_owned().try_into().unwrap()).collect();
+            release.unwrap().is_for("device", &groups, Timestamp::UNIX_EPOCH)
+        };
+        let east = r#"{"groups":["east","pilot"]}"#;
+        assert!(is_for(east, &["east"]) && is_for(east, &["west", "pilot"]));
+        assert!(!is_for(east, &[]) && !is_for(east, &["west"]) && !is_for(east, &["eas"]));
+        assert!(is_for("{}", &["west"]) && is_for(r#"{"groups":null}"#, &[]));
+        assert!(!is_for(r#"{"groups":[]}"#, &["east"]));
+        assert!(!is_for(r#"{"groups":["east"],"percent":0}"#, &["east"]));
     }
 }

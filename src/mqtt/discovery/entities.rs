@@ -59,8 +59,11 @@ pub(super) fn of_device(setting: &Setting<'_>) -> Map<String, Value> {
         "name": "Model",
         "ic": "mdi:face-recognition",
         "val_tpl": template(
-            "{% set i=p.get('model',{}).get('version') %}{% set u=p.get('update') or {} %}\
-             {{ {'installed_version':i,'latest_version':u.get('version') or i}|to_json if i else '' }}"
+            "{% set i=p.get('model',{}).get('version') %}{% set u=p.get('update') or {} %}{% set g=p.get('updating') or {} %}\
+             {{ {'installed_version':i,'latest_version':g.get('version') or u.get('version') or i,\
+             'in_progress':g.get('percent') is not none,'update_percentage':g.get('percent'),\
+             'release_summary':u.get('outcome')~': '~(u.get('reason') or '') \
+             if u.get('outcome') in ('failed','refused','fell-back') else ''}|to_json if i else '' }}"
         ),
     });
     if setting.commands.contains(&UnsignedCommand::Update) {

@@ -3,4 +3,4 @@
 mod daemon;
 mod foreign;
 mod gate;
-pub mod site;
+mod site;

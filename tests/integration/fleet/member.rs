@@ -66,14 +66,21 @@ impl Member {
         let mut releases = client.releases().unwrap();
         releases.sort_by_key(|release| release.bundle.version);
         let newer = |version| self.runs.is_none_or(|runs| version > runs);
-        let chosen = releases
-            .iter()
-            .rev()
-            .find(|release| newer(release.bundle.version) && release.is_for(self.key.kid(), now));
+        let chosen = releases.iter().rev().find(|release| {
+            newer(release.bundle.version) && release.is_for(self.key.kid(), &[], now)
+        });
         let Some(release) = chosen else { return false };
         let archive = self.state.file("archive.tar");
         let location = client.location(&release.path, &release.target);
-        download(&source.below("targets"), &location, &release.target, 1 << 30, &archive).unwrap();
+        download(
+            &source.below("targets"),
+            &location,
+            &release.target,
+            1 << 30,
+            &archive,
+            &mut |_| (),
+        )
+        .unwrap();
         let files = unpack(std::fs::File::open(&archive).unwrap()).unwrap();
         let bundle = VerifiedBundle::from_memory(&archive, files, anchors).unwrap();
         assert_eq!(bundle.identity().digest, release.bundle.digest);
