@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 21] = [
+const DOCUMENTS: [&str; 22] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
@@ -15,6 +15,7 @@ const DOCUMENTS: [&str; 21] = [
     "docs/commands.md",
     "docs/configuration.md",
     "docs/evaluation.md",
+    "docs/fleet.md",
     "docs/home-assistant.md",
     "docs/integrations.md",
     "docs/limits.md",
