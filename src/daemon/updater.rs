@@ -181,8 +181,9 @@ impl<'a> Updater<'a> {
         let bundle = self.fetch(&client, &source, release, &anchors, None)?;
         let mut slots = Slots::open(self.state)?;
         // The very bytes that the engine was loaded from, by their digest.
-        let Installed { model, place, .. } =
-            slots.install(bundle, factory, &anchors, By::Updater, |_| Ok(()))?;
+        let Installed { model, place, .. } = memory::compactly(|| {
+            slots.install(bundle, factory, &anchors, By::Updater, |_| Ok(()))
+        })?;
         if let Some(figures) = engine.1 {
             slots.note_shadow(&model.digest, figures)?;
         }
@@ -269,7 +270,8 @@ impl<'a> Updater<'a> {
         download(&targets, &location, target, ARCHIVE_LIMIT, &file, &mut progress)?;
         let opened =
             File::open(&file).map_err(|source| UpdateError::Io { path: file.clone(), source })?;
-        let unpacked = unpack(std::io::BufReader::new(opened))
+        // Pages of their own, which go back at once: a second engine is about to need them.
+        let unpacked = memory::compactly(|| unpack(std::io::BufReader::new(opened)))
             .map_err(|source| UpdateError::Archive { path: path.clone(), source });
         // Whatever is wrong with it now, it is what the repository signed: it would not get better.
         let bundle = unpacked
