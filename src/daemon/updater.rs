@@ -166,6 +166,7 @@ impl<'a> Updater<'a> {
         };
         // Not tried again, and nothing is downloaded for it.
         Slots::open(self.state)?.admit(&model, factory, &anchors, By::Updater)?;
+        let before = memory::resident();
         let bundle = self.fetch(&client, &source, release, &anchors, beside)?;
         fits(self.located, bundle.manifest()).map_err(UpdateError::Unfit)?;
         let Some(beside) = beside else {
@@ -175,7 +176,7 @@ impl<'a> Updater<'a> {
             self.discard(None);
             return Ok(Found::Installed(Box::new(installed)));
         };
-        let engine = self.prove(&Identity::from(&model), bundle, beside)?;
+        let engine = self.prove(&Identity::from(&model), bundle, beside, before)?;
         // Only now is anything written to a slot: what was refused has cost no way back. The archive still lies here.
         beside.progress(&model.version, Step::Install, 1.0);
         let bundle = self.fetch(&client, &source, release, &anchors, None)?;
@@ -198,6 +199,7 @@ impl<'a> Updater<'a> {
         model: &Identity,
         bundle: VerifiedBundle,
         beside: &Beside,
+        before: Option<u64>,
     ) -> Result<(Engine, Option<Figures>), UpdateError> {
         let attempts = Attempts::of(&self.folder);
         let refuse = |reason: String, figures: Option<Figures>| {
@@ -211,7 +213,6 @@ impl<'a> Updater<'a> {
             return Err(refuse(reason, None).unwrap_or_else(|error: SlotsError| error.into()));
         }
         beside.progress(&model.version, Step::SelfTest, 0.0);
-        let before = memory::resident();
         let proved = load(self.located, bundle)
             .map_err(|source| match Slots::open(self.state) {
                 Ok(mut slots) => slots.unfit(model.clone(), source).into(),

@@ -124,14 +124,6 @@ fn model_that_agrees_takes_over_after_its_shadow_run() {
     assert_eq!(shadow["names"]["same"], count("looks"), "{shadow}");
     assert!(count("looks") > 0 && shadow["cpu_ms"]["embed"]["new"][0].as_f64().unwrap() > 0.0);
     assert!(count("memory_mib") > 20, "{shadow}");
-    eprintln!(
-        health["memory_mib"],
-        device
-            .said()
-            .lines()
-            .filter(|l| l.contains("switched") || l.contains("peak"))
-            .collect::<String>()
-    );
     device.judge(test);
 }
 
