@@ -149,7 +149,10 @@ impl Daemon {
                 }
             };
             // Nobody listens any more: the daemon has ended, and boots what was installed.
-            drop(sender.send(work()));
+            let done = work();
+            // The daemon's loop alone holds the engine before, and lets go of it when it switches.
+            drop(beside);
+            drop(sender.send(done));
         });
         self.polling.look = Some(Look { done: receiver, explicit });
         self.polling.shadow = Some(shadow);

@@ -9,6 +9,7 @@ use super::updater::{UpdateError, Updater, is_listed};
 use super::{Daemon, DaemonError};
 use crate::model::TrustAnchors;
 use crate::model::slots::{Slots, SlotsError};
+use crate::system::memory;
 
 impl Daemon {
     /// Confirms the bundle on trial, or goes back from it. `frame`: one was looked at.
@@ -93,7 +94,9 @@ impl Daemon {
     pub(super) fn use_models(&mut self, running: Running) -> Result<(), DaemonError> {
         self.people.use_embedder(running.engine.embedder_digest())?;
         let Running { engine, state, last, on_trial, .. } = running;
+        // The last hold on the one before: its memory goes back.
         self.engine = Arc::new(engine);
+        memory::trim();
         self.models = state;
         self.update = last;
         let needed = self.located.config.models.trial.get();

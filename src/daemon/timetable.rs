@@ -30,7 +30,7 @@ pub fn after_a_look(interval: Duration, random: f64) -> Duration {
 /// Overdue, or not possible just now.
 pub fn soon(interval: Duration, random: f64) -> Duration {
     let (soonest, latest) = (interval / SOONEST, interval / LATEST);
-    soonest + (latest - soonest).mul_f64(random)
+    soonest + latest.saturating_sub(soonest).mul_f64(random)
 }
 
 /// From a start on; `random` is 0 to 1.
@@ -125,8 +125,9 @@ mod tests {
         let spread = tenths(INTERVAL.mul_f64(1.2), short.into_iter());
         assert!(spread.iter().all(|count| *count < 2000), "{spread:?}");
         assert!(long.iter().all(|wait| *wait >= INTERVAL / SOONEST));
-        let window = INTERVAL / LATEST - INTERVAL / SOONEST;
-        let spread = tenths(window, long.into_iter().map(|wait| wait - INTERVAL / SOONEST));
+        let window = (INTERVAL / LATEST).saturating_sub(INTERVAL / SOONEST);
+        let spread =
+            tenths(window, long.into_iter().map(|wait| wait.saturating_sub(INTERVAL / SOONEST)));
         assert!(spread.iter().all(|count| (850..1150).contains(count)), "{spread:?}");
     }
 

@@ -166,6 +166,7 @@ impl<'a> Updater<'a> {
         };
         // Not tried again, and nothing is downloaded for it.
         Slots::open(self.state)?.admit(&model, factory, &anchors, By::Updater)?;
+        let before = memory::resident();
         let bundle = self.fetch(&client, &source, release, &anchors, beside)?;
         fits(self.located, bundle.manifest()).map_err(UpdateError::Unfit)?;
         let Some(beside) = beside else {
@@ -175,14 +176,15 @@ impl<'a> Updater<'a> {
             self.discard(None);
             return Ok(Found::Installed(Box::new(installed)));
         };
-        let engine = self.prove(&Identity::from(&model), bundle, beside)?;
+        let engine = self.prove(&Identity::from(&model), bundle, beside, before)?;
         // Only now is anything written to a slot: what was refused has cost no way back. The archive still lies here.
         beside.progress(&model.version, Step::Install, 1.0);
         let bundle = self.fetch(&client, &source, release, &anchors, None)?;
         let mut slots = Slots::open(self.state)?;
         // The very bytes that the engine was loaded from, by their digest.
-        let Installed { model, place, .. } =
-            slots.install(bundle, factory, &anchors, By::Updater, |_| Ok(()))?;
+        let Installed { model, place, .. } = memory::compactly(|| {
+            slots.install(bundle, factory, &anchors, By::Updater, |_| Ok(()))
+        })?;
         if let Some(figures) = engine.1 {
             slots.note_shadow(&model.digest, figures)?;
         }
@@ -197,6 +199,7 @@ impl<'a> Updater<'a> {
         model: &Identity,
         bundle: VerifiedBundle,
         beside: &Beside,
+        before: Option<u64>,
     ) -> Result<(Engine, Option<Figures>), UpdateError> {
         let attempts = Attempts::of(&self.folder);
         let refuse = |reason: String, figures: Option<Figures>| {
@@ -210,7 +213,6 @@ impl<'a> Updater<'a> {
             return Err(refuse(reason, None).unwrap_or_else(|error: SlotsError| error.into()));
         }
         beside.progress(&model.version, Step::SelfTest, 0.0);
-        let before = memory::resident();
         let proved = load(self.located, bundle)
             .map_err(|source| match Slots::open(self.state) {
                 Ok(mut slots) => slots.unfit(model.clone(), source).into(),
@@ -269,7 +271,8 @@ impl<'a> Updater<'a> {
         download(&targets, &location, target, ARCHIVE_LIMIT, &file, &mut progress)?;
         let opened =
             File::open(&file).map_err(|source| UpdateError::Io { path: file.clone(), source })?;
-        let unpacked = unpack(std::io::BufReader::new(opened))
+        // Pages of their own, which go back at once: a second engine is about to need them.
+        let unpacked = memory::compactly(|| unpack(std::io::BufReader::new(opened)))
             .map_err(|source| UpdateError::Archive { path: path.clone(), source });
         // Whatever is wrong with it now, it is what the repository signed: it would not get better.
         let bundle = unpacked

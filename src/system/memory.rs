@@ -35,6 +35,11 @@ pub fn compactly<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Gives back to the kernel what was freed: after something large is gone for good.
+pub fn trim() {
+    tuning::trim();
+}
+
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code)]
 mod tuning {

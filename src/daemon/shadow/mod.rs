@@ -182,15 +182,15 @@ impl Run {
     }
 
     fn judge(&self) -> Option<Verdict> {
-        let memory = (self.newcomer.before, memory::resident(), memory_limit());
+        let memory = || (self.newcomer.before, memory::resident(), memory_limit());
         if let Some(failure) = self.tally.failure() {
-            let figures = self.tally.figures(self.watched.time(), memory);
+            let figures = self.tally.figures(self.watched.time(), memory());
             return Some(Verdict::Refused(failure.to_owned(), figures));
         }
         let (enough, compared) = (self.watched.time() >= self.needed, self.tally.frames() > 0);
         if enough && compared {
-            let figures = self.tally.figures(self.watched.time(), memory);
-            return Some(match bounds::judge(&figures, memory) {
+            let figures = self.tally.figures(self.watched.time(), memory());
+            return Some(match bounds::judge(&figures, memory()) {
                 Ok(()) => Verdict::Passed(figures),
                 Err(reason) => Verdict::Refused(reason, figures),
             });
@@ -200,7 +200,7 @@ impl Run {
             return None;
         }
         if enough {
-            let figures = self.tally.figures(self.watched.time(), memory);
+            let figures = self.tally.figures(self.watched.time(), memory());
             let reason = format!("it has looked at no frame in {} s", waited.as_secs());
             return Some(Verdict::Refused(reason, figures));
         }
