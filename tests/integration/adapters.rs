@@ -18,19 +18,19 @@ impl Engine {
         engine.site.home.enroll("Ada", "P001");
         // The program with this device's configuration, by whatever environment the engine leaves it.
         let command = engine.site.home.command(&[]);
-        let mut text = "#!/bin/sh\n".to_owned();
-        for (name, value) in command.get_envs() {
+        let mut lines = vec!["#!/bin/sh".to_owned()];
+        lines.extend(command.get_envs().map(|(name, value)| {
             let name = name.to_str().unwrap();
-            match value.map(|value| value.to_str().unwrap()) {
-                Some(value) => text += &format!("export {name}='{value}'\n"),
-                None => text += &format!("unset {name}\n"),
-            }
-        }
-        text += &format!("exec '{}'", command.get_program().to_str().unwrap());
-        for argument in command.get_args() {
-            text += &format!(" '{}'", argument.to_str().unwrap());
-        }
-        executable(&engine.path("familiar"), &format!("{text} \"$@\"\n"));
+            value.map_or_else(
+                || format!("unset {name}"),
+                |value| format!("export {name}='{}'", value.to_str().unwrap()),
+            )
+        }));
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<String> =
+            words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        lines.push(format!("exec {} \"$@\"\n", words.join(" ")));
+        executable(&engine.path("familiar"), &lines.join("\n"));
         let model = format!(
             "#!/bin/sh\nexport FAMILIAR='{}' FAMILIAR_USER=\nexec '{}' \"$@\"\n",
             engine.path("familiar").display(),
