@@ -176,6 +176,8 @@ impl Needs {
             let files = [&mqtt.ca, &mqtt.cert, &mqtt.key];
             wanted.extend(files.into_iter().flatten().filter_map(|file| folder_of(file)));
         }
+        let authority = config.update.as_ref().and_then(|update| update.ca.as_ref());
+        wanted.extend(authority.and_then(|file| folder_of(file)));
         let repository = config.update.as_ref().map(|update| update.repository.as_str());
         if let Some(path) = repository.map(|it| it.strip_prefix("file://").unwrap_or(it))
             && path.starts_with('/')
@@ -328,6 +330,16 @@ mod tests {
             std::fs::read("/proc/self/status").unwrap();
             std::fs::read("/proc/sys/kernel/random/boot_id").unwrap();
             assert!(std::thread::spawn(|| ()).join().is_ok());
+        });
+    }
+
+    #[test]
+    fn what_the_configuration_names_elsewhere_is_read() {
+        let mut site = Site::new("");
+        let text = format!("repository = \"https://x\"\nca = {:?}", site.path("elsewhere/secret"));
+        site.located.config.update = Some(toml::from_str(&text).unwrap());
+        site.confined(|_| {
+            assert_eq!(std::fs::read(site.path("elsewhere/secret")).unwrap(), b"secret")
         });
     }
 
