@@ -179,12 +179,14 @@ impl<'a> Updater<'a> {
         let engine = self.prove(&Identity::from(&model), bundle, beside, before)?;
         // Only now is anything written to a slot: what was refused has cost no way back. The archive still lies here.
         beside.progress(&model.version, Step::Install, 1.0);
-        let bundle = self.fetch(&client, &source, release, &anchors, None)?;
+        // First what needs other bundles in memory: beside two engines there shall be one at a time.
         let mut slots = Slots::open(self.state)?;
+        let admission =
+            memory::compactly(|| slots.admission(&model, factory, &anchors, By::Updater))?;
+        let bundle = self.fetch(&client, &source, release, &anchors, None)?;
         // The very bytes that the engine was loaded from, by their digest.
-        let Installed { model, place, .. } = memory::compactly(|| {
-            slots.install(bundle, factory, &anchors, By::Updater, |_| Ok(()))
-        })?;
+        let Installed { model, place, .. } =
+            memory::compactly(|| slots.place(&admission, bundle, &anchors, |_| Ok(())))?;
         if let Some(figures) = engine.1 {
             slots.note_shadow(&model.digest, figures)?;
         }

@@ -339,7 +339,7 @@ mod tests {
         let text = format!("repository = \"https://x\"\nca = {:?}", site.path("elsewhere/secret"));
         site.located.config.update = Some(toml::from_str(&text).unwrap());
         site.confined(|_| {
-            assert_eq!(std::fs::read(site.path("elsewhere/secret")).unwrap(), b"secret")
+            assert_eq!(std::fs::read(site.path("elsewhere/secret")).unwrap(), b"secret");
         });
     }
 

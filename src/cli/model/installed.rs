@@ -223,7 +223,9 @@ impl From<InstallError> for Failure {
     fn from(error: InstallError) -> Self {
         match error {
             InstallError::Slots(error) => error.into(),
-            InstallError::Already(_) | InstallError::OnTrial(_) => Self::failed(error),
+            InstallError::Already(_) | InstallError::OnTrial(_) | InstallError::NotAdmitted(_) => {
+                Self::failed(error)
+            }
             InstallError::Refused { .. }
             | InstallError::Stale { .. }
             | InstallError::Incomplete

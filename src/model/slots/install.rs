@@ -28,6 +28,8 @@ pub enum InstallError {
     Stale { model: Identity, floor: Version },
     #[error("a network was taken out of the bundle before it was installed")]
     Incomplete,
+    #[error("{0} was not admitted, or something else was installed since; try again")]
+    NotAdmitted(Identity),
     #[error(transparent)]
     Slots(#[from] SlotsError),
     #[error("as written to the slot: {0}")]
@@ -57,6 +59,13 @@ pub struct Installed<T> {
     pub place: Place,
 }
 
+/// A bundle that may be installed, as long as nothing else is.
+#[derive(Debug)]
+pub struct Admission {
+    model: ModelIdentity,
+    serial: u64,
+}
+
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
@@ -76,9 +85,36 @@ impl Slots {
         by: By,
         start: impl Fn(VerifiedBundle) -> Result<T, EngineError>,
     ) -> Result<Installed<T>, InstallError> {
-        let model = bundle.identity();
+        let admission = self.admission(&bundle.identity(), factory, anchors, by)?;
+        self.place(&admission, bundle, anchors, start)
+    }
+
+    /// What [`Slots::install`] asks before it takes a bundle, apart from it: this holds whole bundles in memory, one after
+    /// the other, and a small device need not have the new one there as well.
+    pub fn admission(
+        &mut self,
+        model: &ModelIdentity,
+        factory: &Path,
+        anchors: &TrustAnchors,
+        by: By,
+    ) -> Result<Admission, InstallError> {
         self.drop_unsound(anchors)?;
-        self.admit(&model, factory, anchors, by)?;
+        self.admit(model, factory, anchors, by)?;
+        Ok(Admission { model: model.clone(), serial: self.record.serial })
+    }
+
+    /// The rest of [`Slots::install`], for the bundle that was admitted and while nothing else was changed.
+    pub fn place<T>(
+        &mut self,
+        admission: &Admission,
+        bundle: VerifiedBundle,
+        anchors: &TrustAnchors,
+        start: impl Fn(VerifiedBundle) -> Result<T, EngineError>,
+    ) -> Result<Installed<T>, InstallError> {
+        let model = bundle.identity();
+        if (&model, self.record.serial) != (&admission.model, admission.serial) {
+            return Err(InstallError::NotAdmitted(Identity::from(&model)));
+        }
         let place = self.record.current.as_ref().map_or(Place::A, |slot| slot.place.other());
         let slot = Slot {
             place,

@@ -21,7 +21,7 @@ mod tests;
 pub use boot::BootError;
 pub use boot::{Booted, Origin, chosen, open_slot};
 pub use figures::{Agreement, Cost, Costs, Figures, Names};
-pub use install::{By, InstallError, Installed, RollbackError};
+pub use install::{Admission, By, InstallError, Installed, RollbackError};
 pub use record::{Identity, Kind, Outcome, Place, Record, Refused, Slot, Why};
 
 use std::fs::File;

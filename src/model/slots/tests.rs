@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::model::selftest::SelfTestError;
-use crate::model::{EngineError, SigningKey, TrustAnchors, VerifiedBundle, sign};
+use crate::model::{EngineError, ModelIdentity, SigningKey, TrustAnchors, VerifiedBundle, sign};
 
 const MANIFEST: &str = r#"format = 1
 name = "tiny"
@@ -318,6 +318,26 @@ fn rollback_only_to_what_is_listed_and_verifies() {
     // The updater does not bring back what an operator left; an operator may.
     assert!(matches!(site.install("1.2.0"), Err(InstallError::Refused { .. })));
     assert!(site.install_to(&mut site.slots(), "1.2.0", By::Operator).is_ok());
+}
+
+/// An admission is for one bundle, and for as long as nothing else comes between.
+#[test]
+fn bundle_that_was_not_admitted() {
+    let site = Site::new();
+    let (one, other) = (site.bundle("1.1.0"), site.bundle("1.2.0"));
+    let mut slots = site.slots();
+    let admit = |slots: &mut Slots, model: &ModelIdentity| {
+        slots.admission(model, &site.factory(), &site.anchors, By::Updater).unwrap()
+    };
+    let admission = admit(&mut slots, &one.identity());
+    let swapped = slots.place(&admission, other, &site.anchors, |_| Ok(()));
+    assert!(matches!(swapped, Err(InstallError::NotAdmitted(_))), "{swapped:?}");
+    assert!(slots.record().current.is_none());
+    let late = admit(&mut slots, &site.bundle("1.2.0").identity());
+    slots.place(&admission, one, &site.anchors, |_| Ok(())).unwrap();
+    let late = slots.place(&late, site.bundle("1.2.0"), &site.anchors, |_| Ok(()));
+    assert!(matches!(late, Err(InstallError::NotAdmitted(_))), "{late:?}");
+    assert_eq!(slots.record().current.as_ref().unwrap().model.version, "1.1.0");
 }
 
 #[test]

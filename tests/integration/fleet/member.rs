@@ -89,6 +89,14 @@ impl Member {
         true
     }
 
+    /// Whether the wave of that share, of the bundle with that digest, is for it: reckoned anew from what docs/updates.md says.
+    pub fn is_due(&self, digest: &str, percent: f64) -> bool {
+        use ring::digest::{SHA256, digest as sum};
+        let hash = sum(&SHA256, format!("{}\n{digest}", self.key.kid()).as_bytes());
+        let first = u32::from_be_bytes(hash.as_ref()[..4].try_into().unwrap());
+        f64::from(first) * 100.0 < percent * 4_294_967_296.0
+    }
+
     pub fn runs(&self, version: &str) -> bool {
         self.runs == Some(version.parse().unwrap())
     }
