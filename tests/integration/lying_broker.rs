@@ -243,48 +243,36 @@ fn topics_that_are_none() {
     }
 }
 
-/// Sends without end on a topic that the device listens to, and answers what it is told.
-fn flood(mut stream: TcpStream, topic: &'static str, sent: Arc<AtomicU64>) {
+/// Sends without end on a topic that the device listens to, and answers what it is told: one writer, so that no message is
+/// cut in two.
+fn flood(mut stream: TcpStream, topic: &str, sent: &AtomicU64) {
     honest(&mut stream, 1);
-    let mut flooding = stream.try_clone().unwrap();
-    std::thread::spawn(move || {
-        let message = retained(topic, 9, &[b'x'; 15_000]);
-        while flooding.write_all(&message).is_ok() {
+    stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let message = retained(topic, 9, &[b'x'; 15_000]);
+    loop {
+        for _ in 0..20 {
+            if stream.write_all(&message).is_err() {
+                return;
+            }
             sent.fetch_add(message.len() as u64, Ordering::SeqCst);
         }
-    });
-    // Answers are written whole between two messages of the flood or not at all: a lock of the
-    // kernel's orders the two writers, but a large write may be cut in two. Then the device hangs up,
-    // and the next connection tries again.
-    honest(&mut stream, usize::MAX);
+        while matches!(stream.peek(&mut [0]), Ok(1..)) {
+            stream.set_read_timeout(None).unwrap();
+            let Some((first, body)) = packet(&mut stream) else { return };
+            stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            if answer(first, &body).is_some_and(|answer| stream.write_all(&answer).is_err()) {
+                return;
+            }
+        }
+    }
 }
 
 #[test]
 fn endless_retained_messages() {
     let sent = Arc::new(AtomicU64::new(0));
     let count = sent.clone();
-    let broker = FakeBroker::start(move |_, mut stream| {
-        // One writer: an answer to what came, then a piece of the flood.
-        honest(&mut stream, 1);
-        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        let message = retained("familiar/porch/command", 9, &[b'x'; 15_000]);
-        loop {
-            for _ in 0..20 {
-                if stream.write_all(&message).is_err() {
-                    return;
-                }
-                count.fetch_add(message.len() as u64, Ordering::SeqCst);
-            }
-            while matches!(stream.peek(&mut [0]), Ok(1..)) {
-                stream.set_read_timeout(None).unwrap();
-                let Some((first, body)) = packet(&mut stream) else { return };
-                stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-                if answer(first, &body).is_some_and(|answer| stream.write_all(&answer).is_err()) {
-                    return;
-                }
-            }
-        }
-    });
+    let broker =
+        FakeBroker::start(move |_, stream| flood(stream, "familiar/porch/command", &count));
     let device = Device::new();
     device.tell(40);
     let mqtt = toml::from_str(&format!("url = {:?}", broker.url())).unwrap();
@@ -310,9 +298,8 @@ fn endless_retained_messages() {
 fn flood_fills_no_memory() {
     let sent = Arc::new(AtomicU64::new(0));
     let count = sent.clone();
-    let broker = FakeBroker::start(move |_, stream| {
-        flood(stream, "familiar/porch/command", count.clone());
-    });
+    let broker =
+        FakeBroker::start(move |_, stream| flood(stream, "familiar/porch/command", &count));
     let folder = tempfile::tempdir().unwrap();
     let config = format!("device = \"porch\"\n[mqtt]\nurl = {:?}\n", broker.url());
     std::fs::write(folder.path().join("familiar.toml"), config).unwrap();
