@@ -251,9 +251,9 @@ def camera(run: Run) -> None:
               "the same process" if run.show("MainPID") == pid else "a new process")
 
     run.ask("systemctl stop familiar; echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind", 180)
-    since = len(run.broker.heard)
-    run.ask("systemctl start familiar", PATIENCE)
-    away = run.health(since, lambda h: h["state"] == "blind")
+    # Without its camera it ends, and is tried again until there is one.
+    run.ask("systemctl start --no-block familiar")
+    away = run.awaits("[ $(systemctl show -P ExecMainStatus familiar) = 4 ]")
     since = len(run.broker.heard)
     run.ask("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind")
     came = run.health(since, lambda h: h["state"] == "watching" and h["camera"]["frames_per_second"] > 0)
