@@ -39,6 +39,21 @@ fn second_camera_is_confined_as_the_first() {
     assert_eq!(as_one, one);
 }
 
+/// Within the sandbox nothing but the daemon may be run, so what reloads it must run outside.
+#[test]
+fn reload_is_not_forbidden_by_the_sandbox() {
+    for name in ["familiar.service", "familiar@.service"] {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/").to_owned() + name;
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains("\nNoExecPaths=/\n"));
+        for line in text.lines().filter(|line| line.starts_with("Exec") && line.contains('/')) {
+            let (setting, command) = line.split_once('=').unwrap();
+            let outside = command.starts_with('+') || command.starts_with("/usr/bin/familiar ");
+            assert!(outside || setting == "ExecPaths", "{line}");
+        }
+    }
+}
+
 /// With the drop-in for chrony the kernel's clock may be asked, and still not set.
 #[test]
 fn chrony_drop_in_opens_one_call() {
