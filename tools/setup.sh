@@ -11,6 +11,7 @@
 # folder, every Python package pinned by its hash. No service is started.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
+. "$(dirname "$0")/apt.sh"
 
 wanted=" ${*:-build demo judges lint} "
 wants() { [[ $wanted == *" $1 "* ]]; }
@@ -152,15 +153,10 @@ node_modules() { # FOLDER
   (cd "$1" && npm ci --silent --no-audit --no-fund --ignore-scripts)
 }
 # The C library as it lies on a Debian of ARM: with the cross compiler's copy every program hangs in pthread_create under qemu 7.2.
-# By an apt of its own, so that this machine need not know of ARM packages.
 arm_libraries() { # FOLDER
-  local apt=$1/.apt options
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-  options=(-qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=
-    -o Dir::State="$apt" -o Dir::State::Lists="$apt/lists" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache")
-  : >"$apt/status"
-  apt-get "${options[@]}" update >/dev/null 2>&1 || true # what has nothing for ARM is not our matter
-  (cd "$apt" && xargs apt-get "${options[@]}" download <"$top/tools/arm-libraries.txt")
+  local apt=$1/.apt
+  apt_of_its_own "$apt" "${arm_packages[@]}"
+  (cd "$apt" && xargs apt-get "${apt_own[@]}" download <"$top/tools/arm-libraries.txt")
   local package
   for package in "$apt"/*.deb; do dpkg-deb -x "$package" "$1"; done
   rm -rf "$apt"

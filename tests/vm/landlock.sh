@@ -5,26 +5,24 @@
 #   tests/vm/landlock.sh TESTS      the program that `cargo test --lib --no-run` builds
 set -euo pipefail
 . "$(dirname "$0")/../../tools/env.sh"
+. "$(dirname "$0")/../../tools/apt.sh"
 tests=$1
 work=$target/landlock
 mkdir -p "$work"
 cd "$work"
 
-# By an apt of its own, so that this machine's is left alone. FILE is linked to the newest kernel of SUITE.
+# FILE is the newest kernel of SUITE.
 kernel() { # FILE SUITE
   [ -e "$1" ] && return
   say "Debian's kernel, $2"
-  local apt=$work/.apt package options mirror
+  local apt=$work/.apt package mirror
   rm -rf "$apt"
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-  : >"$apt/status"
+  mkdir -p "$apt"
   mirror=$(apt-cache policy | sed -n 's|.*[0-9] \(http[^ ]*/debian\) bookworm/main.*|\1|p' | head -1)
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:?no Debian mirror is known to apt} $2 main" >"$apt/sources"
-  options=(-qq -o APT::Sandbox::User= -o Dir::Etc::SourceList="$apt/sources" -o Dir::Etc::SourceParts=/dev/null
-    -o Dir::State="$apt" -o Dir::State::Lists="$apt/lists" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache")
-  apt-get "${options[@]}" update
-  package=$(apt-cache "${options[@]}" depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[^:]*\).*/\1/p' | head -1)
-  (cd "$apt" && apt-get "${options[@]}" download "$package" && dpkg-deb -x ./*.deb .)
+  apt_of_its_own "$apt" -o Dir::Etc::SourceList="$apt/sources" -o Dir::Etc::SourceParts=/dev/null
+  package=$(apt-cache "${apt_own[@]}" depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[^:]*\).*/\1/p' | head -1)
+  (cd "$apt" && apt-get "${apt_own[@]}" download "$package" && dpkg-deb -x ./*.deb .)
   mv "$apt"/boot/vmlinuz-* "$1"
   rm -rf "$apt"
 }

@@ -8,6 +8,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../../tools/env.sh"
+. "$here/../../tools/apt.sh"
 work=$target/vm
 mkdir -p "$work"
 cd "$work"
@@ -45,31 +46,21 @@ base() {
   mv base.tar.part base.tar
 }
 
-# By an apt of its own, so that this machine need not know of ARM packages.
-apt_arm=()
-packages_of_arm() {
-  local apt=$work/.apt
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-  : >"$apt/status"
-  apt_arm=(-qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=
-    -o Dir::State="$apt" -o Dir::State::Lists="$apt/lists" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache")
-  apt-get "${apt_arm[@]}" update >/dev/null 2>&1 || true # what has nothing for ARM is not our matter
-}
 unpack() { # FOLDER PACKAGE…, for this machine where it says :amd64
   local folder=$1
   shift
   rm -rf "$folder"
   mkdir -p "$folder/.deb"
-  (cd "$folder/.deb" && apt-get "${apt_arm[@]}" download "$@")
+  (cd "$folder/.deb" && apt-get "${apt_own[@]}" download "$@")
   local package
   for package in "$folder"/.deb/*.deb; do dpkg-deb -x "$package" "$folder"; done
   rm -rf "$folder/.deb"
 }
 
 kernel() {
-  packages_of_arm
+  apt_of_its_own "$work/.apt" "${arm_packages[@]}"
   local image version path
-  image=$(apt-cache "${apt_arm[@]}" depends linux-image-arm64 | sed -n 's/^ *Depends: \(linux-image-[^:]*\).*/\1/p' | head -1)
+  image=$(apt-cache "${apt_own[@]}" depends linux-image-arm64 | sed -n 's/^ *Depends: \(linux-image-[^:]*\).*/\1/p' | head -1)
   version=${image#linux-image-}
   unpack kernel "$image" busybox-static
   # The headers' own programs are run by make, so they are this machine's.

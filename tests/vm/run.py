@@ -209,7 +209,7 @@ def tampered(run: Run) -> None:
     run.ask("systemctl stop familiar", 180)
     since = len(run.broker.heard)
     file = "/usr/share/familiar/models/facenet/embedder.onnx"
-    run.ask(f"cp {file} /root/good && printf '\\001' | dd of={file} bs=1 seek=1000000 conv=notrunc status=none && ! cmp -s {file} /root/good")
+    run.ask(f"cp {file} /var/tmp/good && printf '\\001' | dd of={file} bs=1 seek=1000000 conv=notrunc status=none && ! cmp -s {file} /var/tmp/good")
     run.ask("systemctl start familiar", PATIENCE)
     run.holds("tampered_model_is_refused", run.show("ExecMainStatus") == "3", run.show("ExecMainStatus"))
     time.sleep(20)
@@ -220,7 +220,7 @@ def tampered(run: Run) -> None:
     run.holds("nothing_is_told_but_offline", all(one == ("availability", "offline") for one in said), said)
     last = [m.text for m in run.broker.heard if m.topic == "availability"][-1:]
     run.holds("broker_says_offline", last == ["offline"])
-    run.ask(f"cp /root/good {file} && systemctl reset-failed familiar && systemctl start familiar", PATIENCE)
+    run.ask(f"cp /var/tmp/good {file} && systemctl reset-failed familiar && systemctl start familiar", PATIENCE)
     run.holds("runs_again_with_the_signed_bytes", run.show("ActiveState") == "active")
 
 
@@ -266,7 +266,7 @@ def camera(run: Run) -> None:
 
 
 def second(run: Run) -> None:
-    """Another camera is another device, beside the first: its own name, key, people and topics. Both may ask the kernel for the time."""
+    """Another camera is another device, beside the first: its own name, key, people and topics. Both with the drop-in for chrony."""
     on(run)
     run.ask("install -d /etc/familiar/garden && ln -s ../trust.d /etc/familiar/garden/trust.d && ln -s ../ca.pem /etc/familiar/garden/ca.pem && "
             "sed 's|/dev/video0|/dev/video10|; s|^device = .*|device = \"garden\"|' /etc/familiar/familiar.toml >/etc/familiar/garden/familiar.toml && "
@@ -280,8 +280,6 @@ def second(run: Run) -> None:
     theirs = run.ask(key)
     run.holds("second_camera_has_a_key_of_its_own", '"kty"' in theirs and theirs != run.keys.read_text(), theirs[:60])
     run.holds("first_goes_on_beside_it", run.show("ActiveState") == "active" and run.show("MainPID") not in ("0", before))
-    denied = run.ask("journalctl -b -u familiar -u familiar@garden -o cat | grep -ci 'adjtimex.*\\(denied\\|permitted\\)'")
-    run.holds("clock_may_be_asked", denied == "0", denied)
     run.ask("systemctl disable --now familiar@garden; rm -r /etc/familiar/garden /etc/systemd/system/familiar*.service.d/chrony.conf; systemctl daemon-reload; systemctl restart familiar", PATIENCE)
 
 
@@ -294,11 +292,11 @@ def confined(run: Run) -> None:
     run.holds("check_says_so", report.strip().startswith("ok"), report)
     # It asks for a folder that it has given up: told, and all goes on as it was.
     before = run.show("MainPID")
-    run.ask("cp /etc/familiar/familiar.toml /root/before.toml; mkdir -p /srv/recorded; "
+    run.ask("cp /etc/familiar/familiar.toml /var/tmp/before.toml; mkdir -p /srv/recorded; "
             "sed -i 's|^source = .*|source = \"replay:/srv/recorded\"|' /etc/familiar/familiar.toml; systemctl reload familiar", PATIENCE)
     run.holds("what_was_given_up_is_not_had_again", run.awaits("journalctl -b -u familiar -o cat | grep -q 'given up'", PATIENCE)
               and run.show("MainPID") == before and run.show("ActiveState") == "active")
-    run.ask("cp /root/before.toml /etc/familiar/familiar.toml; systemctl reload familiar")
+    run.ask("cp /var/tmp/before.toml /etc/familiar/familiar.toml; systemctl reload familiar")
 
 
 def watchdog(run: Run) -> None:
