@@ -31,7 +31,7 @@ need python3-venv python3 -c 'import venv, ensurepip'
 if wants build; then
   need build-essential has cc
   need linux-libc-dev test -e /usr/include/linux/videodev2.h
-  need libclang-dev some '/usr/lib/llvm-*/lib/libclang*.so*'
+  need libclang-dev some '/usr/lib/llvm-*/lib/libclang[-.][0-9s]*' # not libclang-cpp, which bindgen cannot use
 fi
 if wants demo || wants judges; then
   need mosquitto has mosquitto
