@@ -119,7 +119,11 @@ install_packages() {
     "${sudo[@]}" systemctl disable -q mosquitto 2>/dev/null || true
   fi
 }
-[ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+if [ ${#missing[@]} != 0 ]; then
+  install_packages "${missing[@]}"
+  # apt may have removed what was there before and does not go with them: look once more.
+  [ -n "${FAMILIAR_INSTALLED:-}" ] || FAMILIAR_INSTALLED=1 exec "$0" "$@"
+fi
 
 # Not every pinned package has wheels for a Python later than that.
 python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
