@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipe import card, detectors, facenet, minifasnet, selftest, sources
+from recipe import card, detectors, facenet, mapping, minifasnet, selftest, sources
 from recipe.quantize import quantize_weights
 from recipe.runtime import Detector, Embedder, Liveness
 from recipe.torch_weights import read_weights
@@ -20,6 +20,8 @@ HERE = Path(__file__).resolve().parent
 BUILD = HERE / ".build"
 # The float graph stays beside the bundle, for judging what quantization costs.
 FLOAT_GRAPH = "embedder-float.onnx"
+# From the space of bundle 1.0.0: bundle/mapping.toml.
+MAPPING = "mapping-1-0.bin"
 CENTER = HERE / "calibration" / "center.txt"
 SELFIES = [(f"P{number:03}", kind) for number in range(1, 11) for kind in ("studio_portrait", "amateur_selfie")]
 
@@ -38,6 +40,7 @@ def main(wheels: Path, out: Path) -> None:
     live = liveness()
     for name, data in live.items():
         write(out / name, data)
+    write(out / MAPPING, mapping.encode(np.eye(facenet.DIMENSIONS), -np.loadtxt(CENTER)))
 
     text = manifest(kind, bool(live))
     write(out / "bundle.toml", text.encode())
@@ -45,7 +48,9 @@ def main(wheels: Path, out: Path) -> None:
     judge = Embedder(floating, table["embedder"])
     found = Detector(detector_file, table["detector"])
     networks = {entry["file"]: Liveness(live[entry["file"]], entry) for entry in table.get("liveness", [])}
-    selftest.make(wheels, judge, found, networks).write(out)
+    test = selftest.make(wheels, judge, found, networks)
+    selftest.add_mapping(test, MAPPING, plain(wheels, table), judge, found, wheels)
+    test.write(out)
     lowest = agreement(wheels, judge, Embedder(quantized, table["embedder"]), found)
     write(out / "CARD.md", card.fill(HERE, table, kind, bool(live), lowest).encode())
 
@@ -87,9 +92,14 @@ def liveness() -> dict[str, bytes]:
     }
 
 
+def plain(wheels: Path, table: dict) -> Embedder:
+    """The network of bundle 1.0.0, in float."""
+    return Embedder(serialized(facenet.convert(sources.packaged(sources.FACENET, wheels))), table["embedder"])
+
+
 def manifest(kind: str, live: bool) -> str:
     parts = ["bundle/base.toml", f"bundle/detector-{kind}.toml"]
-    parts += ["bundle/liveness.toml"] * live + [f"calibration/{kind}.toml"]
+    parts += ["bundle/liveness.toml"] * live + ["bundle/mapping.toml", f"calibration/{kind}.toml"]
     text = "\n".join((HERE / part).read_text() for part in parts)
     return text.replace("@LICENCE@", card.licence(kind, live))
 

@@ -34,6 +34,16 @@ class SelfTest:
             "",
         ]
 
+    def mapping(self, file: str, other: np.ndarray, own: np.ndarray, minimum_cosine: float) -> None:
+        self.text += [
+            "[[mapping]]",
+            f'file = "{file}"',
+            f"other = {{ offset = {self._store(other.astype('<f4').tobytes())} }}",
+            f"own = {{ offset = {self._store(own.astype('<f4').tobytes())} }}",
+            f"minimum_cosine = {minimum_cosine}",
+            "",
+        ]
+
     def detector(self, picture, faces) -> None:
         self.text += [
             "[[detector]]",
@@ -90,6 +100,13 @@ def make(wheels: Path, embedder: Embedder, detector: Detector, liveness: dict[st
         cut = liveness_crop(picture, face, network.entry["crop_scale"], network.size)
         test.liveness(file, cut, network.classes(cut))
     return test
+
+
+def add_mapping(test: SelfTest, file: str, other: Embedder, own: Embedder, detector: Detector, wheels: Path) -> None:
+    """The face of the embedder's own case, as the model before saw it and as this one sees it."""
+    (person, kind), *_ = EMBEDDER_PICTURES
+    faces = [face_crop(wheels, person, kind, embedder, detector) for embedder in (other, own)]
+    test.mapping(file, other.embed(faces[0]), own.embed(faces[1]), MINIMUM_COSINE)
 
 
 def face_crop(wheels: Path, person: str, kind: str, embedder: Embedder, detector: Detector):

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::{Failure, Global, engine};
 use crate::model;
-use crate::recognition::PersonId;
 use crate::recognition::gallery::{Gallery, GalleryError, Person, PersonName};
+use crate::recognition::{PersonId, Space, Usable};
 use crate::system::state::StateDirectory;
 
 /// With --json: `people` prints an array and `show` one object of {"id","name","looks","usable_looks",
@@ -52,6 +52,8 @@ struct Row {
     name: String,
     looks: usize,
     usable_looks: Option<usize>,
+    /// These are of another model and mapped into this one's space.
+    mapped: bool,
     enrolled: Timestamp,
     expires: Option<Timestamp>,
     consent: Option<String>,
@@ -59,10 +61,12 @@ struct Row {
 }
 
 impl Row {
-    fn of(person: Person, embedder: Option<&str>) -> Self {
+    fn of(person: Person, space: Option<&Space>) -> Self {
+        let usable = space.map(|space| person.usable(space));
         Self {
             looks: person.total_looks(),
-            usable_looks: embedder.map(|digest| person.looks_by(digest)),
+            usable_looks: usable.map(Usable::looks),
+            mapped: matches!(usable, Some(Usable::Mapped(_))),
             expired: person.expired(Timestamp::now()),
             id: person.id,
             name: person.name,
@@ -80,6 +84,9 @@ impl Row {
         }
         match self.usable_looks {
             Some(0) => flags.push("templates of another model: enrol anew".to_owned()),
+            Some(usable) if self.mapped => {
+                flags.push(format!("{usable} mapped from another model; better enrol anew"));
+            }
             Some(usable) if usable < self.looks => {
                 flags.push(format!("{} of another model", self.looks - usable));
             }
@@ -110,10 +117,10 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
 }
 
 fn list(global: &Global) -> Result<(), Failure> {
-    let embedder = embedder_digest(global);
+    let space = space(global);
     let gallery = open()?;
     let rows: Vec<Row> =
-        gallery.people()?.into_iter().map(|p| Row::of(p, embedder.as_deref())).collect();
+        gallery.people()?.into_iter().map(|person| Row::of(person, space.as_ref())).collect();
     if global.json {
         return print_json(&rows);
     }
@@ -122,7 +129,7 @@ fn list(global: &Global) -> Result<(), Failure> {
     } else {
         table(&rows);
     }
-    anchors::print(&gallery, embedder.as_deref())
+    anchors::print(&gallery, space.as_ref())
 }
 
 fn table(rows: &[Row]) {
@@ -149,7 +156,7 @@ fn table(rows: &[Row]) {
 }
 
 fn show(global: &Global, id: &PersonId) -> Result<(), Failure> {
-    let row = Row::of(open()?.person(id)?, embedder_digest(global).as_deref());
+    let row = Row::of(open()?.person(id)?, space(global).as_ref());
     if global.json {
         return print_json(&row);
     }
@@ -182,12 +189,12 @@ impl From<GalleryError> for Failure {
 }
 
 /// Of the configured model; people can be listed without one.
-fn embedder_digest(global: &Global) -> Option<String> {
-    global.located().ok()?;
+fn space(global: &Global) -> Option<Space> {
+    let mapping = global.located().ok()?.config.models.mapping;
     let running = engine::running(global).inspect_err(|error| {
         eprintln!("familiar: not told which templates fit the model: {error}");
     });
-    model::embedder_digest(running.ok()?.0).ok()
+    Some(model::space(running.ok()?.0).ok()?.mapped_if(mapping))
 }
 
 /// A UTC date.

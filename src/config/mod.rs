@@ -136,12 +136,14 @@ pub struct Models {
     pub trial: Span,
     /// An update looks at live frames beside the running model for so long, before it takes over; zero: not at all.
     pub shadow: Span,
+    /// Whether templates of another model are compared by way of a mapping that the bundle brings.
+    pub mapping: bool,
 }
 
 impl Default for Models {
     fn default() -> Self {
         let bundle = PathBuf::from("/usr/share/familiar/models/facenet");
-        Self { bundle, trial: Span::from_secs(600), shadow: Span::from_secs(60) }
+        Self { bundle, trial: Span::from_secs(600), shadow: Span::from_secs(60), mapping: true }
     }
 }
 

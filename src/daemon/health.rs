@@ -41,6 +41,10 @@ pub struct Report {
     pub latency_ms: Latencies,
     /// Enrolled; held to be present now.
     pub people: usize,
+    /// Of these, compared by templates that the bundle maps from another model's space; and not recognised before
+    /// they are enrolled again, for their templates are of another model.
+    pub mapped: usize,
+    pub enrol_again: usize,
     pub present: usize,
     /// Since the start: people recognised, strangers told of, attacks on the camera, arrivals that the limits kept back.
     pub recognized: u64,

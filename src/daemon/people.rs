@@ -12,7 +12,7 @@ use crate::recognition::gallery::{
     AnchorTemplate, Gallery, GalleryError, Generation, Person, Transform,
 };
 use crate::recognition::matcher::Known;
-use crate::recognition::{Candidate, Decision, PersonId, PersonRef, Verdict};
+use crate::recognition::{Candidate, Decision, PersonId, PersonRef, Space, Usable, Verdict};
 use crate::system::clock::{ClockState, Date};
 
 /// How often the store is asked whether it has changed.
@@ -26,12 +26,13 @@ const AT_ONCE: usize = 4;
 pub struct People {
     gallery: Gallery,
     transform: Arc<Transform>,
-    embedder: String,
+    space: Space,
     candidates: Vec<Candidate>,
     anchors: Vec<AnchorTemplate>,
     /// Everybody enrolled whose time is not over, in the order of enrolment; also those enrolled with
     /// another model.
     enrolled: Vec<PersonRef>,
+    fit: Fit,
     /// How often the gallery was read.
     reading: u64,
     generation: Generation,
@@ -51,30 +52,21 @@ pub struct People {
 }
 
 impl People {
-    /// Finishes erasures that were cut short, then reads the gallery, for templates of the embedder with
-    /// this digest.
-    pub fn open(
-        mut gallery: Gallery,
-        embedder: &str,
-        ledger: &Ledger,
-    ) -> Result<Self, DaemonError> {
+    /// Finishes erasures that were cut short, then reads the gallery, for templates of this space or that can be
+    /// mapped into it.
+    pub fn open(mut gallery: Gallery, space: Space, ledger: &Ledger) -> Result<Self, DaemonError> {
         settle_erasures(&mut gallery, ledger)?;
-        let foreign =
-            gallery.people()?.iter().filter(|person| person.looks_by(embedder) == 0).count();
-        if foreign > 0 {
-            log::warn!(
-                "{foreign} enrolled with another model cannot be recognised; enroll them again"
-            );
-        }
-        let Read { candidates, anchors, enrolled, generation, expiry, overdue } =
-            read(&gallery, embedder, Timestamp::now())?;
+        let Read { candidates, anchors, enrolled, fit, generation, expiry, overdue } =
+            read(&gallery, &space, Timestamp::now())?;
+        fit.tell();
         Ok(Self {
             transform: gallery.transform(),
             gallery,
-            embedder: embedder.to_owned(),
+            space,
             candidates,
             anchors,
             enrolled,
+            fit,
             reading: 1,
             generation,
             expiry,
@@ -94,6 +86,11 @@ impl People {
 
     pub fn enrolled(&self) -> &[PersonRef] {
         &self.enrolled
+    }
+
+    /// How many of them the running model knows by other means than looks of its own.
+    pub fn fit(&self) -> Fit {
+        self.fit
     }
 
     /// Differs when the gallery has been read again.
@@ -117,10 +114,20 @@ impl People {
         self.settle_at(ledger, Timestamp::now())
     }
 
-    /// Matches by another embedder from now on.
-    pub fn use_embedder(&mut self, embedder: &str) -> Result<(), GalleryError> {
-        embedder.clone_into(&mut self.embedder);
-        self.read_again(Timestamp::now())
+    /// Matches in another space from now on.
+    pub fn use_space(&mut self, space: Space) -> Result<(), GalleryError> {
+        self.space = space;
+        self.read_again(Timestamp::now())?;
+        self.fit.tell();
+        Ok(())
+    }
+
+    /// The people and anchors to compare with in another space.
+    pub fn seen_in(
+        &self,
+        space: &Space,
+    ) -> Result<(Vec<Candidate>, Vec<AnchorTemplate>), GalleryError> {
+        Ok((self.gallery.candidates(space)?, self.gallery.anchor_templates(space)?))
     }
 
     /// Whom to compare with; in number and order the people.
@@ -230,8 +237,9 @@ impl People {
     }
 
     fn read_again(&mut self, now: Timestamp) -> Result<(), GalleryError> {
-        let Read { candidates, anchors, enrolled, generation, expiry, overdue } =
-            read(&self.gallery, &self.embedder, now)?;
+        let Read { candidates, anchors, enrolled, fit, generation, expiry, overdue } =
+            read(&self.gallery, &self.space, now)?;
+        self.fit = fit;
         self.candidates = candidates;
         self.anchors = anchors;
         self.enrolled = enrolled;
@@ -252,22 +260,62 @@ fn settle_erasures(gallery: &mut Gallery, ledger: &Ledger) -> Result<(), DaemonE
     Ok(())
 }
 
+/// How many people were enrolled with another model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// Recognised by templates that the bundle maps into its space.
+    pub mapped: usize,
+    /// Not recognised before they are enrolled again.
+    pub foreign: usize,
+}
+
+impl Fit {
+    fn of(people: &[Person], space: &Space, now: Timestamp) -> Self {
+        let mut fit = Self::default();
+        for person in people.iter().filter(|person| !person.expired(now)) {
+            match person.usable(space) {
+                Usable::Native(_) => {}
+                Usable::Mapped(_) => fit.mapped += 1,
+                Usable::None => fit.foreign += 1,
+            }
+        }
+        fit
+    }
+
+    fn tell(self) {
+        let Self { mapped, foreign } = self;
+        if mapped > 0 {
+            log::warn!(
+                "{mapped} enrolled with another model are recognised by templates that this bundle maps into its \
+                 embedding space; enrolling them again recognises them better"
+            );
+        }
+        if foreign > 0 {
+            log::warn!(
+                "{foreign} enrolled with another model cannot be recognised; enroll them again"
+            );
+        }
+    }
+}
+
 struct Read {
     candidates: Vec<Candidate>,
     anchors: Vec<AnchorTemplate>,
     enrolled: Vec<PersonRef>,
+    fit: Fit,
     generation: Generation,
     expiry: Option<Timestamp>,
     overdue: bool,
 }
 
-fn read(gallery: &Gallery, embedder: &str, now: Timestamp) -> Result<Read, GalleryError> {
+fn read(gallery: &Gallery, space: &Space, now: Timestamp) -> Result<Read, GalleryError> {
     // The generation first: a change in between is then seen at the next look.
     let generation = gallery.generation()?;
     let people = gallery.people()?;
     Ok(Read {
-        candidates: gallery.candidates_at(embedder, now)?,
-        anchors: gallery.anchor_templates_at(embedder, now)?,
+        candidates: gallery.candidates_at(space, now)?,
+        anchors: gallery.anchor_templates_at(space, now)?,
+        fit: Fit::of(&people, space, now),
         enrolled: people.iter().filter(|p| !p.expired(now)).map(Person::reference).collect(),
         generation,
         expiry: gallery.next_expiry(now)?,
@@ -323,7 +371,7 @@ mod tests {
         }
 
         fn people(&self) -> People {
-            People::open(self.gallery(), MODEL, &self.ledger).unwrap()
+            People::open(self.gallery(), Space::new(MODEL), &self.ledger).unwrap()
         }
 
         fn date(&self, hours: i64, state: ClockState) -> Date {

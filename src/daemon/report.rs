@@ -122,6 +122,8 @@ impl Daemon {
                 liveness: self.latency.liveness(),
             },
             people: self.people.enrolled().len(),
+            mapped: self.people.fit().mapped,
+            enrol_again: self.people.fit().foreign,
             present: self.register.present(),
             recognized: watched.named,
             unknown: watched.unknown,

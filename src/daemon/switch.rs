@@ -92,7 +92,8 @@ impl Daemon {
 
     /// The templates first: no look is ever compared with those of another model.
     pub(super) fn use_models(&mut self, running: Running) -> Result<(), DaemonError> {
-        self.people.use_embedder(running.engine.embedder_digest())?;
+        let wanted = self.located.config.models.mapping;
+        self.people.use_space(running.engine.space().clone().mapped_if(wanted))?;
         let Running { engine, state, last, on_trial, .. } = running;
         // The last hold on the one before: its memory goes back.
         self.engine = Arc::new(engine);

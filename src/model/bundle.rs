@@ -272,7 +272,7 @@ pub(super) fn parse_manifest(
 ) -> Result<Manifest, BundleFault> {
     let text = contents.get(MANIFEST_FILE).ok_or(BundleFault::NoManifest)?;
     let manifest = Manifest::parse(text)?;
-    if let Some(file) = manifest.models().find(|file| !contents.contains_key(*file)) {
+    if let Some(file) = manifest.files().find(|file| !contents.contains_key(*file)) {
         return Err(BundleFault::Unprovided { file: file.to_owned() });
     }
     Ok(manifest)

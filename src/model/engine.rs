@@ -10,9 +10,13 @@ use super::bundle::{VerifiedBundle, VerifiedModel};
 use super::digest::Sha256;
 use super::manifest::{self, Manifest};
 use super::network::NetworkError;
-use super::selftest::{DetectorCase, EmbedderCase, LivenessCase, SelfTest, SelfTestError};
+use super::selftest::{
+    DetectorCase, EmbedderCase, LivenessCase, MappingCase, SelfTest, SelfTestError,
+};
 use crate::face::{DetectedFace, Detector, LivenessNetwork};
-use crate::recognition::{Embedder, Embedding, ThresholdError, Thresholds};
+use crate::recognition::{
+    Embedder, Embedding, Mapping, MappingError, Space, ThresholdError, Thresholds,
+};
 use crate::system::memory;
 
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,8 @@ pub enum EngineError {
     Missing { file: String },
     #[error("{file}: {source}")]
     Network { file: String, source: NetworkError },
+    #[error("{file}: {source}")]
+    Mapping { file: String, source: MappingError },
     #[error("self-test of the models failed, they are not used: {0}")]
     SelfTest(#[from] SelfTestError),
     #[error("bundle.toml: {0}")]
@@ -34,7 +40,7 @@ pub struct Engine {
     identity: ModelIdentity,
     manifest: Manifest,
     embedder: Embedder,
-    embedder_digest: String,
+    space: Space,
     detector: Detector,
     thresholds: Thresholds,
     liveness: Mutex<Liveness>,
@@ -74,11 +80,13 @@ impl Engine {
             embedder: embedder_cases,
             detector: detector_cases,
             liveness: liveness_cases,
+            mapping: mapping_cases,
         } = SelfTest::parse(
             &manifest,
             file(&bundle, "selftest.toml")?,
             file(&bundle, "selftest.bin")?,
         )?;
+        let mappings = start_mappings(&bundle, &mapping_cases)?;
         let embedder_model = take(&mut bundle, &manifest.embedder.file)?;
         let detector_model = take(&mut bundle, &manifest.detector.file)?;
         let mut waiting = Vec::new();
@@ -115,7 +123,7 @@ impl Engine {
             identity,
             manifest,
             embedder,
-            embedder_digest,
+            space: Space::new(embedder_digest).with_mappings(mappings),
             detector,
             thresholds,
             liveness: Mutex::new(liveness),
@@ -139,7 +147,12 @@ impl Engine {
     /// the embedder's file and its manifest entry but for the file's name. Other networks of a bundle may
     /// change without enrolling people anew.
     pub fn embedder_digest(&self) -> &str {
-        &self.embedder_digest
+        self.space.digest()
+    }
+
+    /// The space of [`Self::embedder_digest`], with the bundle's mappings into it.
+    pub fn space(&self) -> &Space {
+        &self.space
     }
 
     pub fn embedder(&self) -> &Embedder {
@@ -272,20 +285,49 @@ fn start_detector(
     Ok((detector, (loaded, began.elapsed().saturating_sub(loaded))))
 }
 
-/// What [`Engine::embedder_digest`] would be, without loading a network.
-pub fn embedder_digest(mut bundle: VerifiedBundle) -> Result<String, EngineError> {
+/// What [`Engine::space`] would be, without loading a network; its mappings are not tested.
+pub fn space(mut bundle: VerifiedBundle) -> Result<Space, EngineError> {
+    let mappings = start_mappings(&bundle, &[])?;
     let entry = bundle.manifest().embedder.clone();
     let model = take(&mut bundle, &entry.file)?;
-    Ok(digest(&model, &entry))
+    Ok(Space::new(digest(&model, &entry)).with_mappings(mappings))
+}
+
+fn start_mappings(
+    bundle: &VerifiedBundle,
+    cases: &[MappingCase],
+) -> Result<Vec<Mapping>, EngineError> {
+    let manifest::Embedder { dimensions, distance, .. } = bundle.manifest().embedder;
+    let mut mappings = Vec::new();
+    for declared in &bundle.manifest().mapping {
+        let named = !declared.from.starts_with("sha256:");
+        let from = if named {
+            space_digest(&declared.from, declared.dimensions, distance)
+        } else {
+            declared.from.clone()
+        };
+        let bytes = file(bundle, &declared.file)?;
+        let mapping =
+            Mapping::parse(bytes, from, declared.dimensions, dimensions, declared.reserve)
+                .map_err(|source| EngineError::Mapping { file: declared.file.clone(), source })?;
+        for case in cases.iter().filter(|case| case.file == declared.file) {
+            case.run(&mapping)?;
+        }
+        mappings.push(mapping);
+    }
+    Ok(mappings)
+}
+
+/// Of a space that a manifest names. Its signer answers for what is said of it: the network may be any.
+fn space_digest(name: &str, dimensions: usize, distance: manifest::Distance) -> String {
+    let entry =
+        serde_json::json!({ "space": name, "dimensions": dimensions, "distance": distance });
+    format!("sha256:{}", Sha256::of(entry.to_string().as_bytes()))
 }
 
 fn digest(model: &VerifiedModel, manifest: &manifest::Embedder) -> String {
-    // The signer answers for what is said of a space: the network may be another there.
     if let Some(space) = &manifest.space {
-        let entry = serde_json::json!({
-            "space": space, "dimensions": manifest.dimensions, "distance": manifest.distance,
-        });
-        return format!("sha256:{}", Sha256::of(entry.to_string().as_bytes()));
+        return space_digest(space, manifest.dimensions, manifest.distance);
     }
     let entry = serde_json::json!({
         "input": manifest.input,

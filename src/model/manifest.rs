@@ -32,6 +32,9 @@ pub struct Manifest {
     pub liveness_decision: Option<LivenessDecision>,
     /// One table for each number of pooled looks.
     pub calibration: Vec<Calibration>,
+    /// Ways from the embedding spaces of other models into this one's; may be absent.
+    #[serde(default)]
+    pub mapping: Vec<Mapping>,
 }
 
 /// A network's input tensor: one picture, float32.
@@ -145,6 +148,23 @@ impl Manifest {
     pub fn liveness_threshold(&self) -> f32 {
         self.liveness_decision.map_or(LIVENESS_THRESHOLD, |decision| decision.threshold)
     }
+}
+
+/// How templates of another model become templates of this one, so that nobody need be enrolled again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// The other model's space: the name its manifest gives, or what its templates are bound to (`sha256:…`, as
+    /// `familiar model verify` tells).
+    pub from: String,
+    /// Name of the file in the bundle, see [`crate::recognition::Mapping::parse`].
+    pub file: String,
+    /// Length of the other model's embedding.
+    pub dimensions: usize,
+    /// Cosine, 0 to 2: what a mapped template must be nearer than a native one at every rate of the calibration.
+    pub reserve: f32,
+    /// Impostor pairs (mapped template, look by this model) that `reserve` was measured on.
+    pub pairs: u64,
 }
 
 /// Measured similarity of different people: "so often two people look at least that much alike".

@@ -23,7 +23,7 @@ mod weights;
 
 pub use anchors::{Anchor, AnchorError, TrustAnchors};
 pub use bundle::{BundleError, VerifiedBundle, VerifiedFiles, VerifiedModel};
-pub use engine::{Engine, EngineError, embedder_digest};
+pub use engine::{Engine, EngineError, space};
 pub use network::NetworkError;
 pub use sign::{SignError, SigningKey, sign};
 

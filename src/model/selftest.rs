@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::manifest::{Input, Manifest};
 use crate::face::{BoundingBox, DetectedFace, Detector, LivenessNetwork, Point};
-use crate::recognition::{Embedder, Embedding};
+use crate::recognition::{Embedder, Embedding, Mapping};
 
 /// Largest difference of a detector's score.
 const SCORE_TOLERANCE: f32 = 0.05;
@@ -25,6 +25,11 @@ pub enum SelfTestError {
         "{test}: cosine to the expected embedding is {cosine:.5}, at least {minimum} is wanted"
     )]
     Embedding { test: String, cosine: f32, minimum: f32 },
+    #[error(
+        "{test}: the mapped embedding has a cosine of {cosine:.5} to that of this model, at least {minimum} is \
+         wanted: the mapping is not from the space it names, or not into this one"
+    )]
+    Mapping { test: String, cosine: f32, minimum: f32 },
     #[error("{test}: {found} faces found, {expected} expected")]
     Faces { test: String, found: usize, expected: usize },
     #[error("{test}: face {face} is {off:.2} pixels off, {tolerance} are allowed")]
@@ -43,6 +48,7 @@ pub(super) struct SelfTest {
     pub(super) embedder: Vec<EmbedderCase>,
     pub(super) detector: Vec<DetectorCase>,
     pub(super) liveness: Vec<LivenessCase>,
+    pub(super) mapping: Vec<MappingCase>,
 }
 
 #[derive(Debug)]
@@ -71,8 +77,21 @@ pub(super) struct LivenessCase {
     tolerance: f32,
 }
 
+/// Two embeddings of one face.
+#[derive(Debug)]
+pub(super) struct MappingCase {
+    /// The bundle's file that it tests.
+    pub(super) file: String,
+    name: String,
+    /// By the model that the mapping leads away from, and by this one.
+    other: Embedding,
+    own: Embedding,
+    minimum_cosine: f32,
+}
+
 impl SelfTest {
-    /// Takes verified text and bytes apart. A bundle must test its embedder, its detector and every liveness network.
+    /// Takes verified text and bytes apart. A bundle must test its embedder, its detector, every liveness network and
+    /// every mapping.
     pub(super) fn parse(
         manifest: &Manifest,
         text: &[u8],
@@ -111,6 +130,19 @@ impl SelfTest {
                 name,
             })
         })?;
+        let mapping = number(file.mapping, "mapping", |name, case: MappingToml| {
+            let mapping = manifest.mapping.iter().find(|mapping| mapping.file == case.file);
+            let mapping = mapping.ok_or_else(|| {
+                SelfTestError::Format(format!("{name}: no mapping {}", case.file))
+            })?;
+            Ok(MappingCase {
+                file: case.file,
+                other: store.embedding(&name, case.other, mapping.dimensions)?,
+                own: store.embedding(&name, case.own, manifest.embedder.dimensions)?,
+                minimum_cosine: case.minimum_cosine,
+                name,
+            })
+        })?;
         let found = detector.iter().any(|case| !case.faces.is_empty());
         if embedder.is_empty() {
             return Err(SelfTestError::None("embedder".into()));
@@ -123,7 +155,12 @@ impl SelfTest {
                 return Err(SelfTestError::None(network.file.clone()));
             }
         }
-        Ok(Self { embedder, detector, liveness })
+        for declared in &manifest.mapping {
+            if mapping.iter().all(|case| case.file != declared.file) {
+                return Err(SelfTestError::None(declared.file.clone()));
+            }
+        }
+        Ok(Self { embedder, detector, liveness, mapping })
     }
 }
 
@@ -139,6 +176,19 @@ impl EmbedderCase {
             Ok(())
         } else {
             Err(SelfTestError::Embedding { test, cosine, minimum })
+        }
+    }
+}
+
+impl MappingCase {
+    pub(super) fn run(&self, mapping: &Mapping) -> Result<(), SelfTestError> {
+        let mapped = mapping.map(&self.other);
+        let cosine = mapped.map_or(-1.0, |mapped| mapped.similarity(&self.own));
+        let (test, minimum) = (self.name.clone(), self.minimum_cosine);
+        if cosine >= minimum {
+            Ok(())
+        } else {
+            Err(SelfTestError::Mapping { test, cosine, minimum })
         }
     }
 }
@@ -254,6 +304,8 @@ struct File {
     detector: Vec<DetectorToml>,
     #[serde(default)]
     liveness: Vec<LivenessToml>,
+    #[serde(default)]
+    mapping: Vec<MappingToml>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -267,6 +319,15 @@ struct Place {
 struct EmbedderToml {
     image: Place,
     embedding: Place,
+    minimum_cosine: f32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MappingToml {
+    file: String,
+    other: Place,
+    own: Place,
     minimum_cosine: f32,
 }
 

@@ -178,7 +178,7 @@ impl Consensus {
             contradicted |= own.passes_as_anchor(thresholds.at(1));
         }
         let candidate = &candidates[best.index];
-        let threshold = thresholds.between(self.looks.len(), candidate.looks);
+        let threshold = thresholds.between(self.looks.len(), candidate.looks) + candidate.reserve;
         if best.is_barred() {
             let clear = best.passes_as_anchor(threshold);
             return self.nobody_or_undecided(clear, best.similarity, threshold);
@@ -240,7 +240,7 @@ mod tests {
 
     fn candidate(id: &str, degrees: f32, looks: usize) -> Candidate {
         let person = PersonRef { id: id.parse().unwrap(), name: id.to_owned() };
-        Candidate { person, template: at(degrees), looks }
+        Candidate { person, template: at(degrees), looks, reserve: 0.0 }
     }
 
     fn thresholds() -> LookThresholds {
@@ -272,6 +272,17 @@ mod tests {
                 assert_eq!(named(&found), (looks >= frames).then_some(0), "{looks} of {frames}");
             }
         }
+    }
+
+    /// What another model saw of the person must be nearer than what this one saw.
+    #[test]
+    fn mapped_template_must_be_nearer_by_its_reserve() {
+        let looks = consensus(3, &[25.0; 3]);
+        let mut people = [candidate("a", 0.0, 3)];
+        let thresholds = thresholds();
+        assert_eq!(named(&looks.finding(&people, &thresholds)), Some(0));
+        people[0].reserve = 0.01;
+        assert_eq!(named(&looks.finding(&people, &thresholds)), None);
     }
 
     #[test]

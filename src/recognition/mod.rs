@@ -8,6 +8,7 @@ pub mod gallery;
 pub mod liveness;
 pub mod matcher;
 mod person;
+mod space;
 mod threshold;
 pub mod watch;
 
@@ -18,5 +19,6 @@ pub use embedding::Embedding;
 pub use gallery::{Gallery, GalleryError};
 pub use liveness::LivenessPolicy;
 pub use person::{Candidate, PersonId, PersonRef};
+pub use space::{Mapping, MappingError, Relation, Space, Usable};
 pub use threshold::{ThresholdError, Thresholds};
 pub use watch::{Eyes, Settings, Watch};

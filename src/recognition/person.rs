@@ -64,4 +64,7 @@ pub struct Candidate {
     pub template: Embedding,
     /// How many looks it pools, at least 1.
     pub looks: usize,
+    /// Cosine that the threshold is higher by for it, at least 0; 0 but for looks that were mapped from another
+    /// model's space.
+    pub reserve: f32,
 }

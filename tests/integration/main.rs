@@ -22,6 +22,7 @@ mod fuzzed;
 mod home_assistant;
 mod liveness;
 mod lying_broker;
+mod mapping;
 mod messages;
 mod mqtt;
 mod republish;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::mapping::{mapped_space, space_of, without_centre};
 use crate::slots::said;
 use crate::support::home::Running;
 use crate::support::judge;
@@ -124,6 +125,35 @@ fn model_that_agrees_takes_over_after_its_shadow_run() {
     assert_eq!(shadow["names"]["same"], count("looks"), "{shadow}");
     assert!(count("looks") > 0 && shadow["cpu_ms"]["embed"]["new"][0].as_f64().unwrap() > 0.0);
     assert!(count("memory_mib") > 20, "{shadow}");
+    device.judge(test);
+}
+
+/// Another embedding space, but one that the new bundle maps the templates into: names can be compared, and stay.
+#[test]
+fn people_carried_over_by_a_mapping_are_named_in_the_shadow_run() {
+    let test = "people_carried_over_by_a_mapping_are_named_in_the_shadow_run";
+    let Some(mut device) = Watching::new(test, "8s") else { return };
+    let site = &device.fleet.site;
+    let before = without_centre(site);
+    assert!(site.install(&before).status.success());
+    let picture = site.home.picture("P001", "studio_portrait.jpg");
+    let enrolled = site.familiar(&["enroll", "--id", "ada", "Ada", picture.to_str().unwrap()]);
+    assert!(enrolled.status.success(), "{enrolled:?}");
+    let (from, to) = (mapped_space(site), space_of(site, &before));
+    device.start();
+    wait("its confirmation", || device.last()["update"]["outcome"] == "confirmed");
+    assert_eq!(device.last()["mapped"], 0);
+
+    device.publish("7.2.0", &from, &to);
+    device.press();
+    wait("the update", || {
+        let health = device.last();
+        health["model"]["version"] == "7.2.0" && health["update"]["outcome"] == "confirmed"
+    });
+    let health = device.last();
+    let names = &health["update"]["shadow"]["names"];
+    assert!(names["same"].as_u64().unwrap() > 0 && names["other"] == 0, "{health}");
+    assert_eq!((&health["mapped"], &health["enrol_again"]), (&Value::from(1), &Value::from(0)));
     device.judge(test);
 }
 

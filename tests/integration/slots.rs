@@ -43,6 +43,17 @@ impl Site {
 
     /// The factory's bundle as another version, with one thing of `bundle.toml` changed.
     pub fn publish(&self, version: &str, from: &str, to: &str) -> PathBuf {
+        self.publish_changed(version, from, to, |_| ())
+    }
+
+    /// The same, with something done to the other files before they are signed.
+    pub fn publish_changed(
+        &self,
+        version: &str,
+        from: &str,
+        to: &str,
+        change: impl FnOnce(&Path),
+    ) -> PathBuf {
         let folder = self.home.path(version);
         copy(&self.home.bundle, &folder);
         let path = folder.join("bundle.toml");
@@ -52,6 +63,7 @@ impl Site {
         let rest = rest.split_once('"').unwrap().1;
         let text = format!("{head}\nversion = \"{version}\"{rest}").replace(from, to);
         std::fs::write(&path, text).unwrap();
+        change(&folder);
         let output = self.familiar(&[
             "model",
             "sign",

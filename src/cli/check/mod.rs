@@ -76,12 +76,12 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     };
     report.ok("configuration", located.path.display().to_string());
     machine::permissions(&located, &mut report);
-    let embedder = models::check(global, &located, args.self_test, &mut report);
+    let space = models::check(global, &located, args.self_test, &mut report);
     camera::check(&located.config, &mut report);
     let opened = StateDirectory::open().map_err(Failure::from);
     if let Some(state) = report.take("state", opened) {
         machine::landlock(&located, &state, &mut report);
-        state::check(&located, &state, embedder.as_deref(), &mut report);
+        state::check(&located, &state, space.as_ref(), &mut report);
         broker::check(&located.config, &state, &mut report);
     }
     operators(&located, &mut report);

@@ -6,15 +6,15 @@ use super::Report;
 use crate::cli::{Failure, Global, engine};
 use crate::config::{Config, LivenessMode, Located};
 use crate::model::{self, TrustAnchors, VerifiedBundle};
-use crate::recognition::Thresholds;
+use crate::recognition::{Space, Thresholds};
 
-/// Gives the digest of the embedder, by which looks in the gallery are known.
+/// Gives the embedding space that looks in the gallery are compared in.
 pub fn check(
     global: &Global,
     located: &Located,
     self_test: bool,
     report: &mut Report,
-) -> Option<String> {
+) -> Option<Space> {
     let trust = located.directory().join("trust.d");
     anchors(&trust, report)?;
     let (bundle, directory) = report.take("models", engine::running(global))?;
@@ -35,9 +35,9 @@ pub fn check(
         let started = engine::start(bundle, &directory);
         let engine = report.take("self-test", started)?;
         report.ok("self-test", "loaded, and every network computes what it did when it was signed");
-        return Some(engine.embedder_digest().to_owned());
+        return Some(engine.space().clone().mapped_if(located.config.models.mapping));
     }
-    model::embedder_digest(bundle).ok()
+    Some(model::space(bundle).ok()?.mapped_if(located.config.models.mapping))
 }
 
 fn anchors(trust: &Path, report: &mut Report) -> Option<()> {

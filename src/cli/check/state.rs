@@ -8,17 +8,18 @@ use crate::config::Located;
 use crate::event::store::{self, StoreError};
 use crate::event::{DeviceKey, KeyError, Outbox};
 use crate::recognition::gallery::{self, Gallery};
+use crate::recognition::{Space, Usable};
 use crate::system::state::StateDirectory;
 
 pub fn check(
     located: &Located,
     state: &StateDirectory,
-    embedder: Option<&str>,
+    space: Option<&Space>,
     report: &mut Report,
 ) {
     directory(state, report);
     key(state, report);
-    people(located, state, embedder, report);
+    people(located, state, space, report);
     outbox(located, state, report);
 }
 
@@ -63,7 +64,7 @@ const PASSERS_BY: f64 = 100.0;
 /// False alarms a day from which on the line is a warning: one a week.
 const A_WEEK: f64 = 1.0 / 7.0;
 
-fn people(located: &Located, state: &StateDirectory, embedder: Option<&str>, report: &mut Report) {
+fn people(located: &Located, state: &StateDirectory, space: Option<&Space>, report: &mut Report) {
     // Opening a gallery would make one.
     if !state.file("gallery.db").exists() {
         return report.warn("people", "nobody is enrolled; `familiar enroll NAME PHOTO…`");
@@ -78,15 +79,25 @@ fn people(located: &Located, state: &StateDirectory, embedder: Option<&str>, rep
         enrolled = format!("{enrolled}; {anchors} faces that are not to be named");
     }
     let now = jiff::Timestamp::now();
-    let usable = |person: &&gallery::Person| embedder.is_none_or(|by| person.looks_by(by) > 0);
-    let matched = people.iter().filter(|p| !p.expired(now)).filter(usable).count();
+    let usable = |person: &gallery::Person| space.map(|space| person.usable(space));
+    let matched = people
+        .iter()
+        .filter(|p| !p.expired(now))
+        .filter(|p| usable(p) != Some(Usable::None))
+        .count();
     let expired = people.iter().filter(|person| person.expired(now)).count();
-    let foreign = embedder
-        .map_or(0, |digest| people.iter().filter(|person| person.looks_by(digest) == 0).count());
+    let foreign = people.iter().filter(|person| usable(person) == Some(Usable::None)).count();
+    let is_mapped = |person: &&gallery::Person| matches!(usable(person), Some(Usable::Mapped(_)));
+    let mapped = people.iter().filter(is_mapped).count();
     if people.is_empty() {
         report.warn("people", "nobody is enrolled; `familiar enroll NAME PHOTO…`");
     } else if foreign > 0 {
         let why = format!("{enrolled}; {foreign} have no look by this model: enroll them again");
+        report.warn("people", why);
+    } else if mapped > 0 {
+        let why = format!(
+            "{enrolled}; {mapped} are compared by templates mapped from another model: better enroll them again"
+        );
         report.warn("people", why);
     } else if expired > 0 {
         report.warn("people", format!("{enrolled}; {expired} expired; the running daemon erases them, by a clock that is synchronized"));

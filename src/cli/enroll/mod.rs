@@ -98,7 +98,8 @@ fn person(global: &Global, args: Wanted) -> Result<(), Failure> {
         photos::take(&args.photos, &engine)
     };
     let digest = engine.embedder_digest();
-    let mut others = gallery.candidates(digest)?;
+    // Mapped ones as well: nobody shall be enrolled a second time under another name.
+    let mut others = gallery.candidates(engine.space())?;
     let mut looks = Vec::new();
     if let Some(person) = &enrolled {
         others.retain(|other| other.person.id != person.id);

@@ -8,7 +8,7 @@ use crate::cli::people::open;
 use crate::cli::{Failure, Global, engine};
 use crate::config::Span;
 use crate::recognition::gallery::{Admission, Gallery, MAXIMUM_LOOKS, NewAnchor};
-use crate::recognition::{Embedding, PersonId};
+use crate::recognition::{Embedding, PersonId, Space};
 
 pub struct New {
     pub photos: Vec<PathBuf>,
@@ -40,7 +40,7 @@ pub fn run(global: &Global, new: New) -> Result<(), Failure> {
     let id = if looks.is_empty() {
         None
     } else {
-        warn_of_hidden(&gallery, &looks, digest, limits.another)?;
+        warn_of_hidden(&gallery, &looks, engine.space(), limits.another)?;
         let anchor = NewAnchor { id: new.id, consent: new.consent, expires };
         Some(gallery.add_anchor(anchor, &looks, digest)?)
     };
@@ -56,12 +56,12 @@ pub fn run(global: &Global, new: New) -> Result<(), Failure> {
 fn warn_of_hidden(
     gallery: &Gallery,
     looks: &[Embedding],
-    embedder: &str,
+    space: &Space,
     threshold: f32,
 ) -> Result<(), Failure> {
     let Some(anchor) = Embedding::pooled(looks) else { return Ok(()) };
     let anchor = gallery.probe(&anchor)?;
-    for other in gallery.candidates(embedder)? {
+    for other in gallery.candidates(space)? {
         let similarity = anchor.similarity(&other.template);
         if similarity >= threshold {
             eprintln!(

@@ -80,13 +80,16 @@ fn parse_date(text: &str) -> Result<Timestamp, String> {
 fn verify(global: &Global, args: &VerifyArgs) -> Result<(), Failure> {
     let anchors = anchors(global, args)?;
     let outcome = VerifiedFiles::open(&args.directory, &anchors).and_then(|files| {
-        let facts = Facts::of(&files);
+        let mut facts = Facts::of(&files);
         // Any signed directory verifies; but nobody shall take it for a bundle that runs.
         if !files.contents().contains_key(MANIFEST_FILE) {
             return Ok((facts, None));
         }
         let bundle = VerifiedBundle::from_files(&args.directory, files)?;
-        Ok((facts, Some(bundle.identity())))
+        let identity = bundle.identity();
+        // A bundle whose network or mapping is amiss verifies all the same; the self-test refuses it.
+        facts.space = model::space(bundle).ok().map(|space| space.digest().to_owned());
+        Ok((facts, Some(identity)))
     });
     match outcome {
         Ok((facts, identity)) => {
@@ -126,6 +129,8 @@ struct Facts {
     key: String,
     files: usize,
     expires: Option<Timestamp>,
+    /// What templates made by it are bound to.
+    space: Option<String>,
 }
 
 impl Facts {
@@ -136,18 +141,19 @@ impl Facts {
             key: files.signer().key.hint().to_string(),
             files: files.contents().len(),
             expires: files.signed().expires(),
+            space: None,
         }
     }
 }
 
 fn print_verified(global: &Global, facts: &Facts, identity: Option<&ModelIdentity>) {
-    let Facts { digest, signer, key, files, expires } = facts;
+    let Facts { digest, signer, key, files, expires, space } = facts;
     if global.json {
         let name = identity.map(|identity| &identity.name);
         let version = identity.map(|identity| &identity.version);
         let line = json!({
             "verified": true, "name": name, "version": version, "digest": digest,
-            "signer": { "file": signer, "key": key }, "files": files, "expires": expires,
+            "signer": { "file": signer, "key": key }, "files": files, "expires": expires, "space": space,
         });
         println!("{line}");
         return;
@@ -157,6 +163,9 @@ fn print_verified(global: &Global, facts: &Facts, identity: Option<&ModelIdentit
         None => println!("signature verified"),
     }
     println!("digest   {digest}");
+    if let Some(space) = space {
+        println!("space    {space}");
+    }
     println!("files    {files}");
     println!("signer   {signer}");
     println!("key      {key}");

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{day, embedder_digest, open, print_json};
+use super::{day, open, print_json, space};
 use crate::cli::{Failure, Global};
-use crate::recognition::PersonId;
 use crate::recognition::gallery::{Anchor, Gallery};
+use crate::recognition::{PersonId, Space, Usable};
 
 #[derive(Serialize)]
 struct Row {
@@ -20,10 +20,10 @@ struct Row {
 }
 
 impl Row {
-    fn of(anchor: Anchor, embedder: Option<&str>) -> Self {
+    fn of(anchor: Anchor, space: Option<&Space>) -> Self {
         Self {
             looks: anchor.total_looks(),
-            usable_looks: embedder.map(|digest| anchor.looks_by(digest)),
+            usable_looks: space.map(|space| anchor.usable(space)).map(Usable::looks),
             expired: anchor.expired(Timestamp::now()),
             id: anchor.id,
             enrolled: anchor.enrolled,
@@ -34,17 +34,17 @@ impl Row {
 }
 
 pub fn run(global: &Global) -> Result<(), Failure> {
-    let (gallery, embedder) = (open()?, embedder_digest(global));
+    let (gallery, space) = (open()?, space(global));
     if global.json {
         let anchors = gallery.anchors()?.into_iter();
-        let rows: Vec<Row> = anchors.map(|anchor| Row::of(anchor, embedder.as_deref())).collect();
+        let rows: Vec<Row> = anchors.map(|anchor| Row::of(anchor, space.as_ref())).collect();
         return print_json(&rows);
     }
-    print(&gallery, embedder.as_deref())
+    print(&gallery, space.as_ref())
 }
 
 /// Nothing where there are none.
-pub fn print(gallery: &Gallery, embedder: Option<&str>) -> Result<(), Failure> {
+pub fn print(gallery: &Gallery, space: Option<&Space>) -> Result<(), Failure> {
     let anchors = gallery.anchors()?;
     if anchors.is_empty() {
         return Ok(());
@@ -52,7 +52,7 @@ pub fn print(gallery: &Gallery, embedder: Option<&str>) -> Result<(), Failure> {
     let ids = anchors.iter().map(|anchor| anchor.id.as_str().len()).max().unwrap_or(0);
     println!("\nNot to be named (`familiar enroll --not`):");
     for anchor in anchors {
-        let row = Row::of(anchor, embedder);
+        let row = Row::of(anchor, space);
         let expires = row.expires.map_or("never".to_owned(), day);
         let mut notes = row.consent.unwrap_or_default();
         if row.expired {

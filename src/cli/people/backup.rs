@@ -81,10 +81,10 @@ pub fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Failure> {
     };
     let backup = Backup::open(&bytes, &passphrase).map_err(told)?;
     let (bundle, directory) = engine::running(global)?;
-    let embedder =
-        model::embedder_digest(bundle).map_err(|error| engine::refused(&directory, &error))?;
+    let wanted = global.located()?.config.models.mapping;
+    let space = model::space(bundle).map_err(|error| engine::refused(&directory, &error))?;
     let how = Restore {
-        embedder: &embedder,
+        space: &space.mapped_if(wanted),
         skip_existing: args.skip_existing,
         usable_only: args.usable_only,
     };

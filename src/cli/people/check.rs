@@ -63,7 +63,7 @@ pub fn run(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let embedder = engine.embedder_digest();
     let people = gallery.enrolments(embedder)?;
     let checked = people.len();
-    let (found, alike) = hurtful(people, &gallery.anchor_templates(embedder)?, &thresholds);
+    let (found, alike) = hurtful(people, &gallery.anchor_templates(engine.space())?, &thresholds);
 
     let ask = !args.drop
         && !global.json

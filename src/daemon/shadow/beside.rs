@@ -14,8 +14,8 @@ use crate::face::DetectedFace;
 use crate::face::quality::QualityGate;
 use crate::model::Engine;
 use crate::model::slots::Figures;
-use crate::recognition::Embedding;
 use crate::recognition::watch::Eyes;
+use crate::recognition::{Embedding, Space};
 use crate::system::clock::thread_time;
 use crate::system::contain::contained;
 
@@ -77,7 +77,7 @@ impl Progress {
 pub struct Newcomer {
     pub name: String,
     pub version: String,
-    pub embedder_digest: String,
+    pub space: Space,
     /// For a single look, at the configured rate.
     pub threshold: f32,
     /// For one score.
@@ -126,6 +126,8 @@ pub struct Beside {
     pub wanted: bool,
     pub false_match_rate: f64,
     pub liveness: bool,
+    /// Whether templates may be mapped into the new model's space.
+    pub mapping: bool,
     /// What was last said of the progress.
     pub told: RefCell<Option<Progress>>,
 }
@@ -143,7 +145,7 @@ impl Beside {
         let candidate = Newcomer {
             name: new.identity().name.clone(),
             version: new.identity().version.clone(),
-            embedder_digest: new.embedder_digest().to_owned(),
+            space: new.space().clone().mapped_if(self.mapping),
             threshold,
             liveness_threshold: new.manifest().liveness_threshold(),
             before,

@@ -35,8 +35,9 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(same_space: bool) -> Self {
-        let names = same_space.then(Names::default);
+    /// `names`: whether names are compared.
+    pub(super) fn new(names: bool) -> Self {
+        let names = names.then(Names::default);
         Self { counts: Figures { names, ..Figures::default() }, ..Self::default() }
     }
 
@@ -63,7 +64,7 @@ impl Tally {
     }
 
     /// Whom one look was taken for, by the running and by the new model.
-    pub(super) fn name(&mut self, old: Option<usize>, new: Option<usize>) {
+    pub(super) fn name<T: PartialEq>(&mut self, old: Option<T>, new: Option<T>) {
         let names = self.counts.names.get_or_insert_default();
         match (old, new) {
             (old, new) if old == new => names.same += 1,

@@ -12,12 +12,14 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel}
 use std::time::{Duration, Instant};
 
 use super::Daemon;
+use super::people::People;
 use super::trial::Watched;
 use crate::camera::Frame;
 use crate::config::LivenessMode;
 use crate::model::slots::{Agreement, Figures, Names};
-use crate::recognition::Embedding;
-use crate::recognition::matcher::nearest;
+use crate::recognition::gallery::AnchorTemplate;
+use crate::recognition::matcher::{Known, nearest};
+use crate::recognition::{Candidate, Embedding, PersonId, Space};
 use crate::system::memory;
 use beside::{Newcomer, Order};
 use bounds::{Tally, memory_limit};
@@ -49,7 +51,29 @@ struct Run {
     began: Instant,
     watched: Watched,
     tally: Tally,
+    /// Whether the new model knows the enrolled people.
+    names: bool,
+    acquaintances: Acquaintances,
     verdict: Option<Verdict>,
+}
+
+/// The enrolled people as the new model knows them: by their own looks, or mapped ones.
+struct Acquaintances {
+    people: Vec<Candidate>,
+    anchors: Vec<AnchorTemplate>,
+    /// The gallery's, when it was read: nobody who is forgotten meanwhile stays here.
+    reading: u64,
+}
+
+impl Acquaintances {
+    fn of(people: &People, space: &Space) -> Self {
+        let reading = people.reading();
+        let (people, anchors) = people.seen_in(space).unwrap_or_else(|error| {
+            log::warn!("names are not compared in the shadow run: {error}");
+            Default::default()
+        });
+        Self { people, anchors, reading }
+    }
 }
 
 impl Shadow {
@@ -83,6 +107,7 @@ impl Daemon {
             wanted: !config.models.shadow.get().is_zero(),
             false_match_rate: config.recognition.false_match_rate,
             liveness: config.liveness.mode != LivenessMode::Off,
+            mapping: config.models.mapping,
             told: RefCell::default(),
         };
         (Shadow { orders, news, run: None, progress: None }, beside)
@@ -97,14 +122,8 @@ impl Daemon {
                 News::Began(newcomer) => shadow.run = Some(self.begin_shadow(*newcomer)),
                 News::Compared(mut compared) => {
                     let Some(run) = &mut shadow.run else { continue };
-                    if let Some((old, new)) = compared.look.take()
-                        && run.newcomer.embedder_digest == self.engine.embedder_digest()
-                    {
-                        let rate = self.located.config.recognition.false_match_rate;
-                        // Asked for at the start of the run, and of this engine before: it is there.
-                        let threshold = self.engine.threshold(rate, 1).unwrap_or(1.0);
-                        let old = self.name_of(&old, threshold);
-                        run.tally.name(old, self.name_of(&new, run.newcomer.threshold));
+                    if let Some((old, new)) = compared.look.take() {
+                        self.compare_names(run, &old, &new);
                     }
                     let thresholds = (
                         self.engine.manifest().liveness_threshold(),
@@ -134,7 +153,9 @@ impl Daemon {
 
     fn begin_shadow(&self, newcomer: Newcomer) -> Run {
         let needed = self.located.config.models.shadow.get();
-        let same_space = newcomer.embedder_digest == self.engine.embedder_digest();
+        let acquaintances = Acquaintances::of(&self.people, &newcomer.space);
+        let same_space = newcomer.space.digest() == self.engine.embedder_digest();
+        let names = same_space || !acquaintances.people.is_empty();
         log::info!(
             "model {} {} begins its shadow run: {} s beside {} {}{}",
             newcomer.name,
@@ -142,23 +163,47 @@ impl Daemon {
             needed.as_secs(),
             self.engine.identity().name,
             self.engine.identity().version,
-            if same_space { "" } else { "; of another embedding space: names are not compared" },
+            if names { "" } else { "; of another embedding space: names are not compared" },
         );
         Run {
             newcomer,
             needed,
             began: Instant::now(),
             watched: Watched::default(),
-            tally: Tally::new(same_space),
+            tally: Tally::new(names),
+            names,
+            acquaintances,
             verdict: None,
         }
     }
 
-    /// The place of the person that a single look is taken for.
-    fn name_of(&self, look: &Embedding, threshold: f32) -> Option<usize> {
+    /// Whom the two models take one face for. People whom the new model cannot know are not held against it.
+    fn compare_names(&self, run: &mut Run, old: &Embedding, new: &Embedding) {
+        if !run.names {
+            return;
+        }
+        if run.acquaintances.reading != self.people.reading() {
+            run.acquaintances = Acquaintances::of(&self.people, &run.newcomer.space);
+        }
+        let Acquaintances { people, anchors, .. } = &run.acquaintances;
+        let rate = self.located.config.recognition.false_match_rate;
+        // Asked for at the start of the run, and of this engine before: it is there.
+        let threshold = self.engine.threshold(rate, 1).unwrap_or(1.0);
+        let old = self.name_of(old, self.people.candidates(), threshold);
+        let is_known = |id: &PersonId| people.iter().any(|known| known.person.id == *id);
+        if old.as_ref().is_none_or(is_known) {
+            let new = self.name_of(new, Known::new(people, anchors), run.newcomer.threshold);
+            run.tally.name(old, new);
+        }
+    }
+
+    /// The person that a single look is taken for.
+    fn name_of(&self, look: &Embedding, known: Known<'_>, threshold: f32) -> Option<PersonId> {
         let probe = self.people.transform().probe(look).ok()?;
-        let nearest = nearest(&probe, self.people.candidates())?;
-        (nearest.similarity >= threshold && !nearest.is_barred()).then_some(nearest.index)
+        let nearest = nearest(&probe, known)?;
+        let Candidate { person, reserve, .. } = &known[nearest.index];
+        let named = nearest.similarity >= threshold + reserve && !nearest.is_barred();
+        named.then(|| person.id.clone())
     }
 }
 

@@ -1,14 +1,17 @@
 //! From bytes to a manifest in which every figure makes sense.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::super::excerpt::excerpt;
-use super::{Calibration, Crop, Input, Manifest, Version};
+use super::{Calibration, Crop, Input, Manifest, Mapping, Version};
 
 /// Longest side of a network's input, in pixels.
 const SIDE_LIMIT: u32 = 4096;
 /// Longest embedding.
 const DIMENSIONS_LIMIT: usize = 8192;
+/// Most spaces a bundle may map from.
+const MAPPINGS_LIMIT: usize = 8;
 /// Most looks a calibration table may be for; as many as the configuration allows to pool.
 const LOOKS_LIMIT: usize = 16;
 
@@ -50,15 +53,18 @@ impl Manifest {
             .map(String::as_str)
     }
 
+    /// All files that the manifest names.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.models().chain(self.mapping.iter().map(|mapping| mapping.file.as_str()))
+    }
+
     fn check(&self) -> Result<(), ManifestError> {
         if self.format != 1 {
             return Err(ManifestError::Format(self.format));
         }
-        ensure(
-            (1..=64).contains(&self.name.len()) && self.name.chars().all(allowed),
-            "name",
-            || format!("{:?} is not 1 to 64 of a-z, 0-9, _ and -", self.name),
-        )?;
+        ensure(is_name(&self.name), "name", || {
+            format!("{:?} is not 1 to 64 of a-z, 0-9, _ and -", self.name)
+        })?;
         parse_version("version", &self.version)?;
         let ours = env!("CARGO_PKG_VERSION");
         if parse_version("minimum_daemon", &self.minimum_daemon)? > parse_version("version", ours)?
@@ -68,7 +74,7 @@ impl Manifest {
         ensure((1..=1024).contains(&self.licence.len()), "licence", || {
             "is not 1 to 1024 bytes long".to_owned()
         })?;
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for file in self.models() {
             let onnx = Path::new(file).extension().is_some_and(|extension| extension == "onnx");
             ensure(onnx && !file.contains('/'), "file", || {
@@ -77,6 +83,7 @@ impl Manifest {
             ensure(seen.insert(file), "file", || format!("{file:?} stands for two networks"))?;
         }
         self.check_networks()?;
+        self.check_mappings()?;
         self.check_calibration()
     }
 
@@ -90,11 +97,9 @@ impl Manifest {
             || format!("is {}, not within 1 to {DIMENSIONS_LIMIT}", embedder.dimensions),
         )?;
         if let Some(space) = &embedder.space {
-            ensure(
-                (1..=64).contains(&space.len()) && space.chars().all(allowed),
-                "embedder.space",
-                || format!("{space:?} is not 1 to 64 of a-z, 0-9, _ and -"),
-            )?;
+            ensure(is_name(space), "embedder.space", || {
+                format!("{space:?} is not 1 to 64 of a-z, 0-9, _ and -")
+            })?;
         }
         let detector = &self.detector;
         detector.input.check("detector.input")?;
@@ -123,9 +128,36 @@ impl Manifest {
         Ok(())
     }
 
+    fn check_mappings(&self) -> Result<(), ManifestError> {
+        ensure(self.mapping.len() <= MAPPINGS_LIMIT, "mapping", || {
+            format!("is given {} times, more than {MAPPINGS_LIMIT}", self.mapping.len())
+        })?;
+        let (mut spaces, mut files) = <(BTreeSet<&str>, BTreeSet<&str>)>::default();
+        for mapping in &self.mapping {
+            let Mapping { from, file, dimensions, reserve, pairs } = mapping;
+            ensure(is_name(from) || is_digest(from), "mapping.from", || {
+                format!(
+                    "{from:?} is neither the name of a space nor sha256: and 64 hexadecimal digits"
+                )
+            })?;
+            ensure(spaces.insert(from), "mapping.from", || format!("{from:?} stands twice"))?;
+            let own = file.strip_suffix(".bin").is_some_and(is_name);
+            ensure(own && file != "selftest.bin", "mapping.file", || {
+                format!("{file:?} is not the name of a .bin file of its own in the bundle")
+            })?;
+            ensure(files.insert(file), "mapping.file", || format!("{file:?} stands twice"))?;
+            ensure((1..=DIMENSIONS_LIMIT).contains(dimensions), "mapping.dimensions", || {
+                format!("is {dimensions}, not within 1 to {DIMENSIONS_LIMIT}")
+            })?;
+            within("mapping.reserve", *reserve, 0.0, 2.0)?;
+            ensure(*pairs > 0, "mapping.pairs", || "is 0".to_owned())?;
+        }
+        Ok(())
+    }
+
     fn check_calibration(&self) -> Result<(), ManifestError> {
         ensure(!self.calibration.is_empty(), "calibration", || "has no table".to_owned())?;
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for table in &self.calibration {
             table.check()?;
             ensure(seen.insert(table.looks), "calibration.looks", || {
@@ -203,8 +235,15 @@ fn parse_version(key: &'static str, text: &str) -> Result<Version, ManifestError
     text.parse().map_err(|why| ManifestError::Value { key, why })
 }
 
-fn allowed(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-'
+fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    (1..=64).contains(&text.len()) && text.chars().all(allowed)
+}
+
+fn is_digest(text: &str) -> bool {
+    let hexadecimal = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    text.strip_prefix("sha256:")
+        .is_some_and(|digits| digits.len() == 64 && digits.chars().all(hexadecimal))
 }
 
 fn within(key: &'static str, value: f32, low: f32, high: f32) -> Result<(), ManifestError> {

@@ -114,7 +114,7 @@ mod tests {
 
     fn candidate(id: &str, template: Embedding) -> Candidate {
         let person = PersonRef { id: id.parse().unwrap(), name: id.to_owned() };
-        Candidate { person, template, looks: 1 }
+        Candidate { person, template, looks: 1, reserve: 0.0 }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::record::{AnchorProfile, PersonRecord};
 use super::store::Tables;
-use super::{Gallery, GalleryError, MAXIMUM_PEOPLE, insert_looks, made_by};
-use crate::recognition::{Embedding, PersonId};
+use super::{Gallery, GalleryError, MAXIMUM_PEOPLE, comparable, insert_looks};
+use crate::recognition::{Embedding, PersonId, Space, Usable};
 
 /// A face to keep as an anchor.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,11 @@ impl Anchor {
 
     pub fn looks_by(&self, embedder: &str) -> usize {
         self.looks.get(embedder).copied().unwrap_or(0)
+    }
+
+    /// Looks that can be compared in this space.
+    pub fn usable(&self, space: &Space) -> Usable {
+        space.usable(|embedder| self.looks_by(embedder))
     }
 
     pub fn total_looks(&self) -> usize {
@@ -114,15 +119,16 @@ impl Gallery {
         Ok(self.anchors()?.into_iter().find(|anchor| &anchor.id == id))
     }
 
-    /// The anchors to compare with, now: those not expired that have looks by this embedder.
-    pub fn anchor_templates(&self, embedder: &str) -> Result<Vec<AnchorTemplate>, GalleryError> {
-        self.anchor_templates_at(embedder, Timestamp::now())
+    /// The anchors to compare with, now: those not expired that have looks of this space, or such that can be
+    /// mapped into it.
+    pub fn anchor_templates(&self, space: &Space) -> Result<Vec<AnchorTemplate>, GalleryError> {
+        self.anchor_templates_at(space, Timestamp::now())
     }
 
     /// The same for a given time.
     pub fn anchor_templates_at(
         &self,
-        embedder: &str,
+        space: &Space,
         now: Timestamp,
     ) -> Result<Vec<AnchorTemplate>, GalleryError> {
         self.store.read(|tables| {
@@ -132,7 +138,8 @@ impl Gallery {
                 if profile.expires.is_some_and(|end| end <= now) {
                     continue;
                 }
-                let looks = made_by(embedder, all_looks.remove(&row).unwrap_or_default());
+                let looks = all_looks.remove(&row).unwrap_or_default();
+                let looks = comparable(tables, space, looks)?.looks;
                 if let Some(template) = Embedding::pooled(&looks) {
                     templates.push(AnchorTemplate { id: profile.id, template });
                 }

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use super::record::{self, LookRecord, PersonRecord};
 use super::{Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName};
-use crate::recognition::{Embedding, PersonId, PersonRef};
+use crate::recognition::{Embedding, PersonId, PersonRef, Relation, Space};
 
 const MAGIC: &[u8; 16] = b"familiar people\0";
 const VERSION: u16 = 1;
@@ -113,8 +113,8 @@ struct Look {
 /// How to restore.
 #[derive(Debug, Clone)]
 pub struct Restore<'a> {
-    /// Digest of this device's embedder: templates of others are refused.
-    pub embedder: &'a str,
+    /// This device's: templates that are neither of it nor can be mapped into it are refused.
+    pub space: &'a Space,
     /// Leave people alone who are enrolled here already, instead of refusing the file.
     pub skip_existing: bool,
     /// Leave templates of other embedders out, and people who have no other, instead of refusing the file.
@@ -236,7 +236,7 @@ impl Gallery {
             for Saved { record, looks } in backup.people {
                 let id = record.id().clone();
                 let looks: Vec<Look> =
-                    looks.into_iter().filter(|look| look.embedder == how.embedder).collect();
+                    looks.into_iter().filter(|look| !is_foreign(look, how)).collect();
                 if record.expires().is_some_and(|end| end <= now) {
                     restored.expired.push(id);
                 } else if taken.contains(&id) {
@@ -275,11 +275,15 @@ impl Gallery {
     }
 }
 
+fn is_foreign(look: &Look, how: &Restore<'_>) -> bool {
+    matches!(how.space.relation(&look.embedder), Relation::Foreign)
+}
+
 fn refuse_foreign(backup: &Backup, how: &Restore<'_>) -> Result<(), BackupError> {
-    let foreign = |person: &&Saved| person.looks.iter().any(|look| look.embedder != how.embedder);
+    let foreign = |person: &&Saved| person.looks.iter().any(|look| is_foreign(look, how));
     let people = backup.people.iter().filter(foreign).count();
     let looks = backup.people.iter().flat_map(|person| &person.looks);
-    let mut looks = looks.filter(|look| look.embedder != how.embedder).peekable();
+    let mut looks = looks.filter(|look| is_foreign(look, how)).peekable();
     match looks.peek() {
         Some(first) if !how.usable_only => {
             let embedder = first.embedder.clone();

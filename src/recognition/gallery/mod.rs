@@ -15,6 +15,7 @@
 mod admission;
 mod anchor;
 pub(crate) mod backup;
+mod comparable;
 mod erase;
 mod error;
 mod hygiene;
@@ -41,8 +42,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Candidate, Embedding, PersonId, PersonRef};
+use super::{Candidate, Embedding, PersonId, PersonRef, Space, Usable};
 use crate::system::state::StateDirectory;
+use comparable::{Comparable, comparable, made_by};
 use record::{LookRecord, PersonRecord, Profile};
 use store::{Store, Tables};
 
@@ -92,9 +94,14 @@ impl Person {
         self.expires.is_some_and(|end| end <= now)
     }
 
-    /// Looks that the embedder with this digest made; only these can be matched.
+    /// Looks that the embedder with this digest made.
     pub fn looks_by(&self, embedder: &str) -> usize {
         self.looks.get(embedder).copied().unwrap_or(0)
+    }
+
+    /// Looks that can be compared in this space.
+    pub fn usable(&self, space: &Space) -> Usable {
+        space.usable(|embedder| self.looks_by(embedder))
     }
 
     pub fn total_looks(&self) -> usize {
@@ -242,17 +249,16 @@ impl Gallery {
             .ok_or_else(|| GalleryError::unknown(id, &ids))
     }
 
-    /// The people to match against, now: those not expired and not being erased, who have looks made by
-    /// the embedder with this digest. Templates of another embedder are left out; [`Gallery::people`]
-    /// tells of them.
-    pub fn candidates(&self, embedder: &str) -> Result<Vec<Candidate>, GalleryError> {
-        self.candidates_at(embedder, Timestamp::now())
+    /// The people to match against, now: those not expired and not being erased, who have looks of this space, or
+    /// else such that can be mapped into it. Others are left out; [`Gallery::people`] tells of them.
+    pub fn candidates(&self, space: &Space) -> Result<Vec<Candidate>, GalleryError> {
+        self.candidates_at(space, Timestamp::now())
     }
 
     /// The same for a given time.
     pub fn candidates_at(
         &self,
-        embedder: &str,
+        space: &Space,
         now: Timestamp,
     ) -> Result<Vec<Candidate>, GalleryError> {
         let mut candidates = self.store.read(|tables| {
@@ -262,10 +268,11 @@ impl Gallery {
                 if profile.expires.is_some_and(|end| end <= now) {
                     continue;
                 }
-                let looks = made_by(embedder, all_looks.remove(&row).unwrap_or_default());
+                let looks = all_looks.remove(&row).unwrap_or_default();
+                let Comparable { looks, reserve } = comparable(tables, space, looks)?;
                 if let Some(template) = Embedding::pooled(&looks) {
                     let person = PersonRef { id: profile.id, name: profile.name };
-                    candidates.push(Candidate { person, template, looks: looks.len() });
+                    candidates.push(Candidate { person, template, looks: looks.len(), reserve });
                 }
             }
             Ok(candidates)
@@ -327,14 +334,6 @@ fn find(tables: &Tables<'_>, id: &PersonId) -> Result<(i64, Profile), GalleryErr
         .into_iter()
         .find(|(_, profile)| &profile.id == id)
         .ok_or_else(|| GalleryError::unknown(id, &ids))
-}
-
-fn made_by(embedder: &str, looks: Vec<LookRecord>) -> Vec<Embedding> {
-    looks
-        .into_iter()
-        .filter(|look| look.embedder == embedder)
-        .map(|look| look.template.into_template())
-        .collect()
 }
 
 fn insert_looks(

@@ -3,8 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::recognition::Mapping;
 
 const MODEL: &str = "sha256:aa";
+
+fn space() -> Space {
+    Space::new(MODEL)
+}
 
 struct Home {
     folder: tempfile::TempDir,
@@ -73,7 +78,7 @@ fn people_come_back() {
     let zoe = gallery.person(&zoe.id).unwrap();
     assert_eq!((zoe.name.as_str(), zoe.total_looks()), ("Zoë Müller", 3));
     assert_eq!(zoe.consent.as_deref(), Some("in writing"));
-    let candidates = gallery.candidates(MODEL).unwrap();
+    let candidates = gallery.candidates(&space()).unwrap();
     assert_eq!(candidates[0].looks, 3);
     let probe = |seed| gallery.probe(&look(seed)).unwrap();
     let expected = Embedding::pooled(&[probe(1), probe(2), probe(5)]).unwrap();
@@ -101,12 +106,80 @@ fn templates_of_another_model_are_not_matched() {
     let home = Home::new();
     let mut gallery = home.open();
     let ann = gallery.add(named("Ann"), &[look(1), look(2)], MODEL).unwrap();
-    assert!(gallery.candidates("sha256:bb").unwrap().is_empty());
+    let other = Space::new("sha256:bb");
+    assert!(gallery.candidates(&other).unwrap().is_empty());
     assert_eq!(gallery.person(&ann.id).unwrap().looks_by("sha256:bb"), 0);
     gallery.add_looks(&ann.id, &[look(7)], "sha256:bb", None, None).unwrap();
-    let candidates = gallery.candidates("sha256:bb").unwrap();
+    let candidates = gallery.candidates(&other).unwrap();
     assert_eq!(candidates[0].looks, 1);
     assert!(candidates[0].template.similarity(&gallery.probe(&look(7)).unwrap()) > 0.99999);
+}
+
+/// Out of the space `from`: every axis moved on by one, and none added.
+fn shift(from: &str, size: usize, reserve: f32) -> Mapping {
+    let mut values = vec![0.0_f32; size * (size + 1)];
+    for row in 0..size {
+        values[row * size + (row + 1) % size] = 1.0;
+    }
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Mapping::parse(&bytes, from, size, size, reserve).unwrap()
+}
+
+fn shifted(look: &Embedding) -> Embedding {
+    let mut values = look.values().to_vec();
+    values.rotate_left(1);
+    Embedding::normalized(values).unwrap()
+}
+
+#[test]
+fn templates_of_another_model_are_matched_by_way_of_the_mapping() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let ann = gallery.add(named("Ann"), &[look(1), look(2)], MODEL).unwrap();
+    let anchor = NewAnchor { id: Some("not-1".parse().unwrap()), ..NewAnchor::default() };
+    gallery.add_anchor(anchor, &[look(9)], MODEL).unwrap();
+    let size = look(1).values().len();
+    let space = Space::new("sha256:bb").with_mappings(vec![shift(MODEL, size, 0.05)]);
+
+    let candidates = gallery.candidates(&space).unwrap();
+    assert_eq!((candidates[0].looks, candidates[0].reserve), (2, 0.05));
+    let expected = Embedding::pooled(&[shifted(&look(1)), shifted(&look(2))]).unwrap();
+    let similarity = candidates[0].template.similarity(&gallery.probe(&expected).unwrap());
+    assert!(similarity > 0.99999, "{similarity}");
+    let anchors = gallery.anchor_templates(&space).unwrap();
+    assert!(anchors[0].template.similarity(&gallery.probe(&shifted(&look(9))).unwrap()) > 0.99999);
+    // What is stored is what was enrolled: the model before finds its own after a rollback.
+    assert_eq!(gallery.person(&ann.id).unwrap().looks_by(MODEL), 2);
+    assert_eq!(gallery.candidates(&Space::new(MODEL)).unwrap()[0].looks, 2);
+    // The operator declined, or the mapping is from somewhere else: nobody is compared.
+    assert!(gallery.candidates(&space.clone().mapped_if(false)).unwrap().is_empty());
+    let elsewhere = Space::new("sha256:bb").with_mappings(vec![shift("sha256:cc", size, 0.05)]);
+    assert!(gallery.candidates(&elsewhere).unwrap().is_empty());
+    assert!(gallery.anchor_templates(&elsewhere).unwrap().is_empty());
+}
+
+/// One native look is worth more than two that were mapped, and a mean of both would be of neither space.
+#[test]
+fn mapped_and_native_looks_are_not_mixed() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let ann = gallery.add(named("Ann"), &[look(1), look(2)], MODEL).unwrap();
+    gallery.add_looks(&ann.id, &[look(7)], "sha256:bb", None, None).unwrap();
+    let mapping = shift(MODEL, look(1).values().len(), 0.05);
+    let space = Space::new("sha256:bb").with_mappings(vec![mapping]);
+    let candidates = gallery.candidates(&space).unwrap();
+    assert_eq!((candidates[0].looks, candidates[0].reserve), (1, 0.0));
+    assert!(candidates[0].template.similarity(&gallery.probe(&look(7)).unwrap()) > 0.99999);
+}
+
+#[test]
+fn mapping_of_another_size_compares_nobody() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    gallery.add(named("Ann"), &[look(1)], MODEL).unwrap();
+    let mapping = shift(MODEL, look(1).values().len() - 1, 0.0);
+    let space = Space::new("sha256:bb").with_mappings(vec![mapping]);
+    assert!(gallery.candidates(&space).unwrap().is_empty());
 }
 
 #[test]
@@ -117,9 +190,9 @@ fn expired_person_is_not_matched() {
     let end = now + SignedDuration::from_hours(1);
     gallery.add(NewPerson { expires: Some(end), ..named("Ann") }, &[look(1)], MODEL).unwrap();
     gallery.add(named("Bob"), &[look(2)], MODEL).unwrap();
-    assert_eq!(gallery.candidates_at(MODEL, now).unwrap().len(), 2);
+    assert_eq!(gallery.candidates_at(&space(), now).unwrap().len(), 2);
     assert_eq!(gallery.next_expiry(now).unwrap(), Some(end));
-    let left = gallery.candidates_at(MODEL, end).unwrap();
+    let left = gallery.candidates_at(&space(), end).unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].person.name, "Bob");
     assert_eq!(gallery.next_expiry(end).unwrap(), None);
@@ -230,7 +303,7 @@ fn forgotten_leaves_no_bytes() {
         }
     }
     assert_eq!(gallery.people().unwrap().len(), 20);
-    assert_eq!(gallery.candidates(MODEL).unwrap().len(), 20);
+    assert_eq!(gallery.candidates(&space()).unwrap().len(), 20);
 }
 
 #[test]
@@ -243,7 +316,7 @@ fn erasure_cut_short_is_finished() {
     drop(gallery); // crash before the event
 
     let mut gallery = home.open();
-    assert_eq!(gallery.candidates(MODEL).unwrap().len(), 1);
+    assert_eq!(gallery.candidates(&space()).unwrap().len(), 1);
     assert_eq!(gallery.people().unwrap().len(), 1);
     // The id is not given to anybody else before its erasure was told.
     assert_eq!(gallery.add(named("Ann"), &[look(3)], MODEL).unwrap().id.as_str(), "ann-2");
@@ -279,7 +352,7 @@ fn altered(home: &Home, change: &str) -> Result<(), GalleryError> {
     }
     copy.sql().execute_batch(change).unwrap();
     let gallery = Gallery::open(&copy.state)?;
-    gallery.candidates(MODEL).map(drop)
+    gallery.candidates(&space()).map(drop)
 }
 
 #[test]
@@ -333,7 +406,7 @@ fn swapped_rows_do_not_open() {
         assert!(matches!(outcome, Err(GalleryError::Damaged { .. })), "{change}");
         sql.execute_batch("ROLLBACK").unwrap();
     }
-    gallery.candidates(MODEL).unwrap();
+    gallery.candidates(&space()).unwrap();
 }
 
 #[test]
@@ -355,7 +428,7 @@ fn flipped_bits_refused() {
         bytes[at] ^= 1 << random.u8(..8);
         std::fs::write(&file, &bytes).unwrap();
         let outcome = Gallery::open(&home.state).and_then(|gallery| {
-            gallery.candidates(MODEL)?;
+            gallery.candidates(&space())?;
             gallery.people()
         });
         match outcome {
@@ -380,7 +453,7 @@ fn changes_of_another_process_are_noticed() {
     one.add(named("Ann"), &[look(1)], MODEL).unwrap();
     assert_ne!(one.generation().unwrap(), before_one);
     assert_ne!(two.generation().unwrap(), before_two);
-    assert_eq!(two.candidates(MODEL).unwrap().len(), 1);
+    assert_eq!(two.candidates(&space()).unwrap().len(), 1);
 }
 
 #[test]
@@ -451,7 +524,7 @@ fn gallery_of_before_is_protected_on_opening() {
     let before = sealed_looks(&home);
     let mut gallery = home.open();
     assert_eq!(gallery.people().unwrap().len(), 2);
-    let candidates = gallery.candidates(MODEL).unwrap();
+    let candidates = gallery.candidates(&space()).unwrap();
     let expected = Embedding::pooled(&[look(1), look(2)]).unwrap();
     let stored = &candidates[0].template;
     assert!(stored.similarity(&gallery.probe(&expected).unwrap()) > 0.99999);
@@ -463,7 +536,7 @@ fn gallery_of_before_is_protected_on_opening() {
         assert!(record.chunks_exact(16).all(|piece| !contains(&raw, piece)));
     }
     drop(gallery);
-    assert_eq!(home.open().candidates(MODEL).unwrap()[0].template, candidates[0].template);
+    assert_eq!(home.open().candidates(&space()).unwrap()[0].template, candidates[0].template);
 }
 
 /// Stopped after the transaction and before the file was written anew: whoever opens it next wipes it.
@@ -488,7 +561,7 @@ fn migration_cut_short() {
     let gallery = home.open();
     let raw = home.raw();
     assert!(before[0].chunks_exact(16).all(|piece| !contains(&raw, piece)));
-    assert_eq!(gallery.candidates(MODEL).unwrap().len(), 1);
+    assert_eq!(gallery.candidates(&space()).unwrap().len(), 1);
     let format: i64 =
         home.sql().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(format, seal::FORMAT);
@@ -521,7 +594,7 @@ fn leaked_template_matches_on_no_other_device() {
             gallery.add(named(&format!("P{seed}")), &[look(seed)], MODEL).unwrap();
         }
     }
-    let [here, there] = galleries.map(|gallery| gallery.candidates(MODEL).unwrap());
+    let [here, there] = galleries.map(|gallery| gallery.candidates(&space()).unwrap());
     for leaked in &here {
         for other in &there {
             let similarity = leaked.template.similarity(&other.template);

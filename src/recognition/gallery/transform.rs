@@ -79,7 +79,8 @@ impl Transform {
         self.probe(look).map(Protected)
     }
 
-    /// The embedding that was protected, for a backup that another device can protect anew.
+    /// The embedding that was protected: for a backup that another device can protect anew, and for a mapping into
+    /// another model's space.
     pub(super) fn reveal(&self, template: &Protected) -> Result<Embedding, GalleryError> {
         self.turn(&template.0, Rotation::undo)
     }

@@ -280,8 +280,11 @@ impl Subject {
             None => (self.consensus.pooled(), looks),
         };
         let best = pooled.as_ref().and_then(|pooled| nearest(pooled, candidates));
-        let template = best.as_ref().map_or(looks, |best| candidates[best.index].looks);
-        (best.map_or(0.0, |best| best.similarity), thresholds.between(looks, template), looks)
+        let candidate = best.as_ref().map(|best| &candidates[best.index]);
+        let template = candidate.map_or(looks, |candidate| candidate.looks);
+        let reserve = candidate.map_or(0.0, |candidate| candidate.reserve);
+        let threshold = thresholds.between(looks, template) + reserve;
+        (best.map_or(0.0, |best| best.similarity), threshold, looks)
     }
 
     fn liveness_is_open(&self) -> bool {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use familiar::recognition::gallery::{Gallery, GalleryError, NewPerson};
-use familiar::recognition::{Embedding, PersonId};
+use familiar::recognition::{Embedding, PersonId, Space};
 use familiar::system::state::StateDirectory;
 
 const MODEL: &str = "sha256:aa";
@@ -151,5 +151,5 @@ fn several_processes_at_once() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 48);
-    assert_eq!(gallery.candidates(MODEL).unwrap().len(), 48);
+    assert_eq!(gallery.candidates(&Space::new(MODEL)).unwrap().len(), 48);
 }

@@ -1,10 +1,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::LazyLock;
+
 use super::*;
+use crate::recognition::Mapping;
 use crate::recognition::gallery::NewPerson;
 use crate::system::state::StateDirectory;
 
 const MODEL: &str = "sha256:aa";
+
+fn space() -> Space {
+    Space::new(MODEL)
+}
 
 struct Device(tempfile::TempDir);
 
@@ -43,7 +50,11 @@ fn passphrase() -> Passphrase {
     Passphrase::new(b"correct horse battery staple\n").unwrap()
 }
 
-const STRICT: Restore<'_> = Restore { embedder: MODEL, skip_existing: false, usable_only: false };
+static HERE: LazyLock<Space> = LazyLock::new(space);
+
+fn strict() -> Restore<'static> {
+    Restore { space: &HERE, skip_existing: false, usable_only: false }
+}
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
@@ -57,7 +68,7 @@ fn people_move_to_a_device_with_its_own_transform() {
     let new = Device::new();
     let mut gallery = new.gallery();
     let backup = Backup::open(&file, &passphrase()).unwrap();
-    let restored = gallery.restore(backup, &STRICT).unwrap();
+    let restored = gallery.restore(backup, &strict()).unwrap();
     assert_eq!(restored.people.len(), 3);
     let mut people = gallery.people().unwrap();
     people.sort_by(|a, b| a.id.cmp(&b.id));
@@ -65,7 +76,7 @@ fn people_move_to_a_device_with_its_own_transform() {
     before.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(people, before);
     for (here, there) in
-        gallery.candidates(MODEL).unwrap().iter().zip(old.candidates(MODEL).unwrap())
+        gallery.candidates(&space()).unwrap().iter().zip(old.candidates(&space()).unwrap())
     {
         assert_eq!((&here.person, here.looks), (&there.person, there.looks));
         assert!(here.template.similarity(&there.template).abs() < 0.3, "not turned anew");
@@ -199,17 +210,34 @@ fn templates_of_another_model_are_refused() {
     let (file, _) = device.gallery().backup(&passphrase()).unwrap();
     let mut gallery = Device::new().gallery();
     let open = || Backup::open(&file, &passphrase()).unwrap();
-    let error = gallery.restore(open(), &STRICT).unwrap_err();
+    let error = gallery.restore(open(), &strict()).unwrap_err();
     assert!(matches!(error, BackupError::Foreign { looks: 1, people: 1, .. }), "{error}");
     assert!(error.to_string().contains("sha256:bb") && gallery.people().unwrap().is_empty());
-    let usable = Restore { usable_only: true, ..STRICT };
+    let usable = Restore { usable_only: true, ..strict() };
     assert_eq!(gallery.restore(open(), &usable).unwrap().people.len(), 3);
     assert_eq!(gallery.person(&"ann".parse().unwrap()).unwrap().total_looks(), 2);
     // For another model still: Ann alone has a look.
     let mut gallery = Device::new().gallery();
-    let other = Restore { embedder: "sha256:bb", ..usable };
+    let elsewhere = Space::new("sha256:bb");
+    let other = Restore { space: &elsewhere, ..usable };
     let restored = gallery.restore(open(), &other).unwrap();
     assert_eq!((restored.people.len(), restored.unusable.len()), (1, 2));
+}
+
+/// A device with a newer model takes the people of an older one over, if its bundle has a way.
+#[test]
+fn templates_that_can_be_mapped_are_restored_as_they_are() {
+    let (file, _) = Device::household().gallery().backup(&passphrase()).unwrap();
+    let size = look(1).values().len();
+    let bytes: Vec<u8> =
+        [1.0_f32].repeat(size * (size + 1)).iter().flat_map(|v| v.to_le_bytes()).collect();
+    let mapping = Mapping::parse(&bytes, MODEL, size, size, 0.0).unwrap();
+    let newer = Space::new("sha256:bb").with_mappings(vec![mapping]);
+    let mut gallery = Device::new().gallery();
+    let backup = Backup::open(&file, &passphrase()).unwrap();
+    let restored = gallery.restore(backup, &Restore { space: &newer, ..strict() }).unwrap();
+    assert_eq!(restored.people.len(), 3);
+    assert_eq!(gallery.person(&"ann".parse().unwrap()).unwrap().looks_by(MODEL), 2);
 }
 
 #[test]
@@ -221,13 +249,13 @@ fn enrolled_already_refuses_all_or_is_left_alone() {
     drop(gallery.add(named("Cat"), &[look(51)], MODEL).unwrap());
     drop(gallery.begin_erasure(&"cat".parse().unwrap()).unwrap());
     let open = || Backup::open(&file, &passphrase()).unwrap();
-    let error = gallery.restore(open(), &STRICT).unwrap_err();
+    let error = gallery.restore(open(), &strict()).unwrap_err();
     assert!(matches!(&error, BackupError::Exists(ids) if ids.len() == 2), "{error}");
     assert_eq!(gallery.people().unwrap().len(), 1, "half of it was restored");
-    let skip = Restore { skip_existing: true, ..STRICT };
+    let skip = Restore { skip_existing: true, ..strict() };
     let restored = gallery.restore(open(), &skip).unwrap();
     assert_eq!((restored.people.len(), restored.existing.len()), (1, 2));
-    let bob = gallery.candidates(MODEL).unwrap().into_iter().find(|c| c.person.name == "Bob");
+    let bob = gallery.candidates(&space()).unwrap().into_iter().find(|c| c.person.name == "Bob");
     let probe = gallery.probe(&look(50)).unwrap();
     assert!(bob.unwrap().template.similarity(&probe) > 0.999);
 }
@@ -239,7 +267,7 @@ fn expired_people_do_not_come_back() {
     device.gallery().add(NewPerson { expires, ..named("Ann") }, &[look(1)], MODEL).unwrap();
     let (file, _) = device.gallery().backup(&passphrase()).unwrap();
     let mut gallery = Device::new().gallery();
-    let restored = gallery.restore(Backup::open(&file, &passphrase()).unwrap(), &STRICT).unwrap();
+    let restored = gallery.restore(Backup::open(&file, &passphrase()).unwrap(), &strict()).unwrap();
     assert_eq!((restored.people.len(), restored.expired.len()), (0, 1));
     assert!(gallery.people().unwrap().is_empty());
 }

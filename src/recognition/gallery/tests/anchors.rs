@@ -41,13 +41,13 @@ fn anchor_is_no_person() {
 
     let gallery = home.open();
     assert_eq!(gallery.people().unwrap().len(), 1);
-    assert_eq!(gallery.candidates(MODEL).unwrap().len(), 1);
+    assert_eq!(gallery.candidates(&space()).unwrap().len(), 1);
     assert!(matches!(gallery.person(&first), Err(GalleryError::Unknown { .. })));
     let anchors = gallery.anchors().unwrap();
     assert_eq!((anchors.len(), anchors[0].total_looks()), (2, 2));
     assert_eq!(anchors[0].consent, consent);
     // Turned as the people's templates are; that of another model is not compared with.
-    let templates = gallery.anchor_templates(MODEL).unwrap();
+    let templates = gallery.anchor_templates(&space()).unwrap();
     let expected = Embedding::pooled(&[look(2), look(3)]).unwrap();
     assert_eq!((templates.len(), &templates[0].id), (1, &first));
     assert!(templates[0].template.similarity(&gallery.probe(&expected).unwrap()) > 0.99999);
@@ -84,8 +84,8 @@ fn expired_anchor_is_compared_with_no_more() {
     gallery.add_anchor(new, &[look(1)], MODEL).unwrap();
     gallery.add_anchor(NewAnchor::default(), &[look(2)], MODEL).unwrap();
     assert_eq!(gallery.next_expiry(now).unwrap(), Some(end));
-    assert_eq!(gallery.anchor_templates_at(MODEL, now).unwrap().len(), 2);
-    assert_eq!(gallery.anchor_templates_at(MODEL, end).unwrap().len(), 1);
+    assert_eq!(gallery.anchor_templates_at(&space(), now).unwrap().len(), 2);
+    assert_eq!(gallery.anchor_templates_at(&space(), end).unwrap().len(), 1);
     let before = sealed(&home);
     assert!(!gallery.erase_expired_anchors(now).unwrap());
     assert!(gallery.erase_expired_anchors(end).unwrap());
@@ -151,7 +151,7 @@ fn gallery_from_before_anchors_opens() {
     in_format(migrate::TURNED, &home, &[("Ann", &[look(1), look(2)]), ("Gone", &[])]);
     let mut gallery = home.open();
     let expected = gallery.probe(&Embedding::pooled(&[look(1), look(2)]).unwrap()).unwrap();
-    let candidates = gallery.candidates(MODEL).unwrap();
+    let candidates = gallery.candidates(&space()).unwrap();
     assert_eq!(candidates.len(), 1);
     assert!(candidates[0].template.similarity(&expected) > 0.99999, "turned twice");
     assert_eq!(gallery.unfinished_erasures().unwrap().len(), 1);
@@ -162,7 +162,7 @@ fn gallery_from_before_anchors_opens() {
     let home = Home::new();
     in_format(migrate::TURNED, &home, &[("Ann", &[look(1)])]);
     home.sql().pragma_update(None, "user_version", migrate::TURNED_WIPE_DUE).unwrap();
-    assert_eq!(home.open().candidates(MODEL).unwrap().len(), 1);
+    assert_eq!(home.open().candidates(&space()).unwrap().len(), 1);
 }
 
 /// What an older version says: it knows formats 1 and 2, and the store's number is neither.
@@ -197,11 +197,12 @@ fn backup_carries_anchors() {
     // A version that knows no anchors refuses the second, and only that.
     assert_eq!((version(&without), version(&file), people), (1, 2, 1));
 
-    let how = Restore { embedder: MODEL, skip_existing: false, usable_only: false };
+    let here = space();
+    let how = Restore { space: &here, skip_existing: false, usable_only: false };
     let mut other = there.open();
     let restored = other.restore(Backup::open(&file, &words).unwrap(), &how).unwrap();
     assert_eq!((restored.people.len(), restored.anchors.len()), (1, 1));
-    let template = &other.anchor_templates(MODEL).unwrap()[0].template;
+    let template = &other.anchor_templates(&space()).unwrap()[0].template;
     assert!(template.similarity(&other.probe(&look(2)).unwrap()) > 0.99999);
     assert!(other.erase_anchor(&"not-1".parse().unwrap()).unwrap());
 }
