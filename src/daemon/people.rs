@@ -287,7 +287,7 @@ impl Fit {
         if mapped > 0 {
             log::warn!(
                 "{mapped} enrolled with another model are recognised by templates that this bundle maps into its \
-                 embedding space; enrolling them again recognises them better"
+                 embedding space; looks of this model's own would be surer"
             );
         }
         if foreign > 0 {

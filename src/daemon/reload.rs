@@ -84,10 +84,15 @@ impl Daemon {
         let Next { located, models, settings, key, ledger, broker, gate } = next;
         // It stands beside what runs, by what is configured.
         self.polling.interrupt();
-        if let Some(running) = models {
-            self.use_models(running)?;
-        }
         let config = &located.config;
+        let mapping = config.models.mapping;
+        if let Some(running) = models {
+            self.use_models(running, mapping)?;
+        } else if mapping != self.located.config.models.mapping {
+            self.people.use_space(self.engine.space().clone().mapped_if(mapping))?;
+            // Tracks may carry names that were told by way of it.
+            self.watch.interrupt();
+        }
         if config.update != self.located.config.update
             && let Some(update) = &config.update
         {

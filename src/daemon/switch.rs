@@ -60,7 +60,7 @@ impl Daemon {
         let began = Instant::now();
         let (key, ledger) = self.open_ledger(&self.located.config, &running.engine)?;
         let settings = running.settings.clone();
-        self.use_models(running)?;
+        self.use_models(running, self.located.config.models.mapping)?;
         self.watch.reconfigure(settings);
         self.key = key;
         self.teller.replace_ledger(ledger);
@@ -90,10 +90,14 @@ impl Daemon {
         Ok(self.engine.identity().version.clone())
     }
 
-    /// The templates first: no look is ever compared with those of another model.
-    pub(super) fn use_models(&mut self, running: Running) -> Result<(), DaemonError> {
-        let wanted = self.located.config.models.mapping;
-        self.people.use_space(running.engine.space().clone().mapped_if(wanted))?;
+    /// The templates first: no look is ever compared with those of another model. `mapping`: whether templates may be
+    /// mapped, as configured.
+    pub(super) fn use_models(
+        &mut self,
+        running: Running,
+        mapping: bool,
+    ) -> Result<(), DaemonError> {
+        self.people.use_space(running.engine.space().clone().mapped_if(mapping))?;
         let Running { engine, state, last, on_trial, .. } = running;
         // The last hold on the one before: its memory goes back.
         self.engine = Arc::new(engine);
