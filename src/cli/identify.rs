@@ -9,10 +9,10 @@ use super::{Failure, Global, engine};
 use crate::camera::decode_photo;
 use crate::face::DetectedFace;
 use crate::model::Engine;
+use crate::recognition::PersonRef;
 use crate::recognition::consensus::TIE;
-use crate::recognition::gallery::Gallery;
+use crate::recognition::gallery::{Fit, Gallery};
 use crate::recognition::matcher::{Known, nearest};
-use crate::recognition::{PersonRef, Usable};
 
 /// A face is named when its similarity (cosine) to a person's template reaches the threshold of the configured
 /// false match rate for one look, and nobody else is about as near. `similarity` is that to the nearest person,
@@ -50,28 +50,18 @@ pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure>
     let config = global.located()?.config;
     let rate = config.recognition.false_match_rate;
     let engine = engine::open(global)?;
-    let space = engine.space().clone().mapped_if(config.models.mapping);
+    let space = engine.space().mapped_if(config.models.mapping);
     let gallery = open()?;
     let threshold = engine.threshold(rate, 1).map_err(Failure::usage)?;
     let candidates = gallery.candidates(&space)?;
     let anchors = gallery.anchor_templates(&space)?;
     let known = Known::new(&candidates, &anchors);
-    for person in gallery.people()? {
-        match person.usable(&space) {
-            Usable::Native(_) => {}
-            Usable::Mapped(_) => {
-                eprintln!(
-                    "familiar: {} is compared by templates mapped from another model",
-                    person.id
-                );
-            }
-            Usable::None => {
-                eprintln!(
-                    "familiar: {} has templates of another model only; enrol anew",
-                    person.id
-                );
-            }
-        }
+    let Fit { mapped, foreign } = Fit::of(&gallery.people()?, &space);
+    for person in mapped {
+        eprintln!("familiar: {} is compared by templates mapped from another model", person.id);
+    }
+    for person in foreign {
+        eprintln!("familiar: {} has templates of another model only; enrol anew", person.id);
     }
 
     let mut photos = Vec::new();
@@ -117,13 +107,12 @@ fn identify(
         let look = engine.embed(&image, &face).map_err(failed)?;
         let look = gallery.probe(&look).map_err(|error| error.to_string())?;
         let best = nearest(&look, known);
-        let threshold = threshold + best.map_or(0.0, |best| known[best.index].reserve);
-        let named = best.filter(|best| best.similarity >= threshold && best.margin() >= TIE);
+        let named = best.filter(|best| best.passes(threshold) && best.margin() >= TIE);
         faces.push(Face {
             bounds: bounds(&face),
             person: named.map(|best| known[best.index].person.clone()),
             similarity: best.map(|best| rounded(best.similarity, 1e4)),
-            threshold: rounded(threshold, 1e4),
+            threshold: rounded(threshold + best.map_or(0.0, |best| best.reserve), 1e4),
             anchored: best.is_some_and(|best| best.is_barred()),
         });
     }

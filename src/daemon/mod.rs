@@ -223,7 +223,7 @@ impl Daemon {
             store::verify(&state).map_err(LedgerError::from)?;
         }
         let (key, ledger) = event::open(&state, context, (&config.outbox).into())?;
-        let space = engine.space().clone().mapped_if(config.models.mapping);
+        let space = engine.space().mapped_if(config.models.mapping);
         let people = People::open(Gallery::open(&state)?, space, &ledger)?;
 
         let gate = config.mqtt.as_ref().map(|_| Gate::open(&located, &state)).transpose()?;

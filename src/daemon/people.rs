@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use super::DaemonError;
 use crate::event::{Fact, Ledger};
 use crate::recognition::gallery::{
-    AnchorTemplate, Gallery, GalleryError, Generation, Person, Transform,
+    AnchorTemplate, Fit, Gallery, GalleryError, Generation, Person, Transform,
 };
 use crate::recognition::matcher::Known;
-use crate::recognition::{Candidate, Decision, PersonId, PersonRef, Space, Usable, Verdict};
+use crate::recognition::{Candidate, Decision, PersonId, PersonRef, Space, Verdict};
 use crate::system::clock::{ClockState, Date};
 
 /// How often the store is asked whether it has changed.
@@ -58,7 +58,7 @@ impl People {
         settle_erasures(&mut gallery, ledger)?;
         let Read { candidates, anchors, enrolled, fit, generation, expiry, overdue } =
             read(&gallery, &space, Timestamp::now())?;
-        fit.tell();
+        tell(&fit);
         Ok(Self {
             transform: gallery.transform(),
             gallery,
@@ -88,9 +88,9 @@ impl People {
         &self.enrolled
     }
 
-    /// How many of them the running model knows by other means than looks of its own.
-    pub fn fit(&self) -> Fit {
-        self.fit
+    /// Whom of them the running model knows by other means than looks of its own.
+    pub fn fit(&self) -> &Fit {
+        &self.fit
     }
 
     /// Differs when the gallery has been read again.
@@ -118,7 +118,7 @@ impl People {
     pub fn use_space(&mut self, space: Space) -> Result<(), GalleryError> {
         self.space = space;
         self.read_again(Timestamp::now())?;
-        self.fit.tell();
+        tell(&self.fit);
         Ok(())
     }
 
@@ -260,41 +260,16 @@ fn settle_erasures(gallery: &mut Gallery, ledger: &Ledger) -> Result<(), DaemonE
     Ok(())
 }
 
-/// How many people were enrolled with another model.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fit {
-    /// Recognised by templates that the bundle maps into its space.
-    pub mapped: usize,
-    /// Not recognised before they are enrolled again.
-    pub foreign: usize,
-}
-
-impl Fit {
-    fn of(people: &[Person], space: &Space, now: Timestamp) -> Self {
-        let mut fit = Self::default();
-        for person in people.iter().filter(|person| !person.expired(now)) {
-            match person.usable(space) {
-                Usable::Native(_) => {}
-                Usable::Mapped(_) => fit.mapped += 1,
-                Usable::None => fit.foreign += 1,
-            }
-        }
-        fit
+fn tell(fit: &Fit) {
+    let (mapped, foreign) = (fit.mapped.len(), fit.foreign.len());
+    if mapped > 0 {
+        log::warn!(
+            "{mapped} enrolled with another model are recognised by templates that this bundle maps into its \
+             embedding space; looks of this model's own would be surer"
+        );
     }
-
-    fn tell(self) {
-        let Self { mapped, foreign } = self;
-        if mapped > 0 {
-            log::warn!(
-                "{mapped} enrolled with another model are recognised by templates that this bundle maps into its \
-                 embedding space; looks of this model's own would be surer"
-            );
-        }
-        if foreign > 0 {
-            log::warn!(
-                "{foreign} enrolled with another model cannot be recognised; enroll them again"
-            );
-        }
+    if foreign > 0 {
+        log::warn!("{foreign} enrolled with another model cannot be recognised; enroll them again");
     }
 }
 
@@ -315,7 +290,7 @@ fn read(gallery: &Gallery, space: &Space, now: Timestamp) -> Result<Read, Galler
     Ok(Read {
         candidates: gallery.candidates_at(space, now)?,
         anchors: gallery.anchor_templates_at(space, now)?,
-        fit: Fit::of(&people, space, now),
+        fit: Fit::of(people.iter().filter(|person| !person.expired(now)), space),
         enrolled: people.iter().filter(|p| !p.expired(now)).map(Person::reference).collect(),
         generation,
         expiry: gallery.next_expiry(now)?,

@@ -89,7 +89,7 @@ impl Daemon {
         if let Some(running) = models {
             self.use_models(running, mapping)?;
         } else if mapping != self.located.config.models.mapping {
-            self.people.use_space(self.engine.space().clone().mapped_if(mapping))?;
+            self.people.use_space(self.engine.space().mapped_if(mapping))?;
             // Tracks may carry names that were told by way of it.
             self.watch.interrupt();
         }

@@ -97,7 +97,7 @@ impl Daemon {
         running: Running,
         mapping: bool,
     ) -> Result<(), DaemonError> {
-        self.people.use_space(running.engine.space().clone().mapped_if(mapping))?;
+        self.people.use_space(running.engine.space().mapped_if(mapping))?;
         let Running { engine, state, last, on_trial, .. } = running;
         // The last hold on the one before: its memory goes back.
         self.engine = Arc::new(engine);

@@ -174,11 +174,11 @@ impl Consensus {
         for look in &self.looks {
             let Some(own) = nearest(&look.embedding, candidates) else { continue };
             agreeing += usize::from(own.index == best.index && !own.is_barred());
-            contradicted |= own.index != best.index && own.similarity >= thresholds.at(1);
+            contradicted |= own.index != best.index && own.passes(thresholds.at(1));
             contradicted |= own.passes_as_anchor(thresholds.at(1));
         }
         let candidate = &candidates[best.index];
-        let threshold = thresholds.between(self.looks.len(), candidate.looks) + candidate.reserve;
+        let threshold = thresholds.between(self.looks.len(), candidate.looks) + best.reserve;
         if best.is_barred() {
             let clear = best.passes_as_anchor(threshold);
             return self.nobody_or_undecided(clear, best.similarity, threshold);

@@ -50,6 +50,8 @@ pub struct Nearest {
     pub index: usize,
     /// Cosine similarity, -1 to 1.
     pub similarity: f32,
+    /// Cosine that the person's threshold is higher by, see [`Candidate::reserve`].
+    pub reserve: f32,
     /// Similarity to the second nearest; `None` if there is but one candidate.
     pub runner_up: Option<f32>,
     /// Similarity to the nearest negative anchor; `None` if there is none.
@@ -57,6 +59,11 @@ pub struct Nearest {
 }
 
 impl Nearest {
+    /// Whether the person is as near as this threshold asks, the person's reserve included.
+    pub fn passes(&self, threshold: f32) -> bool {
+        self.similarity >= threshold + self.reserve
+    }
+
     /// How far ahead of the second nearest, person or anchor; infinite if there is none. Negative if an
     /// anchor is nearer.
     pub fn margin(&self) -> f32 {
@@ -95,7 +102,10 @@ pub fn nearest<'a>(probe: &Embedding, known: impl Into<Known<'a>>) -> Option<Nea
     }
     let anchors = known.anchors.iter().map(|anchor| probe.similarity(&anchor.template));
     let anchor = anchors.reduce(f32::max);
-    best.map(|(index, similarity)| Nearest { index, similarity, runner_up: second, anchor })
+    best.map(|(index, similarity)| {
+        let reserve = known[index].reserve;
+        Nearest { index, similarity, reserve, runner_up: second, anchor }
+    })
 }
 
 #[cfg(test)]

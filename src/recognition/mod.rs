@@ -19,6 +19,6 @@ pub use embedding::Embedding;
 pub use gallery::{Gallery, GalleryError};
 pub use liveness::LivenessPolicy;
 pub use person::{Candidate, PersonId, PersonRef};
-pub use space::{Mapping, MappingError, Relation, Space, Usable};
+pub use space::{Mapping, MappingError, Space, Usable};
 pub use threshold::{ThresholdError, Thresholds};
 pub use watch::{Eyes, Settings, Watch};

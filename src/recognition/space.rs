@@ -16,15 +16,6 @@ pub struct Space {
     mappings: Vec<Arc<Mapping>>,
 }
 
-/// A look's relation to the space it is to be compared in.
-#[derive(Debug, Clone, Copy)]
-pub enum Relation<'a> {
-    Native,
-    Mapped(&'a Mapping),
-    /// Never compared.
-    Foreign,
-}
-
 /// How many looks of somebody a model can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usable {
@@ -60,38 +51,34 @@ impl Space {
 
     /// As the operator wants it: with the bundle's mappings or without.
     #[must_use]
-    pub fn mapped_if(mut self, wanted: bool) -> Self {
-        if !wanted {
-            self.mappings.clear();
-        }
-        self
+    pub fn mapped_if(&self, wanted: bool) -> Self {
+        if wanted { self.clone() } else { Self::new(&*self.digest) }
     }
 
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// What looks of the space with this digest are to this one.
-    pub fn relation(&self, digest: &str) -> Relation<'_> {
-        if digest == self.digest {
-            return Relation::Native;
-        }
-        let mapping = self.mappings.iter().find(|mapping| mapping.from == digest);
-        mapping.map_or(Relation::Foreign, |mapping| Relation::Mapped(mapping))
+    /// Whether looks of the space with this digest can be compared in this one, as they are or mapped.
+    pub fn takes(&self, digest: &str) -> bool {
+        digest == self.digest || self.mappings.iter().any(|mapping| mapping.from == digest)
     }
 
     /// Which of somebody's looks are compared: those of this space, else those of the one space that the bundle
     /// maps first. Means of mapped and native looks would be neither. `looks_of`: how many there are by the digest
-    /// of their space.
-    pub fn source(&self, looks_of: impl Fn(&str) -> usize) -> Option<&str> {
-        let mapped = self.mappings.iter().map(|mapping| mapping.from.as_str());
-        std::iter::once(self.digest.as_str()).chain(mapped).find(|digest| looks_of(digest) > 0)
+    /// of their space. Gives that digest, and the mapping where it is another's.
+    pub fn source(&self, looks_of: impl Fn(&str) -> usize) -> Option<(&str, Option<&Mapping>)> {
+        if looks_of(&self.digest) > 0 {
+            return Some((&self.digest, None));
+        }
+        let mapping = self.mappings.iter().find(|mapping| looks_of(&mapping.from) > 0)?;
+        Some((&mapping.from, Some(mapping)))
     }
 
     pub fn usable(&self, looks_of: impl Fn(&str) -> usize) -> Usable {
         match self.source(&looks_of) {
-            Some(digest) if digest == self.digest => Usable::Native(looks_of(digest)),
-            Some(digest) => Usable::Mapped(looks_of(digest)),
+            Some((digest, None)) => Usable::Native(looks_of(digest)),
+            Some((digest, Some(_))) => Usable::Mapped(looks_of(digest)),
             None => Usable::None,
         }
     }
@@ -141,11 +128,6 @@ impl Mapping {
         }
         let offset = matrix.split_off(columns * to);
         Ok(Self { from: from.into(), matrix, offset, reserve })
-    }
-
-    /// Digest of the space it leads out of.
-    pub fn from(&self) -> &str {
-        &self.from
     }
 
     /// Cosine to add to the threshold of a mapped template.

@@ -83,6 +83,11 @@ fn people_are_carried_over_by_the_bundles_mapping() {
     let people: Value = serde_json::from_slice(&people.stdout).unwrap();
     assert_eq!((&people[0]["mapped"], &people[0]["usable_looks"]), (&json!(true), &json!(1)));
 
+    // Nobody is enrolled a second time under another name.
+    let picture = site.home.picture("P001", "studio_portrait.jpg");
+    let twice = site.familiar(&["enroll", "Eve", picture.to_str().unwrap()]);
+    assert_eq!(twice.status.code(), Some(6), "{twice:?}");
+
     // The operator declines: then she is told of as somebody to enrol again, and not compared.
     site.edit("[models]\n", "[models]\nmapping = false\n");
     let run = site.familiar(&["run", "--stdout"]);
@@ -98,7 +103,6 @@ fn people_are_carried_over_by_the_bundles_mapping() {
     // Enrolled again with the new one, from the same picture: that is what the mapping gave.
     let newer = site.publish("7.3.0", &from, &to);
     assert!(site.install(&newer).status.success());
-    let picture = site.home.picture("P001", "studio_portrait.jpg");
     let again = site.familiar(&["enroll", "--id", "ada", "Ada", picture.to_str().unwrap()]);
     assert!(again.status.success(), "{again:?}");
     let (native, note) = identified(&site);

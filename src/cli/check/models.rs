@@ -35,7 +35,7 @@ pub fn check(
         let started = engine::start(bundle, &directory);
         let engine = report.take("self-test", started)?;
         report.ok("self-test", "loaded, and every network computes what it did when it was signed");
-        return Some(engine.space().clone().mapped_if(located.config.models.mapping));
+        return Some(engine.space().mapped_if(located.config.models.mapping));
     }
     Some(model::space(bundle).ok()?.mapped_if(located.config.models.mapping))
 }

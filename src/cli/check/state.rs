@@ -7,8 +7,8 @@ use crate::cli::Failure;
 use crate::config::Located;
 use crate::event::store::{self, StoreError};
 use crate::event::{DeviceKey, KeyError, Outbox};
+use crate::recognition::Space;
 use crate::recognition::gallery::{self, Gallery};
-use crate::recognition::{Space, Usable};
 use crate::system::state::StateDirectory;
 
 pub fn check(
@@ -79,16 +79,13 @@ fn people(located: &Located, state: &StateDirectory, space: Option<&Space>, repo
         enrolled = format!("{enrolled}; {anchors} faces that are not to be named");
     }
     let now = jiff::Timestamp::now();
-    let usable = |person: &gallery::Person| space.map(|space| person.usable(space));
-    let matched = people
-        .iter()
-        .filter(|p| !p.expired(now))
-        .filter(|p| usable(p) != Some(Usable::None))
-        .count();
-    let expired = people.iter().filter(|person| person.expired(now)).count();
-    let foreign = people.iter().filter(|person| usable(person) == Some(Usable::None)).count();
-    let is_mapped = |person: &&gallery::Person| matches!(usable(person), Some(Usable::Mapped(_)));
-    let mapped = people.iter().filter(is_mapped).count();
+    let fit = space.map(|space| gallery::Fit::of(&people, space)).unwrap_or_default();
+    let current: Vec<_> = people.iter().filter(|person| !person.expired(now)).collect();
+    let unmatched =
+        space.map_or(0, |space| gallery::Fit::of(current.iter().copied(), space).foreign.len());
+    let matched = current.len() - unmatched;
+    let expired = people.len() - current.len();
+    let (mapped, foreign) = (fit.mapped.len(), fit.foreign.len());
     if people.is_empty() {
         report.warn("people", "nobody is enrolled; `familiar enroll NAME PHOTO…`");
     } else if foreign > 0 {

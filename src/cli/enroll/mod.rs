@@ -99,7 +99,8 @@ fn person(global: &Global, args: Wanted) -> Result<(), Failure> {
     };
     let digest = engine.embedder_digest();
     // Mapped ones as well: nobody shall be enrolled a second time under another name.
-    let mut others = gallery.candidates(engine.space())?;
+    let space = engine.space().mapped_if(config.models.mapping);
+    let mut others = gallery.candidates(&space)?;
     let mut looks = Vec::new();
     if let Some(person) = &enrolled {
         others.retain(|other| other.person.id != person.id);

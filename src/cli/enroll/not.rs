@@ -40,7 +40,8 @@ pub fn run(global: &Global, new: New) -> Result<(), Failure> {
     let id = if looks.is_empty() {
         None
     } else {
-        warn_of_hidden(&gallery, &looks, engine.space(), limits.another)?;
+        let space = engine.space().mapped_if(config.models.mapping);
+        warn_of_hidden(&gallery, &looks, &space, limits.another)?;
         let anchor = NewAnchor { id: new.id, consent: new.consent, expires };
         Some(gallery.add_anchor(anchor, &looks, digest)?)
     };
@@ -63,7 +64,7 @@ fn warn_of_hidden(
     let anchor = gallery.probe(&anchor)?;
     for other in gallery.candidates(space)? {
         let similarity = anchor.similarity(&other.template);
-        if similarity >= threshold {
+        if similarity >= threshold + other.reserve {
             eprintln!(
                 "familiar: it looks like {} ({}), similarity {similarity:.3}: who is as near to this face is no \
                  longer named, which can be {} too; `familiar people check` tells",

@@ -12,8 +12,8 @@ use crate::model::slots::{
 };
 use crate::model::update::archive::unpack;
 use crate::model::{Engine, ModelIdentity, TrustAnchors, VerifiedBundle};
-use crate::recognition::gallery::Gallery;
-use crate::recognition::{Space, Usable};
+use crate::recognition::gallery::{Fit, Gallery};
+use crate::recognition::{PersonRef, Space};
 use crate::system::state::StateDirectory;
 
 /// When a change takes effect.
@@ -142,85 +142,63 @@ fn unpacked(
 /// Says what was installed, and what follows from it.
 pub fn tell(global: &Global, state: &StateDirectory, installed: &Installed<Engine>) {
     let mapping = global.located().is_ok_and(|located| located.config.models.mapping);
-    let space = installed.engine.space().clone().mapped_if(mapping);
-    let unfit = unfit(state, &space);
+    let space = installed.engine.space().mapped_if(mapping);
+    let fit = fit(state, &space);
     let ModelIdentity { name, version, digest } = &installed.model;
     let place = installed.place.name();
     if global.json {
-        let ids = |of: fn(&Unfit) -> &Vec<Named>| {
-            unfit.as_ref().map(|unfit| of(unfit).iter().map(|(id, _)| id).collect::<Vec<_>>())
+        let ids = |of: fn(&Fit) -> &Vec<PersonRef>| {
+            fit.as_ref().map(|fit| of(fit).iter().map(|person| &person.id).collect::<Vec<_>>())
         };
         println!(
             "{}",
             json!({ "installed": true, "slot": place, "name": name, "version": version,
-                    "digest": digest, "enrol_again": ids(|unfit| &unfit.foreign),
-                    "mapped": ids(|unfit| &unfit.mapped) })
+                    "digest": digest, "enrol_again": ids(|fit| &fit.foreign),
+                    "mapped": ids(|fit| &fit.mapped) })
         );
     } else {
         println!("{name} {version}: verified, self-tested, installed in slot {place}, on trial");
         println!("digest   {digest}");
     }
     eprintln!("familiar: {WHEN}");
-    if let Some(unfit) = unfit {
-        unfit.tell();
+    if let Some(fit) = fit {
+        tell_who(&fit);
     }
 }
 
-/// Id and name.
-type Named = (String, String);
-
-/// Those who were enrolled with another model.
-#[derive(Default)]
-struct Unfit {
-    mapped: Vec<Named>,
-    foreign: Vec<Named>,
-}
-
 /// `None` if nobody knows.
-fn unfit(state: &StateDirectory, space: &Space) -> Option<Unfit> {
-    let mut unfit = Unfit::default();
+fn fit(state: &StateDirectory, space: &Space) -> Option<Fit> {
     if !Gallery::exists(state) {
-        return Some(unfit);
+        return Some(Fit::default());
     }
     let people = Gallery::open(state).and_then(|gallery| gallery.people()).inspect_err(|error| {
         eprintln!("familiar: warning: not told who must be enrolled again: {error}");
     });
-    for person in people.ok()? {
-        let usable = person.usable(space);
-        let named = (person.id.to_string(), person.name);
-        match usable {
-            Usable::Native(_) => {}
-            Usable::Mapped(_) => unfit.mapped.push(named),
-            Usable::None => unfit.foreign.push(named),
-        }
-    }
-    Some(unfit)
+    Some(Fit::of(&people.ok()?, space))
 }
 
-impl Unfit {
-    fn tell(&self) {
-        let list = |people: &[Named]| {
-            for (id, name) in people {
-                eprintln!("familiar:   {id}  {name}");
-            }
-        };
-        if !self.mapped.is_empty() {
-            eprintln!(
-                "familiar: warning: this model sees faces otherwise than the one they were enrolled with, but maps \
-                 their templates into its own space. These are recognised, a little less surely than if they were \
-                 enrolled again; with mapping = false in [models] they are not:"
-            );
-            list(&self.mapped);
+fn tell_who(Fit { mapped, foreign }: &Fit) {
+    let list = |people: &[PersonRef]| {
+        for PersonRef { id, name } in people {
+            eprintln!("familiar:   {id}  {name}");
         }
-        if self.foreign.is_empty() {
-            eprintln!("familiar: nobody needs to be enrolled again");
-        } else {
-            eprintln!(
-                "familiar: warning: this model sees faces otherwise than the one they were enrolled with. \
-                 These are not recognised by it before they are enrolled again (familiar enroll --id ID NAME PHOTO…):"
-            );
-            list(&self.foreign);
-        }
+    };
+    if !mapped.is_empty() {
+        eprintln!(
+            "familiar: warning: this model sees faces otherwise than the one they were enrolled with, but maps \
+             their templates into its own space. These are recognised, a little less surely than if they were \
+             enrolled again; with mapping = false in [models] they are not:"
+        );
+        list(mapped);
+    }
+    if foreign.is_empty() {
+        eprintln!("familiar: nobody needs to be enrolled again");
+    } else {
+        eprintln!(
+            "familiar: warning: this model sees faces otherwise than the one they were enrolled with. \
+             These are not recognised by it before they are enrolled again (familiar enroll --id ID NAME PHOTO…):"
+        );
+        list(foreign);
     }
 }
 

@@ -54,7 +54,8 @@ struct Pair {
 }
 
 pub fn run(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
-    let rate = global.located()?.config.recognition.false_match_rate;
+    let config = global.located()?.config;
+    let rate = config.recognition.false_match_rate;
     let engine = engine::open(global)?;
     let mut gallery = open()?;
     let thresholds = LookThresholds::ask(MAXIMUM_LOOKS, |looks| engine.threshold(rate, looks))
@@ -63,7 +64,8 @@ pub fn run(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let embedder = engine.embedder_digest();
     let people = gallery.enrolments(embedder)?;
     let checked = people.len();
-    let (found, alike) = hurtful(people, &gallery.anchor_templates(engine.space())?, &thresholds);
+    let space = engine.space().mapped_if(config.models.mapping);
+    let (found, alike) = hurtful(people, &gallery.anchor_templates(&space)?, &thresholds);
 
     let ask = !args.drop
         && !global.json

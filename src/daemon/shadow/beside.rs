@@ -145,7 +145,7 @@ impl Beside {
         let candidate = Newcomer {
             name: new.identity().name.clone(),
             version: new.identity().version.clone(),
-            space: new.space().clone().mapped_if(self.mapping),
+            space: new.space().mapped_if(self.mapping),
             threshold,
             liveness_threshold: new.manifest().liveness_threshold(),
             before,

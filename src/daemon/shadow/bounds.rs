@@ -41,6 +41,10 @@ impl Tally {
         Self { counts: Figures { names, ..Figures::default() }, ..Self::default() }
     }
 
+    pub(super) fn compares_names(&self) -> bool {
+        self.counts.names.is_some()
+    }
+
     /// One frame; `thresholds` are those of liveness, of the running and of the new model.
     pub(super) fn add(&mut self, compared: Compared, thresholds: (f32, f32)) {
         if let Some(failure) = compared.failure {

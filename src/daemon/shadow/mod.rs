@@ -51,8 +51,6 @@ struct Run {
     began: Instant,
     watched: Watched,
     tally: Tally,
-    /// Whether the new model knows the enrolled people.
-    names: bool,
     acquaintances: Acquaintances,
     verdict: Option<Verdict>,
 }
@@ -171,7 +169,6 @@ impl Daemon {
             began: Instant::now(),
             watched: Watched::default(),
             tally: Tally::new(names),
-            names,
             acquaintances,
             verdict: None,
         }
@@ -179,7 +176,7 @@ impl Daemon {
 
     /// Whom the two models take one face for. People whom the new model cannot know are not held against it.
     fn compare_names(&self, run: &mut Run, old: &Embedding, new: &Embedding) {
-        if !run.names {
+        if !run.tally.compares_names() {
             return;
         }
         if run.acquaintances.reading != self.people.reading() {
@@ -201,9 +198,8 @@ impl Daemon {
     fn name_of(&self, look: &Embedding, known: Known<'_>, threshold: f32) -> Option<PersonId> {
         let probe = self.people.transform().probe(look).ok()?;
         let nearest = nearest(&probe, known)?;
-        let Candidate { person, reserve, .. } = &known[nearest.index];
-        let named = nearest.similarity >= threshold + reserve && !nearest.is_barred();
-        named.then(|| person.id.clone())
+        let named = nearest.passes(threshold) && !nearest.is_barred();
+        named.then(|| known[nearest.index].person.id.clone())
     }
 }
 

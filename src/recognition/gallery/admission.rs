@@ -79,7 +79,7 @@ impl Admission<'_> {
             .iter()
             .map(|other| (other, look.similarity(&other.template)))
             .max_by(|a, b| a.1.total_cmp(&b.1))?;
-        (similarity >= self.limits.another)
+        (similarity >= self.limits.another + nearest.reserve)
             .then(|| Refusal::LooksLike { person: nearest.person.clone(), similarity })
     }
 

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use super::record::{self, LookRecord, PersonRecord};
 use super::{Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName};
-use crate::recognition::{Embedding, PersonId, PersonRef, Relation, Space};
+use crate::recognition::{Embedding, PersonId, PersonRef, Space};
 
 const MAGIC: &[u8; 16] = b"familiar people\0";
 const VERSION: u16 = 1;
@@ -276,7 +276,7 @@ impl Gallery {
 }
 
 fn is_foreign(look: &Look, how: &Restore<'_>) -> bool {
-    matches!(how.space.relation(&look.embedder), Relation::Foreign)
+    !how.space.takes(&look.embedder)
 }
 
 fn refuse_foreign(backup: &Backup, how: &Restore<'_>) -> Result<(), BackupError> {

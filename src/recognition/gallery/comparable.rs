@@ -3,7 +3,7 @@
 use super::GalleryError;
 use super::record::LookRecord;
 use super::store::Tables;
-use crate::recognition::{Embedding, Relation, Space};
+use crate::recognition::{Embedding, Space};
 
 /// Somebody's looks as templates of one space.
 pub(super) struct Comparable {
@@ -19,11 +19,12 @@ pub(super) fn comparable(
     looks: Vec<LookRecord>,
 ) -> Result<Comparable, GalleryError> {
     let count = |digest: &str| looks.iter().filter(|look| look.embedder == digest).count();
-    let Some(source) = space.source(count) else {
-        return Ok(Comparable { looks: Vec::new(), reserve: 0.0 });
-    };
-    let Relation::Mapped(mapping) = space.relation(source) else {
-        return Ok(Comparable { looks: made_by(source, looks), reserve: 0.0 });
+    let (source, mapping) = match space.source(count) {
+        None => return Ok(Comparable { looks: Vec::new(), reserve: 0.0 }),
+        Some((source, None)) => {
+            return Ok(Comparable { looks: made_by(source, looks), reserve: 0.0 });
+        }
+        Some((source, Some(mapping))) => (source, mapping),
     };
     let mut mapped = Vec::new();
     for look in looks.iter().filter(|look| look.embedder == source) {

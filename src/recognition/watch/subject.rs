@@ -280,11 +280,9 @@ impl Subject {
             None => (self.consensus.pooled(), looks),
         };
         let best = pooled.as_ref().and_then(|pooled| nearest(pooled, candidates));
-        let candidate = best.as_ref().map(|best| &candidates[best.index]);
-        let template = candidate.map_or(looks, |candidate| candidate.looks);
-        let reserve = candidate.map_or(0.0, |candidate| candidate.reserve);
-        let threshold = thresholds.between(looks, template) + reserve;
-        (best.map_or(0.0, |best| best.similarity), threshold, looks)
+        let Some(best) = best else { return (0.0, thresholds.between(looks, looks), looks) };
+        let template = candidates[best.index].looks;
+        (best.similarity, thresholds.between(looks, template) + best.reserve, looks)
     }
 
     fn liveness_is_open(&self) -> bool {
@@ -304,9 +302,8 @@ impl Named {
             return false; // also one that was made since the name was given
         }
         if candidates[best.index].person.id == self.person {
-            return same_face(look, &self.anchor, thresholds)
-                || best.similarity >= thresholds.at(1);
+            return same_face(look, &self.anchor, thresholds) || best.passes(thresholds.at(1));
         }
-        best.similarity < thresholds.at(1) && look.similarity(&self.anchor) >= thresholds.at(1)
+        !best.passes(thresholds.at(1)) && look.similarity(&self.anchor) >= thresholds.at(1)
     }
 }
