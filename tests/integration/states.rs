@@ -1,5 +1,5 @@
 //! What the running daemon says of its state, and how it is operated: presence, health, discovery, pause,
-//! reload, stop. With real models and a real Mosquitto.
+//! reload, stop. With small networks (`support/small.rs`) and a real Mosquitto.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Scene {
 
 impl Scene {
     fn new(test: &str, more: &str) -> Option<Self> {
-        let home = Home::new(test)?;
+        let home = Home::small();
         let broker = Mosquitto::start(test, "")?;
         home.record("P001", 20);
         let scene = Self { subscriber: Subscriber::start(broker.port, "#", &[]), home, broker };
