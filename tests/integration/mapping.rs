@@ -150,5 +150,11 @@ fn mapping_that_makes_no_sense_is_not_signed() {
     refused("7.1.1", "mapping.reserve", &manifest("reserve = 0.0", "reserve = -0.1"));
     refused("7.1.2", "mapping.file", &manifest(FILE, "selftest.bin"));
     refused("7.1.3", "mapping.from", &manifest("from = \"sha256:", "from = \"sha512:"));
-    refused("7.1.4", "mapping.pairs", &manifest("pairs = ", "pairs = 0 # "));
+    refused("7.1.4", "mapping.pairs", &|folder| {
+        // The last table of the manifest.
+        let path = folder.join("bundle.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let at = text.rfind("pairs = ").unwrap();
+        std::fs::write(path, format!("{}pairs = 0 # {}", &text[..at], &text[at..])).unwrap();
+    });
 }

@@ -20,7 +20,10 @@ pub struct Site {
 
 impl Site {
     pub fn new() -> Self {
-        let home = Home::small();
+        Self::of(Home::small())
+    }
+
+    pub fn of(home: Home) -> Self {
         let key = TestKey::new(Curve::P256);
         std::fs::write(home.path("trust.d/publisher.pub"), key.public_pem()).unwrap();
         key.write(&home.path("publisher.pem"));

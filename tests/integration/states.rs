@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::support::home::Home;
 use crate::support::judge;
 use crate::support::mosquitto::{Mosquitto, Subscriber, wait};
+use crate::support::small;
 
 /// A device that sees Ada all the time, its broker, and somebody who listens to everything.
 struct Scene {
@@ -21,7 +22,10 @@ struct Scene {
 
 impl Scene {
     fn new(test: &str, more: &str) -> Option<Self> {
-        let home = Home::small();
+        Self::of(test, Home::small(), more)
+    }
+
+    fn of(test: &str, home: Home, more: &str) -> Option<Self> {
         let broker = Mosquitto::start(test, "")?;
         home.record("P001", 20);
         let scene = Self { subscriber: Subscriber::start(broker.port, "#", &[]), home, broker };
@@ -101,7 +105,8 @@ fn last(payloads: &[Value]) -> &Value {
 #[test]
 fn presence_and_health_are_signed_retained_and_hold_their_schemas() {
     let test = "presence_and_health_are_signed_retained_and_hold_their_schemas";
-    let Some(scene) = Scene::new(test, "") else { return };
+    let home = Home::with_small(small::heavy());
+    let Some(scene) = Scene::of(test, home, "") else { return };
     let running = scene.home.start(&[]);
     wait("Ada is here", || last(&scene.presence())["present"] == true);
     // A report is due once a minute, and after a reload.

@@ -180,7 +180,7 @@ fn backup_is_the_owners_and_never_without_a_passphrase() {
 #[test]
 fn restored_people_are_recognised_on_another_device() {
     let (old, people) = Home::with_models();
-    let (new, _) = Home::with_models();
+    let (new, _people) = Home::with_models();
     let asset = |name: &str| people.asset("P001", name);
     let (portrait, selfie) = (asset("studio_portrait.jpg"), asset("amateur_selfie.jpg"));
     assert_eq!(old.run(&["enroll", "Ada", text(&portrait)]).0, 0);

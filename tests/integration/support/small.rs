@@ -92,6 +92,14 @@ pub fn bundle() -> TestBundle {
     bundle
 }
 
+/// The same with an embedder of 32 MiB that takes some milliseconds, for what is measured of a model.
+pub fn heavy() -> TestBundle {
+    let bundle = bundle();
+    bundle.write("embedder.onnx", &embedder(&TURN, 1 << 18));
+    bundle.sign();
+    bundle
+}
+
 /// The same without liveness networks, as registries alone give a bundle.
 pub fn without_liveness() -> TestBundle {
     let bundle = bundle();
@@ -120,7 +128,7 @@ pub fn forget_liveness_cases(folder: &Path) {
 /// of nothing, so a test writes the true one.
 pub fn before(folder: &Path) {
     let (cases, pictures) = self_test(&[1.0; DIMENSIONS]);
-    std::fs::write(folder.join("embedder.onnx"), embedder(&[1.0; DIMENSIONS])).unwrap();
+    std::fs::write(folder.join("embedder.onnx"), embedder(&[1.0; DIMENSIONS], 0)).unwrap();
     std::fs::write(folder.join("selftest.toml"), cases).unwrap();
     std::fs::write(folder.join("selftest.bin"), pictures).unwrap();
 }
@@ -132,7 +140,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
     let (cases, pictures) = self_test(&TURN);
     vec![
         ("bundle.toml", MANIFEST.as_bytes().to_vec()),
-        ("embedder.onnx", embedder(&TURN)),
+        ("embedder.onnx", embedder(&TURN, 0)),
         ("detector.onnx", detector()),
         (LIVENESS[0], liveness()),
         (LIVENESS[1], liveness()),
@@ -239,8 +247,9 @@ fn detector() -> Vec<u8> {
     )
 }
 
-/// The luma in the middle of each tile, less the mean of all faces; some with the other sign.
-fn embedder(turn: &[f32]) -> Vec<u8> {
+/// The luma in the middle of each tile, less the mean of all faces; some with the other sign. With `ballast` it goes by way
+/// of a vector of that length, which changes nothing.
+fn embedder(turn: &[f32], ballast: usize) -> Vec<u8> {
     let mut graph = Graph::default();
     // Of 24 pixels, the margin takes two at each side and a tile five, of which the inner three count.
     let (kernel, inner) = (7, 3..6);
@@ -257,7 +266,19 @@ fn embedder(turn: &[f32]) -> Vec<u8> {
     let tiles = graph.conv(PICTURE, [1, 3, kernel, kernel], &weights, bias, 5, [0, 0]);
     let tiles = graph.operator("Flatten", &[&tiles]);
     let turn = graph.constant(&[1, DIMENSIONS], turn);
-    let embedding = graph.operator("Mul", &[&tiles, &turn]);
+    let mut embedding = graph.operator("Mul", &[&tiles, &turn]);
+    if ballast > 0 {
+        let (mut out, mut back) =
+            (vec![0.0; DIMENSIONS * ballast], vec![0.0; ballast * DIMENSIONS]);
+        for at in 0..DIMENSIONS {
+            out[at * ballast + at] = 1.0;
+            back[at * DIMENSIONS + at] = 1.0;
+        }
+        for (shape, values) in [([DIMENSIONS, ballast], out), ([ballast, DIMENSIONS], back)] {
+            let matrix = graph.constant(&shape, &values);
+            embedding = graph.operator("MatMul", &[&embedding, &matrix]);
+        }
+    }
     graph.bytes([1, 3, CROP, CROP], &[(&embedding, &[1, DIMENSIONS])])
 }
 
