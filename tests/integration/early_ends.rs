@@ -113,18 +113,22 @@ fn calls(text: &str) -> BTreeSet<String> {
 }
 
 /// The doors among these functions.
-fn doors(functions: &[Function]) -> BTreeSet<String> {
+fn doors<'a>(functions: impl Iterator<Item = &'a Function>) -> BTreeSet<String> {
     let mut doors = BTreeSet::from(["not_run".to_owned()]);
+    let called: Vec<(&str, BTreeSet<String>)> = functions
+        .filter(|function| function.gives_option)
+        .map(|function| {
+            let own = function.name.split("::").next().unwrap_or_default();
+            let body = function.body.join("\n").replace("Self::", &format!("{own}::"));
+            (function.name.as_str(), calls(&body))
+        })
+        .collect();
     loop {
         let before = doors.len();
-        for function in functions.iter().filter(|function| function.gives_option) {
-            let body = function.body.join("\n");
-            let own = function.name.split("::").next().unwrap_or_default();
-            let called = calls(&body.replace("Self::", &format!("{own}::")));
-            if called.iter().any(|name| doors.contains(name)) {
-                let name = function.name.rsplit("::").next().unwrap_or_default();
-                doors.insert(format!(".{name}"));
-                doors.insert(function.name.clone());
+        for (name, called) in &called {
+            if !called.is_disjoint(&doors) {
+                doors.insert(format!(".{}", name.rsplit("::").next().unwrap_or_default()));
+                doors.insert((*name).to_owned());
             }
         }
         if doors.len() == before {
@@ -133,9 +137,32 @@ fn doors(functions: &[Function]) -> BTreeSet<String> {
     }
 }
 
+/// Closures of a test that are doors: `let start = |…| authority.broker(…);`
+fn own_doors(test: &Function, doors: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut own = BTreeSet::new();
+    for (at, line) in test.body.iter().enumerate() {
+        let Some((name, _)) =
+            line.trim_start().strip_prefix("let ").and_then(|l| l.split_once(" = |"))
+        else {
+            continue;
+        };
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let next = |line: &&String| {
+            !line.strip_prefix(indent).is_some_and(|rest| rest.starts_with(char::is_alphanumeric))
+        };
+        let text: Vec<&str> =
+            test.body[at + 1..].iter().take_while(next).map(String::as_str).collect();
+        if !calls(&format!("{line}\n{}", text.join("\n"))).is_disjoint(doors) {
+            own.insert(name.to_owned());
+        }
+    }
+    own
+}
+
 /// Lines of a test on which it ends without a word.
 fn silent_ends(test: &Function, doors: &BTreeSet<String>) -> Vec<usize> {
     let mut silent = Vec::new();
+    let own = own_doors(test, doors);
     for (at, line) in test.body.iter().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
         if !(code.contains("return;") || code.contains("else { return }")) {
@@ -155,7 +182,8 @@ fn silent_ends(test: &Function, doors: &BTreeSet<String>) -> Vec<usize> {
             })
             .unwrap_or(at);
         let statement = test.body[from..=at].join("\n");
-        if !calls(&statement).iter().any(|name| doors.contains(name)) {
+        let called = calls(&statement);
+        if called.is_disjoint(doors) && called.is_disjoint(&own) {
             silent.push(test.line + at);
         }
     }
@@ -191,7 +219,8 @@ fn test_that_ends_early_says_what_is_missing() {
             (path, functions(&text), text)
         })
         .collect();
-    let doors = doors_of(&read);
+    let ours = read.iter().filter(|(path, ..)| path.starts_with(top.join("tests/integration")));
+    let doors = doors(ours.flat_map(|(_, functions, _)| functions));
     let mut faults = Vec::new();
     let mut tests = 0;
     for (path, functions, text) in read.iter().filter(|(path, ..)| !path.ends_with(file!())) {
@@ -210,19 +239,13 @@ fn test_that_ends_early_says_what_is_missing() {
     assert!(faults.is_empty(), "tests that end early in silence:\n{}", faults.join("\n"));
 }
 
-fn doors_of(read: &[(PathBuf, Vec<Function>, String)]) -> BTreeSet<String> {
-    let all = read.iter().filter(|(path, ..)| path.to_string_lossy().contains("tests/integration"));
-    let all: Vec<Function> = all.flat_map(|(_, _, text)| functions(text)).collect();
-    doors(&all)
-}
-
 /// What the test above would say of such a test.
 #[test]
 fn silent_end_is_found_and_a_said_one_is_not() {
     let helpers = "pub fn python(test: &str) -> Option<Command> {\n    not_run(test, \"x\");\n    None\n}\n\
         impl Home {\n    pub fn new(test: &str) -> Option<Self> {\n        let a = judge::python(test)?;\n        Some(a)\n    }\n}\n\
         fn quiet() -> Option<u8> {\n    None\n}\n";
-    let doors = doors(&functions(helpers));
+    let doors = doors(functions(helpers).iter());
     assert!(doors.contains("python") && doors.contains("Home::new") && !doors.contains("quiet"));
     let ends = |body: &str| {
         let text = format!("#[test]\nfn a_test() {{\n{body}\n    assert!(true);\n}}\n");
@@ -240,6 +263,16 @@ fn silent_end_is_found_and_a_said_one_is_not() {
     assert_eq!(
         ends("    if missing {\n        not_run(\"a\", \"b\");\n        return;\n    }"),
         [0; 0]
+    );
+    assert_eq!(
+        ends(
+            "    let start = |a| {\n        judge::python(a)\n    };\n    let Some(x) = start(1) else { return };"
+        ),
+        [0; 0]
+    );
+    assert_eq!(
+        ends("    let start = |a| quiet(a);\n    let Some(x) = start(1) else { return };"),
+        [4]
     );
     assert_eq!(ends("    let Some(x) = quiet() else { return };"), [3]);
     assert_eq!(
