@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
 
 use super::verdict::{envelope, plain};
 use super::{Failure, Global, acquaintance, block_on};
@@ -16,7 +15,8 @@ use crate::event::{KeyRing, Typ};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, ClientError, Connection, Incoming, Session};
 use crate::recognition::PersonId;
-use crate::system::clock::ClockState;
+use crate::system::clock::{self, ClockState};
+use crate::system::owner;
 use crate::system::state::StateDirectory;
 
 /// How long to wait for the identity that the broker keeps of a device whose key is known already: it may
@@ -64,8 +64,9 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     if args.name == "forget" && args.person.is_none() {
         return Err(Failure::usage("`forget` needs --person ID"));
     }
-    let key = OperatorKey::open(&args.key)?;
+    let key = owner::as_invoker(|| OperatorKey::open(&args.key))?;
     let config = global.located()?.config;
+    owner::for_good();
     let device = args.device.clone().unwrap_or(config.device.clone());
     if args.print {
         println!("{}", key.sign(&args.order(&device, Timestamp::now())?));
@@ -91,7 +92,7 @@ impl Args {
         }
         let lifetime = SignedDuration::try_from(self.expires.get()).map_err(Failure::usage)?;
         Ok(Order {
-            id: CommandId::try_from(Uuid::now_v7().to_string()).map_err(Failure::failed)?,
+            id: CommandId::try_from(clock::new_id().to_string()).map_err(Failure::failed)?,
             device: device.to_string(),
             issued: now,
             expires: now.saturating_add(lifetime).map_err(Failure::usage)?,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::people::{open, print_json};
+use super::people::{look, print_json};
 use super::{Failure, Global, engine};
 use crate::camera::decode_photo;
 use crate::face::DetectedFace;
@@ -51,7 +51,7 @@ pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure>
     let rate = config.recognition.false_match_rate;
     let engine = engine::open(global)?;
     let space = engine.space().mapped_if(config.models.mapping);
-    let gallery = open()?;
+    let gallery = look()?;
     let threshold = engine.threshold(rate, 1).map_err(Failure::usage)?;
     let candidates = gallery.candidates(&space)?;
     let anchors = gallery.anchor_templates(&space)?;

@@ -28,7 +28,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let Args { action } = args;
     match action {
         Action::Show => {
-            let key = DeviceKey::open(&StateDirectory::open()?).map_err(failure)?;
+            let key = DeviceKey::look(&StateDirectory::there()).map_err(failure)?;
             println!("{}", key.public().to_jwk());
             Ok(())
         }

@@ -26,7 +26,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Located};
-use crate::system;
+use crate::system::state::StateDirectory;
+use crate::system::{self, owner};
 pub use failure::Failure;
 
 /// Knows the faces of a household or a site and tells of them in signed facts.
@@ -56,7 +57,7 @@ pub struct Global {
 impl Global {
     /// The configuration; an error if there is none.
     pub fn located(&self) -> Result<Located, Failure> {
-        Ok(config::find(self.config.as_deref())?)
+        Ok(owner::as_invoker(|| config::find(self.config.as_deref()))?)
     }
 }
 
@@ -105,6 +106,33 @@ enum Verb {
     Man(shell::ManArgs),
 }
 
+impl Verb {
+    /// Root becomes the owner of the state directory, before it is touched.
+    fn act_as_owner(&self) -> Result<(), Failure> {
+        match self {
+            // They need nothing of it, or only look at the models that are installed there.
+            Self::Evaluate(_)
+            | Self::Operator(_)
+            | Self::Bench(_)
+            | Self::Completions(_)
+            | Self::Man(_) => {
+                return Ok(());
+            }
+            Self::Model(args) if !args.touches_state() => return Ok(()),
+            _ => {}
+        }
+        owner::become_owner(&StateDirectory::locate()).map_err(Failure::failed)?;
+        // The others read files that root names, and give root's rights up when they have done so.
+        if matches!(
+            self,
+            Self::Run(_) | Self::Check(_) | Self::Forget(_) | Self::Listen(_) | Self::Key(_)
+        ) {
+            owner::for_good();
+        }
+        Ok(())
+    }
+}
+
 /// Parses the arguments, runs the verb and gives its exit code.
 pub fn main() -> ExitCode {
     let Cli { global, verb } = Cli::parse(); // ends with 2 on a usage error
@@ -117,7 +145,7 @@ pub fn main() -> ExitCode {
     ) {
         system::pipe::end_quietly();
     }
-    let outcome = match verb {
+    let outcome = verb.act_as_owner().and_then(|()| match verb {
         Verb::Run(args) => run::run(&global, args),
         Verb::Check(args) => check::run(&global, args),
         Verb::Enroll(args) => enroll::run(&global, args),
@@ -134,7 +162,7 @@ pub fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&global, args),
         Verb::Completions(args) => shell::completions(args),
         Verb::Man(args) => shell::man(args),
-    };
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -41,6 +41,8 @@ impl From<DaemonError> for Failure {
             | DaemonError::Publisher(_)
             | DaemonError::Panics(_)
             | DaemonError::Signals(_)
+            | DaemonError::Lock(_)
+            | DaemonError::NotKept { .. }
             | DaemonError::Stdout(_) => Self::failed(error),
         }
     }

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config;
+use crate::system::clock::TlsClock;
 use crate::system::secret;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +29,7 @@ pub enum TlsError {
 /// the client certificate `cert` if it is given.
 pub fn client(mqtt: &config::Mqtt) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(TlsClock))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots(mqtt.ca.as_deref())?);
     let config = match (&mqtt.cert, &mqtt.key) {

@@ -25,3 +25,34 @@ pub fn start(verbosity: u8, quiet: bool) {
         .target(env_logger::Target::Stderr)
         .try_init();
 }
+
+/// What a text is about, whatever numbers it carries. A trouble that lasts is logged once, and its text may count
+/// seconds: compare kinds and not texts.
+pub fn kind(text: &str) -> String {
+    let mut kind = String::with_capacity(text.len());
+    for character in text.chars() {
+        if !character.is_ascii_digit() {
+            kind.push(character);
+        } else if !kind.ends_with('#') {
+            kind.push('#');
+        }
+    }
+    kind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kind;
+
+    #[test]
+    fn trouble_that_counts_seconds_is_one_kind() {
+        let [one, two, other] = [
+            "certificate not valid yet: verification time 99 (UNIX), but it begins at 1700000000",
+            "certificate not valid yet: verification time 100 (UNIX), but it begins at 1700000000",
+            "certificate expired: verification time 100 (UNIX), but it ended at 1700000000",
+        ]
+        .map(kind);
+        assert_eq!(one, two);
+        assert_ne!(one, other);
+    }
+}

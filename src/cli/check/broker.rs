@@ -111,7 +111,7 @@ fn kept(told: &[u8], config: &Config, state: &StateDirectory, report: &mut Repor
         .ok()
         .and_then(|text| Envelope::parse(text).ok())
         .and_then(|envelope| identity::introduction(envelope).ok());
-    let own = DeviceKey::open(state).ok().map(|key| key.line());
+    let own = DeviceKey::look(state).ok().map(|key| key.line());
     let ours = |line: &Line, kid: &str| line.ring().get(kid).is_some();
     match (met, own) {
         (Some(met), Some(own)) if ours(&own, met.key.kid()) => {

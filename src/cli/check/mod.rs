@@ -78,12 +78,10 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     machine::permissions(&located, &mut report);
     let space = models::check(global, &located, args.self_test, &mut report);
     camera::check(&located.config, &mut report);
-    let opened = StateDirectory::open().map_err(Failure::from);
-    if let Some(state) = report.take("state", opened) {
-        machine::landlock(&located, &state, &mut report);
-        state::check(&located, &state, space.as_ref(), &mut report);
-        broker::check(&located.config, &state, &mut report);
-    }
+    let state = StateDirectory::there();
+    machine::landlock(&located, &state, &mut report);
+    state::check(&located, &state, space.as_ref(), &mut report);
+    broker::check(&located.config, &state, &mut report);
     operators(&located, &mut report);
     machine::clock(&mut report);
     machine::sandbox(&mut report);

@@ -7,16 +7,16 @@ mod report;
 
 use std::path::PathBuf;
 
-use jiff::Timestamp;
-
 use super::people::open;
 use super::{Failure, Global, engine};
 use crate::config::Span;
 use crate::model::Engine;
 use crate::recognition::gallery::{
-    Admission, Admitted, Gallery, Limits, MAXIMUM_LOOKS, NewPerson, Person, PersonName,
+    Admission, Admitted, Expiry, Gallery, Limits, MAXIMUM_LOOKS, NewPerson, Person, PersonName,
 };
 use crate::recognition::{Embedding, PersonId, PersonRef};
+use crate::system::clock::{ClockState, Date, Uptime};
+use crate::system::owner;
 use report::{Enrolled, Outcome, Picture, Report};
 
 /// A picture of a person belongs with the others when its similarity to their mean is reached by this share of
@@ -60,7 +60,8 @@ pub struct Args {
     /// What the person agreed to, kept with the templates
     #[arg(long, value_name = "TEXT", value_parser = consent)]
     consent: Option<String>,
-    /// Erased by the daemon after this time, such as 90d or 8h
+    /// Erased by the daemon after this time, such as 90d or 8h; with a clock that is not synchronised it becomes a
+    /// date later, and counts while the machine runs until then
     #[arg(long, value_name = "DURATION")]
     expires: Option<Span>,
 }
@@ -97,6 +98,7 @@ fn person(global: &Global, args: Wanted) -> Result<(), Failure> {
     } else {
         photos::take(&args.photos, &engine)
     };
+    owner::for_good();
     let digest = engine.embedder_digest();
     // Mapped ones as well: nobody shall be enrolled a second time under another name.
     let space = engine.space().mapped_if(config.models.mapping);
@@ -196,11 +198,16 @@ fn judge(
     Ok(())
 }
 
-fn expiry(after: Span) -> Result<Timestamp, Failure> {
-    let span = jiff::SignedDuration::try_from(after.get()).map_err(Failure::usage)?;
-    Timestamp::now()
-        .checked_add(span)
-        .map_err(|_| Failure::usage("--expires is too far in the future; leave it out for never"))
+fn expiry(after: Span) -> Result<Expiry, Failure> {
+    let date = Date::now();
+    if date.state == ClockState::Unsynchronized {
+        eprintln!(
+            "familiar: the clock is not synchronised: --expires counts from now while the machine runs, and becomes a \
+             date once the clock is right"
+        );
+    }
+    Expiry::after(after.get(), &date, &Uptime::now())
+        .ok_or_else(|| Failure::usage("--expires is too far in the future; leave it out for never"))
 }
 
 fn consent(text: &str) -> Result<String, String> {

@@ -14,6 +14,7 @@ use crate::model::{
     self, Anchor, AnchorError, BundleError, ModelIdentity, SignError, SigningKey, TrustAnchors,
     VerifiedBundle, VerifiedFiles,
 };
+use crate::system::owner;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -59,7 +60,17 @@ struct SignArgs {
     expires: Option<Timestamp>,
 }
 
+impl Args {
+    /// Whether it asks for more than a folder that is named.
+    pub fn touches_state(&self) -> bool {
+        !matches!(self.verb, Verb::Verify(_) | Verb::Sign(_))
+    }
+}
+
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    if !matches!(args.verb, Verb::Install { .. }) && args.touches_state() {
+        owner::for_good();
+    }
     match args.verb {
         Verb::Verify(args) => verify(global, &args),
         Verb::Sign(args) => sign(global, &args),

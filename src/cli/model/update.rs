@@ -25,7 +25,7 @@ pub fn update(global: &Global, args: &Args) -> Result<(), Failure> {
     let located = global.located()?;
     let state = StateDirectory::open()?;
     let updater = Updater::new(&located, &state)?;
-    let device = match DeviceKey::open(&state) {
+    let device = match DeviceKey::look(&state) {
         Ok(key) => key.kid().to_owned(),
         Err(crate::event::KeyError::Missing) => String::new(),
         Err(error) => return Err(key::failure(error)),

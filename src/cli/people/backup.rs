@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{open, print_json};
+use super::{look, open, print_json};
 use crate::cli::{Failure, Global, engine};
 use crate::model;
 use crate::recognition::PersonId;
 use crate::recognition::gallery::{
     BACKUP_LIMIT, Backup, BackupError, Passphrase, Restore, Restored,
 };
-use crate::system::secret;
+use crate::system::{disk, owner, secret};
 
 /// Longest passphrase that is read from stdin, in bytes.
 const LONGEST: u64 = 4096;
@@ -53,11 +53,11 @@ struct Outcome<'a> {
 
 pub fn backup(global: &Global, args: &BackupArgs) -> Result<(), Failure> {
     let passphrase = passphrase(&args.passphrase_file)?;
-    let gallery = open()?;
+    let gallery = look()?;
     let (bytes, people) = gallery.backup(&passphrase)?;
     let anchors = gallery.anchors()?.len();
-    write_new(&args.file, &bytes)
-        .map_err(|error| Failure::failed(format!("{}: {error}", args.file.display())))?;
+    owner::as_invoker(|| write_new(&args.file, &bytes))
+        .map_err(|error| io_failure(&args.file, &error))?;
     if global.json {
         return print_json(
             &serde_json::json!({ "people": people, "anchors": anchors, "bytes": bytes.len() }),
@@ -71,7 +71,8 @@ pub fn backup(global: &Global, args: &BackupArgs) -> Result<(), Failure> {
 
 pub fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Failure> {
     let passphrase = passphrase(&args.passphrase_file)?;
-    let bytes = read_limited(&args.file)?;
+    let bytes = owner::as_invoker(|| read_limited(&args.file))?;
+    owner::for_good();
     let told = |error: BackupError| match error {
         error @ BackupError::Gallery(_) => error.into(),
         error if error.is_refusal() => {
@@ -124,7 +125,7 @@ fn passphrase(path: &Path) -> Result<Passphrase, Failure> {
         read.map_err(|error| Failure::failed(format!("stdin: {error}")))?;
         text
     } else {
-        secret::read_file(path, 0o077)?
+        owner::as_invoker(|| secret::read_file(path, 0o077))?
             .ok_or_else(|| Failure::usage(format!("{}: no such file", path.display())))?
     };
     Passphrase::new(&text).map_err(Failure::usage)
@@ -141,8 +142,12 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("{}: {}", path.display(), disk::told(path, error)))
+}
+
 fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
+    let failed = |error: std::io::Error| io_failure(path, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() || metadata.len() > BACKUP_LIMIT as u64 {

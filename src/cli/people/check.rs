@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{open, print_json};
+use super::{look, print_json};
 use crate::cli::{Failure, Global, engine};
 use crate::recognition::LookThresholds;
 use crate::recognition::PersonRef;
@@ -57,7 +57,7 @@ pub fn run(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let config = global.located()?.config;
     let rate = config.recognition.false_match_rate;
     let engine = engine::open(global)?;
-    let mut gallery = open()?;
+    let mut gallery = look()?;
     let thresholds = LookThresholds::ask(MAXIMUM_LOOKS, |looks| engine.threshold(rate, looks))
         .map_err(Failure::usage)?
         .ok_or_else(|| Failure::refused("the bundle's calibration gives no threshold"))?;

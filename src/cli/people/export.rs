@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{open, print_json};
+use super::{look, print_json, waiting};
 use crate::cli::{Failure, Global};
 use crate::daemon::presence::{self, Kept};
 use crate::event::{Outbox, store};
 use crate::mqtt::topics::{Prefix, Topics};
 use crate::recognition::PersonId;
-use crate::recognition::gallery::{Anchor, LookFacts};
+use crate::recognition::gallery::{Anchor, Expiry, LookFacts};
 use crate::system::state::StateDirectory;
 
 #[derive(Serialize)]
@@ -19,6 +19,8 @@ struct Export {
     consent: Option<String>,
     enrolled: Timestamp,
     expires: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_after: Option<String>,
     expired: bool,
     templates: Vec<Templates>,
     presence: Option<Kept>,
@@ -41,8 +43,8 @@ struct Templates {
 }
 
 pub fn run(global: &Global, id: &PersonId) -> Result<(), Failure> {
-    let state = StateDirectory::open()?;
-    let gallery = open()?;
+    let state = StateDirectory::there();
+    let gallery = look()?;
     if let Some(anchor) = gallery.anchor(id)? {
         return anchored(global, anchor);
     }
@@ -62,7 +64,8 @@ pub fn run(global: &Global, id: &PersonId) -> Result<(), Failure> {
         name: person.name,
         consent: person.consent,
         enrolled: person.enrolled,
-        expires: person.expires,
+        expires: person.expires.as_ref().and_then(Expiry::date),
+        expires_after: waiting(person.expires.as_ref()),
     };
     if global.json {
         return print_json(&export);
@@ -77,7 +80,8 @@ fn anchored(global: &Global, anchor: Anchor) -> Result<(), Failure> {
     if global.json {
         return print_json(&serde_json::json!({
             "id": anchor.id, "anchor": true, "consent": anchor.consent, "enrolled": anchor.enrolled,
-            "expires": anchor.expires, "expired": anchor.expired(now),
+            "expires": anchor.expires.as_ref().and_then(Expiry::date),
+            "expires_after": waiting(anchor.expires.as_ref()), "expired": anchor.expired(now),
             "templates": anchor.looks.iter().map(|(embedder, count)| {
                 serde_json::json!({ "embedder": embedder, "count": count })
             }).collect::<Vec<_>>(),
@@ -91,7 +95,7 @@ fn anchored(global: &Global, anchor: Anchor) -> Result<(), Failure> {
     println!();
     println!("consent    {}", anchor.consent.as_deref().unwrap_or("none noted"));
     println!("enrolled   {:.0}", anchor.enrolled);
-    let expires = anchor.expires.map_or("never".to_owned(), |time| format!("{time:.0}"));
+    let expires = anchor.expires.map_or("never".to_owned(), |end| end.to_string());
     println!("expires    {expires}");
     for (embedder, count) in &anchor.looks {
         println!(
@@ -140,7 +144,8 @@ impl Export {
         println!();
         println!("consent    {}", self.consent.as_deref().unwrap_or("none noted"));
         println!("enrolled   {:.0}", self.enrolled);
-        let expires = self.expires.map_or("never".to_owned(), |time| format!("{time:.0}"));
+        let waits = self.expires_after.clone().unwrap_or_else(|| "never".to_owned());
+        let expires = self.expires.map_or(waits, |time| format!("{time:.0}"));
         println!("expires    {expires}{}", if self.expired { " (over: being erased)" } else { "" });
         for Templates { embedder, count, dimensions, first, last } in &self.templates {
             println!(
@@ -149,10 +154,12 @@ impl Export {
             println!("           {first:.0} to {last:.0}, by the model {embedder}");
         }
         match &self.presence {
-            Some(Kept { present, since, last_seen }) => {
+            Some(Kept { present, since, last_seen, unsynchronized }) => {
                 let here = if *present { "here" } else { "away" };
                 let seen = last_seen.map_or("never".to_owned(), |time| format!("{time:.0}"));
-                println!("presence   {here} since {since:.0}, last seen {seen}");
+                let doubt =
+                    if *unsynchronized { ", by a clock that was not synchronised" } else { "" };
+                println!("presence   {here} since {since:.0}{doubt}, last seen {seen}");
             }
             None => println!("presence   nothing"),
         }

@@ -28,6 +28,7 @@ use super::topics::Topics;
 use crate::config::DeviceName;
 use crate::event::store::StoreError;
 use crate::event::{Outbox, SignedMessage};
+use crate::system::log::kind;
 use crate::system::state::StateDirectory;
 use board::Board;
 use flight::{Flight, What};
@@ -323,8 +324,8 @@ impl Task {
     fn report(&self, error: &PublishError) {
         let trouble = format!("{}: {error}", self.broker);
         let mut status = self.status();
-        // Days without a broker are one line in the log, not one for each attempt.
-        if status.trouble.as_ref() == Some(&trouble) && !status.connected {
+        // Days without a broker are one line in the log, not one for each attempt, whatever seconds its text counts.
+        if status.trouble.as_deref().map(kind) == Some(kind(&trouble)) && !status.connected {
             log::debug!("{trouble}");
         } else {
             log::warn!("{trouble}; trying again");

@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 use super::record::{self, LookRecord, PersonRecord};
 use super::{Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName};
 use crate::recognition::{Embedding, PersonId, PersonRef, Space};
+use crate::system::clock::{Date, Uptime};
 
 const MAGIC: &[u8; 16] = b"familiar people\0";
 const VERSION: u16 = 1;
@@ -186,6 +187,7 @@ impl Gallery {
 
     /// With the numbers of people and of anchors.
     fn plain(&self) -> Result<(Zeroizing<Vec<u8>>, usize, usize), GalleryError> {
+        let uptime = Uptime::now();
         let (pieces, people, anchors) = self.store.read(|tables| {
             let mut pieces: Vec<Zeroizing<Vec<u8>>> = Vec::new();
             let (mut people, mut anchors) = (0, 0);
@@ -198,6 +200,7 @@ impl Gallery {
                 }
                 let looks = all_looks.remove(&row).unwrap_or_default();
                 let record = record
+                    .expiring(|end| end.noted(&uptime))
                     .encode()
                     .map_err(|_| GalleryError::Damaged { what: "a person's record" })?;
                 pieces.push(Zeroizing::new((record.len() as u32).to_le_bytes().to_vec()));
@@ -226,7 +229,7 @@ impl Gallery {
     /// Enrols the people of a backup, their looks under this gallery's own transform: all that are to be, in one
     /// transaction, or none.
     pub fn restore(&mut self, backup: Backup, how: &Restore<'_>) -> Result<Restored, BackupError> {
-        let now = Timestamp::now();
+        let (date, uptime) = (Date::now(), Uptime::now());
         refuse_foreign(&backup, how)?;
         let mut existing = Vec::new();
         let restored = self.store.write(|tables| {
@@ -235,9 +238,10 @@ impl Gallery {
             let mut restored = Restored::default();
             for Saved { record, looks } in backup.people {
                 let id = record.id().clone();
+                let record = record.expiring(|end| end.carried_over(&date, &uptime));
                 let looks: Vec<Look> =
                     looks.into_iter().filter(|look| !is_foreign(look, how)).collect();
-                if record.expires().is_some_and(|end| end <= now) {
+                if record.expires().is_some_and(|end| end.is_over(date.time, &uptime)) {
                     restored.expired.push(id);
                 } else if taken.contains(&id) {
                     restored.existing.push(id);

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
 use crate::recognition::PersonId;
+use crate::system::disk;
 use crate::system::secret::SecretError;
+use crate::system::state::StateDirectory;
 
 /// Why the gallery could not be opened, read or changed. Nothing was lost by it: every change is one
 /// transaction.
@@ -15,9 +17,9 @@ pub enum GalleryError {
     WrongKey { store: PathBuf },
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error("gallery {}: {source}", .path.display())]
+    #[error("gallery {}: {}", .path.display(), disk::told(.path, .source))]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("gallery.db in the state directory: {0}")]
+    #[error("gallery.db in the state directory: {}", told(.0))]
     Database(#[from] rusqlite::Error),
     #[error("gallery {}: not a gallery, or one of format {found}; this version knows format {known}", .store.display())]
     Format { store: PathBuf, found: i64, known: i64 },
@@ -69,6 +71,11 @@ impl GalleryError {
                 | Self::Secret(SecretError::TooOpen { .. })
         )
     }
+}
+
+/// By the state directory: most errors of SQLite's do not know their file.
+fn told(error: &rusqlite::Error) -> String {
+    disk::told_by_sqlite(&StateDirectory::locate().join(super::store::FILE), error)
 }
 
 fn suggestion(nearest: Option<&PersonId>) -> String {

@@ -6,6 +6,7 @@ use super::{Gallery, GalleryError, enrolled, find};
 use crate::recognition::consensus::LookThresholds;
 use crate::recognition::gallery::AnchorTemplate;
 use crate::recognition::{Embedding, PersonId, PersonRef};
+use crate::system::clock::Uptime;
 
 /// Which record a look is; for [`Gallery::drop_look`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,11 +78,11 @@ impl Gallery {
     /// The people now enrolled with their looks by this embedder; who has none, or whose time is over, is left
     /// out.
     pub fn enrolments(&self, embedder: &str) -> Result<Vec<Enrolment>, GalleryError> {
-        let now = Timestamp::now();
+        let (now, uptime) = (Timestamp::now(), Uptime::now());
         let mut enrolments = self.store.read(|tables| {
             let mut enrolments = Vec::new();
             for (row, profile) in enrolled(tables)? {
-                if profile.expires.is_some_and(|end| end <= now) {
+                if profile.expires.is_some_and(|end| end.is_over(now, &uptime)) {
                     continue;
                 }
                 let looks: Vec<LookTemplate> = tables

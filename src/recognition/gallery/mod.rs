@@ -18,6 +18,7 @@ pub(crate) mod backup;
 mod comparable;
 mod erase;
 mod error;
+mod expiry;
 mod fit;
 mod hygiene;
 mod look;
@@ -33,6 +34,7 @@ pub use anchor::{Anchor, AnchorTemplate, NewAnchor};
 pub use backup::{BACKUP_LIMIT, Backup, BackupError, Passphrase, Restore, Restored};
 pub use erase::Erasure;
 pub use error::GalleryError;
+pub use expiry::{Expiry, Term};
 pub use fit::Fit;
 pub use hygiene::{Alike, Enrolment, Harm, Hurtful, LookKey, LookTemplate, hurtful};
 pub use look::{LookRefusal, SECOND_FACE, sole_look};
@@ -45,6 +47,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Candidate, Embedding, PersonId, PersonRef, Space, Usable};
+use crate::system::clock::{Date, Uptime};
 use crate::system::state::StateDirectory;
 use comparable::{Comparable, comparable, made_by};
 use record::{LookRecord, PersonRecord, Profile};
@@ -72,7 +75,7 @@ pub struct NewPerson {
     /// What was agreed to, in the operator's words.
     pub consent: Option<String>,
     /// From then on the person is not recognised any more, and the daemon erases them.
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Expiry>,
 }
 
 /// An enrolled person, without templates.
@@ -82,7 +85,7 @@ pub struct Person {
     pub name: String,
     pub consent: Option<String>,
     pub enrolled: Timestamp,
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Expiry>,
     /// Number of looks by the digest of the embedder that made them.
     pub looks: BTreeMap<String, usize>,
 }
@@ -93,7 +96,7 @@ impl Person {
     }
 
     pub fn expired(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|end| end <= now)
+        self.expires.as_ref().is_some_and(|end| end.is_over(now, &Uptime::now()))
     }
 
     /// Looks that the embedder with this digest made.
@@ -139,6 +142,17 @@ impl Gallery {
     /// An existing store is never opened without its key, and never in plain.
     pub fn open(state: &StateDirectory) -> Result<Self, GalleryError> {
         Ok(Self { store: Store::open(state)? })
+    }
+
+    /// Opens the gallery for whoever only reads: where there is none, it is an empty one in memory, and neither store
+    /// nor key are made.
+    pub fn look(state: &StateDirectory) -> Result<Self, GalleryError> {
+        let path = state.file(store::FILE);
+        let store = match path.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Store::empty()?,
+            _ => Store::open(state)?,
+        };
+        Ok(Self { store })
     }
 
     /// A look as the templates of this gallery can be compared with it.
@@ -190,7 +204,7 @@ impl Gallery {
         looks: &[Embedding],
         embedder: &str,
         consent: Option<String>,
-        expires: Option<Timestamp>,
+        expires: Option<Expiry>,
     ) -> Result<PersonRef, GalleryError> {
         let now = Timestamp::now();
         self.store.write(|tables| {
@@ -263,11 +277,12 @@ impl Gallery {
         space: &Space,
         now: Timestamp,
     ) -> Result<Vec<Candidate>, GalleryError> {
+        let uptime = Uptime::now();
         let mut candidates = self.store.read(|tables| {
             let mut candidates = Vec::new();
             let mut all_looks = tables.all_looks()?;
             for (row, profile) in enrolled(tables)? {
-                if profile.expires.is_some_and(|end| end <= now) {
+                if profile.expires.is_some_and(|end| end.is_over(now, &uptime)) {
                     continue;
                 }
                 let looks = all_looks.remove(&row).unwrap_or_default();
@@ -304,11 +319,25 @@ impl Gallery {
         })
     }
 
-    /// When the next person or anchor stops being compared with, if ever.
-    pub fn next_expiry(&self, now: Timestamp) -> Result<Option<Timestamp>, GalleryError> {
+    /// When the time of everybody who has one is over, people and anchors.
+    pub fn expiries(&self) -> Result<Vec<Expiry>, GalleryError> {
         let people = self.people()?.into_iter().filter_map(|person| person.expires);
         let anchors = self.anchors()?.into_iter().filter_map(|anchor| anchor.expires);
-        Ok(people.chain(anchors).filter(|end| *end > now).min())
+        Ok(people.chain(anchors).collect())
+    }
+
+    /// Turns spans into dates where the date is known by now, and notes what is left of the others.
+    pub fn renew_expiries(&mut self, date: &Date) -> Result<(), GalleryError> {
+        let uptime = Uptime::now();
+        self.store.write(|tables| {
+            for (row, record) in tables.people()? {
+                let renewed = record.expires().and_then(|end| end.renewed(date, &uptime));
+                if let Some(renewed) = renewed {
+                    tables.replace_person(row, &record.expiring(|_| renewed))?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Cheap to ask every few frames: differs after any process has changed the gallery.

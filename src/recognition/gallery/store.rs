@@ -44,7 +44,11 @@ impl Store {
     pub(super) fn open(state: &StateDirectory) -> Result<Self, GalleryError> {
         let path = state.file(FILE);
         // The store first, then the key: whoever makes both makes the key first.
-        let exists = path.symlink_metadata().is_ok();
+        let exists = match path.symlink_metadata() {
+            Ok(_) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(source) => return Err(GalleryError::Io { path, source }),
+        };
         let key = match secret::read(state, KEY)? {
             Some(secret) => SealingKey::parse(&secret)?,
             None if exists => return Err(GalleryError::KeyMissing { store: path }),
@@ -67,6 +71,15 @@ impl Store {
              PRAGMA cell_size_check = ON;",
         )?;
         let mut store = Self { connection, key, path };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    /// A store that is nowhere but in memory, under a key that nobody has.
+    pub(super) fn empty() -> Result<Self, GalleryError> {
+        let key = SealingKey::parse(SealingKey::generate()?.as_bytes())?;
+        let connection = Connection::open_in_memory()?;
+        let mut store = Self { connection, key, path: PathBuf::from(FILE) };
         store.prepare()?;
         Ok(store)
     }

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod device;
 pub mod fake_broker;
+pub mod faults;
 pub mod files;
 pub mod home;
 pub mod house;
