@@ -201,6 +201,9 @@ pub struct Broker {
     pub acknowledged: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Another device that was met under this one's prefix and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rival: Option<String>,
 }
 
 /// What an operator acts upon: a change is told at once.
@@ -220,6 +223,7 @@ struct Alarm {
     /// Whether any frame made the program panic.
     panicked: bool,
     configuration: Option<String>,
+    rival: Option<String>,
 }
 
 /// When to report.
@@ -259,6 +263,7 @@ impl Schedule {
             limited: report.limited > 0,
             panicked: report.refusals.panics > 0,
             configuration: report.configuration.clone(),
+            rival: report.broker.rival.clone(),
         };
         let due = self.wanted
             || self
