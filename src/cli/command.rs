@@ -243,8 +243,8 @@ impl Conversation {
         loop {
             let incoming = timeout_at(deadline, connection.next()).await;
             match incoming.unwrap_or(Err(ClientError::Timeout)) {
-                Ok(Incoming::Subscribed { refusal: None }) => return Ok(()),
-                Ok(Incoming::Subscribed { refusal: Some(reason) }) => {
+                Ok(Incoming::Subscribed { refusal: None, .. }) => return Ok(()),
+                Ok(Incoming::Subscribed { refusal: Some(reason), .. }) => {
                     return Err(Failure::Network(format!(
                         "the broker refused the subscription to {topic}: {reason:?}"
                     )));

@@ -210,7 +210,7 @@ impl Listener {
                         bridge.pass_on(connection, &topic, word, retained)?;
                     }
                 }
-                Incoming::Subscribed { refusal } => {
+                Incoming::Subscribed { refusal, .. } => {
                     granted(refusal)?;
                     self.session.clean = false;
                     self.worked = true;
@@ -243,7 +243,7 @@ impl Listener {
             match timeout(IDENTITIES, connection.next()).await {
                 Err(_) => return Ok(()),
                 Ok(incoming) => match incoming? {
-                    Incoming::Subscribed { refusal } => granted(refusal)?,
+                    Incoming::Subscribed { refusal, .. } => granted(refusal)?,
                     Incoming::Message { topic, payload, .. } => {
                         // It comes again with everything else; then it is printed and counted.
                         if let Some((device, _)) = topics::parse(self.broker.prefix(), &topic) {

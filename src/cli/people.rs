@@ -19,7 +19,7 @@ use crate::system::state::StateDirectory;
 /// "enrolled","expires","consent","expired"}; `usable_looks`, those that the configured model made, is null
 /// where that model cannot be read. `export` prints {"id","name","consent","enrolled","expires","expired",
 /// "templates":[{"embedder","count","dimensions","first","last"}],"presence":{"present","since","last_seen"}|null,
-/// "outbox_events","retained_topic","exported"}; it gives no template. `backup` prints {"people","anchors","bytes"},
+/// "outbox_events","retained_topic","former_topics":[{"broker","topic"}],"exported"}; it gives no template. `backup` prints {"people","anchors","bytes"},
 /// `restore` {"restored":[ID],"anchors":[ID],"existing":[ID],"expired":[ID],"unusable":[ID]}. `anchors` prints an
 /// array of {"id","looks","usable_looks","enrolled","expires","consent","expired"}, faces that are nobody and so not
 /// among the people. For `check` see there.

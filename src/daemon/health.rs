@@ -203,6 +203,9 @@ pub struct Broker {
     pub acknowledged: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Another device that was met under this one's prefix and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rival: Option<String>,
 }
 
 /// What an operator acts upon: a change is told at once.
@@ -225,6 +228,7 @@ struct Alarm {
     /// Whether any frame made the program panic.
     panicked: bool,
     configuration: Option<String>,
+    rival: Option<String>,
 }
 
 /// When to report.
@@ -265,6 +269,7 @@ impl Schedule {
             limited: report.limited > 0,
             panicked: report.refusals.panics > 0,
             configuration: report.configuration.as_deref().map(kind),
+            rival: report.broker.rival.clone(),
         };
         let due = self.wanted
             || self

@@ -6,6 +6,7 @@
 
 mod attempts;
 mod erase;
+pub mod former;
 mod health;
 mod latency;
 mod limits;
@@ -47,6 +48,7 @@ use crate::system::lock::{DaemonLock, LockError};
 use crate::system::signals::Signals;
 use crate::system::state::{StateDirectory, StateError};
 use crate::system::{memory, notify};
+use former::Cleaner;
 use health::Schedule;
 use latency::{Latency, Timed};
 use limits::EventLimits;
@@ -238,6 +240,8 @@ impl Daemon {
         let gate = config.mqtt.as_ref().map(|_| Gate::open(&located, &state)).transpose()?;
         let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;
         let voice = broker.map(|broker| speak(&located, broker, &key, &state)).transpose()?;
+        let mut register = Register::open(&state, config.events.departed_after.get());
+        register.owe(voice.iter().flat_map(Voice::owed));
         let interval = config.update.as_ref().map_or(Duration::MAX, |update| update.interval.get());
         let polling = Polling::new(&state, interval);
         let daemon = Self {
@@ -254,7 +258,7 @@ impl Daemon {
             people,
             limits: EventLimits::new(&config.events),
             teller: Teller::new(ledger, stdout),
-            register: Register::open(&state, config.events.departed_after.get()),
+            register,
             schedule: Schedule::new(),
             frames: Rate::default(),
             beat: 0,
@@ -303,6 +307,9 @@ impl Daemon {
             }
             self.tend_people();
             self.tend_updates()?;
+            if let Some(voice) = &mut self.voice {
+                voice.tend_former();
+            }
             let seen = self.sight.next();
             let frame_seen = matches!(seen, Seen::Frame(_));
             let (decisions, media) = match seen {
@@ -425,13 +432,17 @@ fn speak(
     let topics = Topics::new(broker.prefix(), &device);
     let identity = key.identity(&device).map_err(LedgerError::from)?;
     let prefix = discovery_prefix(located);
+    former::begin_record(state, &broker, &topics, prefix).map_err(StartError::from)?;
+    let discovery = prefix.map(|prefix| Discovery::topic_of(prefix, &topics));
+    let cleaner = Cleaner::new(state, &broker, &topics, discovery);
     let ears = Ears {
         command: true,
         set: !located.config.commands.unsigned.is_empty(),
         home_assistant: prefix.map(Discovery::birth_topic),
+        identity: true,
     };
     let publisher = Publisher::start(broker, &device, identity, ears, state)?;
-    Ok(Voice::new(publisher, key.clone(), topics, device))
+    Ok(Voice::new(publisher, key.clone(), topics, cleaner))
 }
 
 /// `None` where discovery is off.

@@ -51,6 +51,11 @@ pub fn kept(state: &StateDirectory, id: &PersonId) -> Option<Kept> {
     read(&state.file(NAME)).ok()?.remove(id)?
 }
 
+/// Whether anybody's presence was ever told of from here.
+pub fn was_told(state: &StateDirectory) -> bool {
+    state.file(NAME).exists()
+}
+
 /// Leaves nothing of a person but the id, until the broker has cleared the topic.
 pub fn forget(state: &StateDirectory, id: &PersonId) -> std::io::Result<()> {
     match read(&state.file(NAME)) {
@@ -165,6 +170,19 @@ impl Register {
             reading: 0,
             changed: true,
             clock: (Instant::now(), Date::now()),
+        }
+    }
+
+    /// Adds people whose topics the broker may keep; whoever of them is not enrolled is cleared.
+    pub fn owe(&mut self, people: impl IntoIterator<Item = PersonId>) {
+        for id in people {
+            self.people.entry(id).or_insert_with(|| Entry {
+                name: String::new(),
+                kept: None,
+                confirmed: false,
+                told: None,
+                due: true,
+            });
         }
     }
 
@@ -336,6 +354,15 @@ impl Register {
     }
 
     fn tell(&mut self, voice: &Voice) {
+        // Together: a disk takes long for each of many.
+        let first = self
+            .people
+            .iter()
+            .filter(|(_, entry)| entry.due && entry.told.is_none() && entry.kept.is_some());
+        let first: Vec<String> = first.map(|(id, _)| voice.topics().person(id)).collect();
+        if first.len() > 1 {
+            voice.publisher().note(&first);
+        }
         for (id, entry) in &mut self.people {
             if !std::mem::take(&mut entry.due) {
                 continue;

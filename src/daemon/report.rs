@@ -29,14 +29,13 @@ impl Daemon {
         let publisher = voice.publisher();
         let prefix = discovery_prefix(&self.located);
         let introduced = prefix.is_none_or(|prefix| {
-            publisher.is_settled(&Discovery::topic_of(prefix, voice.device()))
+            publisher.is_settled(&Discovery::topic_of(prefix, voice.topics()))
         });
         self.register.settle(|id| introduced && publisher.is_settled(&voice.topics().person(id)));
         if self.register.take_change() {
             if let Some(prefix) = prefix {
                 let setting = Setting {
                     topics: voice.topics(),
-                    device: voice.device(),
                     discovery_prefix: prefix,
                     kid: voice.kid(),
                     version: env!("CARGO_PKG_VERSION"),
@@ -164,6 +163,7 @@ impl Daemon {
                 connections: status.connections,
                 acknowledged: status.acknowledged,
                 trouble: status.trouble.map(|trouble| health::short(&trouble)),
+                rival: status.rival.map(|rival| health::short(&rival)),
             },
             updating: self.polling.shadow.as_ref().and_then(Shadow::progress),
             update: {

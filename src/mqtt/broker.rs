@@ -92,6 +92,16 @@ impl Broker {
     pub fn prefix(&self) -> &Prefix {
         &self.prefix
     }
+
+    /// What it is known by on record: the host, without scheme and port, which change when TLS is set up.
+    pub fn name(&self) -> String {
+        name(&self.host)
+    }
+
+    /// [`Self::name`] of the broker with this URL.
+    pub fn name_of(url: &str) -> Result<String, BrokerError> {
+        parse(url).map(|(_, host, _)| name(&host))
+    }
 }
 
 impl std::fmt::Display for Broker {
@@ -137,6 +147,10 @@ fn parse(url: &str) -> Result<(bool, String, u16), BrokerError> {
         port => port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?,
     };
     Ok((encrypted, host.to_owned(), port))
+}
+
+fn name(host: &str) -> String {
+    if is_loopback(host) { "localhost".to_owned() } else { host.to_ascii_lowercase() }
 }
 
 fn is_loopback(host: &str) -> bool {

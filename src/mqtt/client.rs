@@ -68,6 +68,7 @@ pub enum Incoming {
     },
     /// The answer to a subscription.
     Subscribed {
+        id: u16,
         refusal: Option<SubscribeReasonCode>,
     },
 }
@@ -94,6 +95,10 @@ pub enum ClientError {
     Closed,
     #[error("the broker ended the connection: {0}")]
     Ended(String),
+    #[error(
+        "another client logged in with this device's client id, and the broker threw this one off"
+    )]
+    TakenOver,
     #[error("the broker broke the protocol: {0}")]
     Protocol(String),
     #[error("the broker takes packets of {limit} bytes, this one has more")]
@@ -214,10 +219,13 @@ impl Connection {
         Ok(id)
     }
 
-    pub fn subscribe(&mut self, filter: &str) -> Result<(), ClientError> {
+    /// Asks for messages and gives the packet id of the answer.
+    pub fn subscribe(&mut self, filter: &str) -> Result<u16, ClientError> {
+        let id = self.next_id();
         let mut subscribe = Subscribe::new(Filter::new(filter, QoS::AtLeastOnce), None);
-        subscribe.pkid = self.next_id();
-        self.send(&Packet::Subscribe(subscribe))
+        subscribe.pkid = id;
+        self.send(&Packet::Subscribe(subscribe))?;
+        Ok(id)
     }
 
     /// From now on a message is acknowledged by [`Connection::acknowledge`] alone, so that the broker
@@ -274,7 +282,7 @@ impl Connection {
                 let granted =
                     |code: &&SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
                 let refusal = answer.return_codes.iter().find(granted).copied();
-                Ok(Some(Incoming::Subscribed { refusal }))
+                Ok(Some(Incoming::Subscribed { id: answer.pkid, refusal }))
             }
             Packet::PingResp(_) => {
                 self.awaits_pong = false;
@@ -435,10 +443,11 @@ pub(crate) fn next_packet(incoming: &mut BytesMut) -> Result<Option<Packet>, Cli
     if incoming[0] == DISCONNECT {
         // rumqttc cannot read one without properties, and that is how Mosquitto sends them.
         let reason = (length > 2).then(|| DisconnectReasonCode::try_from(incoming[2]));
-        return Err(ClientError::Ended(match reason {
-            Some(Ok(reason)) => format!("{reason:?}"),
-            _ => "no reason given".to_owned(),
-        }));
+        return Err(match reason {
+            Some(Ok(DisconnectReasonCode::SessionTakenOver)) => ClientError::TakenOver,
+            Some(Ok(reason)) => ClientError::Ended(format!("{reason:?}")),
+            _ => ClientError::Ended("no reason given".to_owned()),
+        });
     }
     let mut frame = incoming.split_to(length);
     // A parser of foreign bytes that is not ours: should it ever panic, only this connection ends.

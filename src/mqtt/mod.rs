@@ -11,6 +11,7 @@ pub mod broker;
 pub mod client;
 pub mod discovery;
 pub mod publisher;
+pub mod retained;
 pub mod tls;
 pub mod topics;
 

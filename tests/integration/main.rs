@@ -28,6 +28,8 @@ mod lying_broker;
 mod mapping;
 mod messages;
 mod mqtt;
+mod names;
+mod renamed;
 mod republish;
 mod rotation;
 mod shadow;

@@ -309,7 +309,8 @@ fn all_that_goes_over_the_wire() {
                     }
                 }
                 Ok(Packet::Connect(connect, will, login)) => {
-                    assert_eq!(connect.client_id, "familiar-porch");
+                    let (name, scope) = connect.client_id.rsplit_once('-').unwrap();
+                    assert_eq!((name, scope.len()), ("familiar-porch", 16));
                     assert_eq!(&will.unwrap().message[..], b"offline");
                     assert_eq!(login, None);
                 }

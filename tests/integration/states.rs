@@ -13,14 +13,14 @@ use crate::support::judge;
 use crate::support::mosquitto::{Mosquitto, Subscriber, wait};
 
 /// A device that sees Ada all the time, its broker, and somebody who listens to everything.
-struct Scene {
-    home: Home,
-    broker: Mosquitto,
-    subscriber: Subscriber,
+pub struct Scene {
+    pub home: Home,
+    pub broker: Mosquitto,
+    pub subscriber: Subscriber,
 }
 
 impl Scene {
-    fn new(test: &str, more: &str) -> Option<Self> {
+    pub fn new(test: &str, more: &str) -> Option<Self> {
         let home = Home::new(test)?;
         let broker = Mosquitto::start(test, "")?;
         home.record("P001", 20);
@@ -30,7 +30,7 @@ impl Scene {
         Some(scene)
     }
 
-    fn configure(&self, more: &str) {
+    pub fn configure(&self, more: &str) {
         self.home
             .configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n{more}", self.broker.port));
         let path = self.home.path("familiar.toml");
@@ -53,15 +53,15 @@ impl Scene {
         self.subscriber.on(end).iter().filter(|text| !text.is_empty()).map(verified).collect()
     }
 
-    fn health(&self) -> Vec<Value> {
+    pub fn health(&self) -> Vec<Value> {
         self.signed("/health", Typ::Health)
     }
 
-    fn presence(&self) -> Vec<Value> {
+    pub fn presence(&self) -> Vec<Value> {
         self.signed("/person/ada", Typ::Presence)
     }
 
-    fn events(&self) -> Vec<Value> {
+    pub fn events(&self) -> Vec<Value> {
         self.signed("/event", Typ::Event)
     }
 

@@ -65,7 +65,7 @@ pub fn check(config: &Config, state: &StateDirectory, report: &mut Report) {
 
 async fn ask(broker: &Broker, config: &Config, topics: &Topics) -> Result<Learned, ClientError> {
     let session = Session {
-        client_id: format!("familiar-{}-check", config.device),
+        client_id: format!("familiar-{}-check-{:08x}", config.device, fastrand::u32(..)),
         will: None,
         expiry: 0,
         clean: true,
@@ -80,7 +80,7 @@ async fn ask(broker: &Broker, config: &Config, topics: &Topics) -> Result<Learne
             match timeout_at(deadline, connection.next()).await {
                 Err(_) => break,
                 Ok(Err(error)) => return Err(error),
-                Ok(Ok(Incoming::Subscribed { refusal })) => {
+                Ok(Ok(Incoming::Subscribed { refusal, .. })) => {
                     if refusal.is_some() && filter != topics.identity() {
                         learned.refused.push(filter);
                     }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod camera;
+mod former;
 mod machine;
 mod models;
 mod state;
@@ -82,6 +83,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     machine::landlock(&located, &state, &mut report);
     state::check(&located, &state, space.as_ref(), &mut report);
     broker::check(&located.config, &state, &mut report);
+    former::check(&located.config, &state, &mut report);
     operators(&located, &mut report);
     machine::clock(&mut report);
     machine::sandbox(&mut report);

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::{look, print_json, waiting};
 use crate::cli::{Failure, Global};
-use crate::daemon::presence::{self, Kept};
+use crate::daemon::presence;
 use crate::event::{Outbox, store};
+use crate::mqtt::retained::{Kept, Record};
 use crate::mqtt::topics::{Prefix, Topics};
 use crate::recognition::PersonId;
 use crate::recognition::gallery::{Anchor, Expiry, LookFacts};
@@ -23,12 +24,20 @@ struct Export {
     expires_after: Option<String>,
     expired: bool,
     templates: Vec<Templates>,
-    presence: Option<Kept>,
+    presence: Option<presence::Kept>,
     /// Events about the person that the broker has not taken yet.
     outbox_events: u64,
     /// Where the broker keeps the person's presence, if there is a broker.
     retained_topic: Option<String>,
+    /// Where else a broker may keep it, under a former name of the device: `{"broker","topic"}`.
+    former_topics: Vec<FormerTopic>,
     exported: Timestamp,
+}
+
+#[derive(Serialize)]
+struct FormerTopic {
+    broker: String,
+    topic: String,
 }
 
 /// Those of one embedder.
@@ -49,16 +58,18 @@ pub fn run(global: &Global, id: &PersonId) -> Result<(), Failure> {
         return anchored(global, anchor);
     }
     let person = gallery.person(id)?;
+    let retained_topic = global.located().ok().and_then(|located| {
+        let mqtt = located.config.mqtt?;
+        let prefix = Prefix::try_from(mqtt.prefix).ok()?;
+        Some(Topics::new(&prefix, &located.config.device).person(id))
+    });
     let export = Export {
         expired: person.expired(Timestamp::now()),
         templates: by_embedder(gallery.look_facts(id)?),
         presence: presence::kept(&state, id),
         outbox_events: outbox_events(&state, id)?,
-        retained_topic: global.located().ok().and_then(|located| {
-            let mqtt = located.config.mqtt?;
-            let prefix = Prefix::try_from(mqtt.prefix).ok()?;
-            Some(Topics::new(&prefix, &located.config.device).person(id))
-        }),
+        former_topics: former_topics(&state, id, retained_topic.as_deref())?,
+        retained_topic,
         exported: Timestamp::now(),
         id: person.id,
         name: person.name,
@@ -114,6 +125,20 @@ fn outbox_events(state: &StateDirectory, id: &PersonId) -> Result<u64, Failure> 
     Outbox::open(state).and_then(|outbox| outbox.about(id)).map_err(Failure::failed)
 }
 
+fn former_topics(
+    state: &StateDirectory,
+    id: &PersonId,
+    current: Option<&str>,
+) -> Result<Vec<FormerTopic>, Failure> {
+    let record = Record::find(state).map_err(Failure::failed)?;
+    let all = record.map_or(Ok(Vec::new()), |record| record.all()).map_err(Failure::failed)?;
+    Ok(all
+        .into_iter()
+        .filter(|kept| kept.is_of(id) && Some(kept.topic.as_str()) != current)
+        .map(|Kept { broker, topic, .. }| FormerTopic { broker, topic })
+        .collect())
+}
+
 fn by_embedder(facts: Vec<LookFacts>) -> Vec<Templates> {
     let mut templates: Vec<Templates> = Vec::new();
     for LookFacts { embedder, added, dimensions } in facts {
@@ -154,7 +179,7 @@ impl Export {
             println!("           {first:.0} to {last:.0}, by the model {embedder}");
         }
         match &self.presence {
-            Some(Kept { present, since, last_seen, unsynchronized }) => {
+            Some(presence::Kept { present, since, last_seen, unsynchronized }) => {
                 let here = if *present { "here" } else { "away" };
                 let seen = last_seen.map_or("never".to_owned(), |time| format!("{time:.0}"));
                 let doubt =
@@ -167,6 +192,11 @@ impl Export {
         if let Some(topic) = &self.retained_topic {
             println!(
                 "broker     keeps the presence under {topic}; events that it and others took are theirs"
+            );
+        }
+        for FormerTopic { broker, topic } in &self.former_topics {
+            println!(
+                "           {broker} may still keep it under {topic}, from a former name of this device"
             );
         }
     }

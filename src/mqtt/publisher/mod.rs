@@ -8,10 +8,12 @@
 mod board;
 mod flight;
 mod inbox;
+mod noted;
 
 pub use board::Statement;
 pub use inbox::{Inbound, Received};
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,15 +26,18 @@ use tokio::time::{sleep, timeout};
 
 use super::broker::Broker;
 use super::client::{ClientError, Connection, Incoming, Session};
+use super::retained::RecordError;
 use super::topics::Topics;
 use crate::config::DeviceName;
+use crate::event::jws::Envelope;
 use crate::event::store::StoreError;
-use crate::event::{Outbox, SignedMessage};
+use crate::event::{Outbox, SignedMessage, identity};
 use crate::system::log::kind;
 use crate::system::state::StateDirectory;
 use board::Board;
 use flight::{Flight, What};
 use inbox::Inbox;
+use noted::Noted;
 
 /// How long a message may stay unacknowledged before the connection is given up.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -45,6 +50,11 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Outcomes of commands that wait for a connection; the oldest go.
 const OUTCOMES: usize = 128;
+/// Connections that may break before the broker has answered whether this device may hear its own topic `identity`;
+/// then it is not asked any more: some brokers close the connection of who asks for too much.
+const ASKS: u8 = 2;
+/// Lines in the log about rivals, at most: whoever may publish on `identity` could fill it.
+const RIVALS: u8 = 16;
 
 /// How the publisher stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +66,8 @@ pub struct Status {
     pub connections: u64,
     /// Why there is no connection, or why the last event was not taken.
     pub trouble: Option<String>,
+    /// Another device that was met, since the start, under this one's prefix and name.
+    pub rival: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +88,8 @@ pub enum PublishError {
 pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error("cannot start the publisher: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -89,6 +103,8 @@ pub struct Ears {
     pub set: bool,
     /// Topic of Home Assistant's birth message.
     pub home_assistant: Option<String>,
+    /// Who tells an identity as this device does: another one of its prefix and name.
+    pub identity: bool,
 }
 
 /// The running publisher; it ends when dropped, or better by [`Publisher::stop`].
@@ -100,12 +116,13 @@ pub struct Publisher {
     topics: Topics,
 }
 
-#[derive(Default)]
 struct Shared {
     /// Something is to be sent.
     work: Notify,
     status: Mutex<Status>,
     board: Mutex<Board>,
+    /// Locked after the board, where both are.
+    noted: Mutex<Noted>,
     outcomes: Mutex<VecDeque<SignedMessage>>,
     inbox: Mutex<Inbox>,
     /// Thumbprint of the key that the identity on the board introduces.
@@ -122,13 +139,17 @@ impl Publisher {
         ears: Ears,
         state: &StateDirectory,
     ) -> Result<Self, StartError> {
-        let shared = Arc::new(Shared::default());
-        let (stop, stopped) = watch::channel(false);
         let topics = Topics::new(broker.prefix(), device);
+        let client_id = topics.client_id(identity.kid());
+        let mut noted = Noted::open(state, &broker, &topics)?;
+        noted.note_key(&identity)?;
+        noted.note([topics.availability().as_str(), &topics.identity()])?;
+        let shared = Arc::new(Shared::new(noted));
+        let (stop, stopped) = watch::channel(false);
         shared.introduce(&topics, identity);
         let task = Task {
             session: Session {
-                client_id: format!("familiar-{device}"),
+                client_id,
                 will: Some((topics.availability(), "offline")),
                 expiry: 0,
                 clean: true,
@@ -139,6 +160,9 @@ impl Publisher {
             outbox: Outbox::open(state)?,
             shared: shared.clone(),
             stopped,
+            asked: Cell::default(),
+            unanswered: Cell::default(),
+            rivals: Cell::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let beating = shared.clone();
@@ -167,10 +191,18 @@ impl Publisher {
         self.shared.work.notify_one();
     }
 
-    /// Has the broker keep a statement: told as soon as there is a connection, and again on each.
+    /// Has the broker keep a statement: told as soon as there is a connection, and again on each. Its topic is put on
+    /// record first; where the disk does not take that, the statement waits.
     pub fn retain(&self, statement: Statement) {
-        lock(&self.shared.board).put(statement);
+        self.shared.retain(statement);
         self.notify();
+    }
+
+    /// Puts many topics on record at once, that are about to be retained.
+    pub fn note(&self, topics: &[String]) {
+        if let Err(error) = lock(&self.shared.noted).note(topics.iter().map(String::as_str)) {
+            log::debug!("{error}"); // said when they are retained
+        }
     }
 
     /// Says all statements again; Home Assistant asks for it by its birth message.
@@ -259,11 +291,32 @@ impl Drop for Publisher {
 }
 
 impl Shared {
+    fn new(noted: Noted) -> Self {
+        Self {
+            work: Notify::default(),
+            status: Mutex::default(),
+            board: Mutex::default(),
+            noted: Mutex::new(noted),
+            outcomes: Mutex::default(),
+            inbox: Mutex::default(),
+            introduced: Mutex::default(),
+            beat: AtomicU64::default(),
+        }
+    }
+
+    fn retain(&self, statement: Statement) {
+        // Held all along, lest an older statement on the topic be acknowledged as cleared in between.
+        let mut board = lock(&self.board);
+        for statement in lock(&self.noted).admit(statement) {
+            board.put(statement);
+        }
+    }
+
     fn introduce(&self, topics: &Topics, identity: SignedMessage) {
         // The statement first: whoever sees the key finds it on the board.
         let kid = identity.kid().to_owned();
         let topic = topics.identity();
-        lock(&self.board).put(Statement::Signed { topic, message: identity });
+        self.retain(Statement::Signed { topic, message: identity });
         *lock(&self.introduced) = kid;
     }
 }
@@ -289,6 +342,12 @@ struct Task {
     outbox: Outbox,
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
+    /// The subscription to `identity` that the broker has not answered yet.
+    asked: Cell<Option<u16>>,
+    /// Connections that broke before it had.
+    unanswered: Cell<u8>,
+    /// Lines logged about rivals.
+    rivals: Cell<u8>,
 }
 
 impl Task {
@@ -309,7 +368,17 @@ impl Task {
             if self.status().acknowledged > before {
                 wait = FIRST_WAIT;
             }
+            if matches!(error, PublishError::Client(ClientError::TakenOver)) {
+                let client = &self.session.client_id;
+                self.note_rival(format!(
+                    "another client logs in as {client}: a copy of this device's state is in use elsewhere; give each \
+                     device a state and a name of its own"
+                ));
+            }
             self.report(&error);
+            if self.asked.take().is_some() {
+                self.unanswered.set(self.unanswered.get().saturating_add(1));
+            }
             let shortened = wait.mul_f64(1.0 - fastrand::f64() / 2.0);
             wait = (wait * 2).min(LONGEST_WAIT);
             let _ = timeout(shortened, stopped.wait_for(|stop| *stop)).await;
@@ -383,6 +452,9 @@ impl Task {
         if let Some(topic) = &self.ears.home_assistant {
             connection.subscribe(topic)?;
         }
+        if self.ears.identity && self.unanswered.get() < ASKS {
+            self.asked.set(Some(connection.subscribe(&self.topics.identity())?));
+        }
         Ok(())
     }
 
@@ -442,7 +514,10 @@ impl Task {
                     status.trouble = None;
                 }
                 Some(What::Statement(topic, version)) => {
-                    lock(&self.shared.board).taken(&topic, version);
+                    let mut board = lock(&self.shared.board);
+                    if board.taken(&topic, version) {
+                        lock(&self.shared.noted).cleared(&topic);
+                    }
                 }
                 _ => {}
             },
@@ -457,20 +532,60 @@ impl Task {
                     Inbound::Command
                 } else if let Some(name) = topic.strip_prefix(&self.topics.set("")) {
                     Inbound::Set(name.chars().take(64).collect())
+                } else if self.ears.identity && topic == self.topics.identity() {
+                    self.meet(&payload, retained);
+                    return Ok(());
                 } else {
                     log::debug!("a message on {topic}, which was not subscribed to");
                     return Ok(());
                 };
                 lock(&self.shared.inbox).put(Received { inbound, payload, retained });
             }
-            Incoming::Subscribed { refusal: Some(reason) } => {
+            // Who may not read it there knows of no rival by it.
+            Incoming::Subscribed { id, .. } if self.asked.get() == Some(id) => self.asked.set(None),
+            Incoming::Subscribed { refusal: Some(reason), .. } => {
                 log::warn!(
                     "the broker refused a subscription, commands may not arrive: {reason:?}"
                 );
             }
-            Incoming::Subscribed { refusal: None } => {}
+            Incoming::Subscribed { refusal: None, .. } => {}
         }
         Ok(())
+    }
+
+    /// Somebody told an identity as this device does; it may have been this device, now or by a former key.
+    fn meet(&self, told: &[u8], retained: bool) {
+        let told = std::str::from_utf8(told)
+            .ok()
+            .and_then(|text| Envelope::parse(text).ok())
+            .and_then(|envelope| identity::introduction(envelope).ok());
+        let Some(told) = told.filter(|told| told.device == self.topics.device().as_str()) else {
+            return;
+        };
+        let (kid, place) = (told.key.kid(), self.topics.place());
+        if lock(&self.shared.noted).is_own(kid) {
+            return;
+        }
+        self.note_rival(if retained {
+            format!(
+                "the broker kept another key for {place}, {kid}: another device has this prefix and name, or it is this \
+                 one's from before its state was lost"
+            )
+        } else {
+            format!(
+                "another key is told for {place}, {kid}: another device has this prefix and name; give one of them \
+                 another `device` or `prefix`"
+            )
+        });
+    }
+
+    fn note_rival(&self, rival: String) {
+        let mut status = self.status();
+        if status.rival.as_ref() != Some(&rival) && self.rivals.get() < RIVALS {
+            self.rivals.set(self.rivals.get() + 1);
+            log::error!("{}: {rival}", self.broker);
+        }
+        status.rival = Some(rival);
     }
 
     /// Says what is left but for events, then `offline`, and waits for the acknowledgements.

@@ -11,6 +11,8 @@ pub struct House {
     child: Child,
     asks: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
+    /// Whether it takes entity ids from us; if not, it makes them from names.
+    pub takes_entity_ids: bool,
 }
 
 impl House {
@@ -35,8 +37,9 @@ impl House {
             .unwrap();
         let asks = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut house = Self { child, asks, answers };
+        let mut house = Self { child, asks, answers, takes_entity_ids: false };
         let ready = house.answer();
+        house.takes_entity_ids = ready["entity_ids"] == true;
         eprintln!("{test}: judged by Home Assistant {}", ready["version"]);
         Some(house)
     }
