@@ -242,10 +242,10 @@ impl Conversation {
         loop {
             let incoming = timeout_at(deadline, connection.next()).await;
             match incoming.unwrap_or(Err(ClientError::Timeout)) {
-                Ok(Incoming::Subscribed { refusal: None }) => return Ok(()),
-                Ok(Incoming::Subscribed { refusal: Some(reason) }) => {
+                Ok(Incoming::Subscribed { refusal: None, .. }) => return Ok(()),
+                Ok(Incoming::Subscribed { refusal: Some(reason), .. }) => {
                     return Err(Failure::Network(format!(
-                        "the broker refused the subscription to {topic}: {reason:?}"
+                        "the broker refused the subscription to {topic}: {reason}"
                     )));
                 }
                 // A message may come before the answer to the subscription that it comes by.
@@ -283,7 +283,7 @@ impl Conversation {
             match incoming {
                 Incoming::Acknowledged { id, refusal: Some(reason) } if id == sent => {
                     return Err(Failure::Network(format!(
-                        "the broker refused the command: {reason:?}"
+                        "the broker refused the command: {reason}"
                     )));
                 }
                 Incoming::Message { topic, payload, .. } if topic == self.topics.identity() => {

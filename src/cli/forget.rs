@@ -98,7 +98,7 @@ fn clear(
                 match connection.next().await? {
                     Incoming::Acknowledged { id: of, refusal: None } if of == id => break,
                     Incoming::Acknowledged { refusal: Some(reason), .. } => {
-                        return Err(ClientError::Ended(format!("{reason:?}")));
+                        return Err(ClientError::Ended(reason));
                     }
                     _ => {}
                 }

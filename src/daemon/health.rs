@@ -201,6 +201,18 @@ pub struct Broker {
     pub acknowledged: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// What the broker does not take beside events, or does not let the device hear: the first of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// What is told of in one report, at most.
+pub const LEFT_OUT: usize = 4;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    pub what: String,
+    pub why: String,
 }
 
 /// What an operator acts upon: a change is told at once.
@@ -211,6 +223,7 @@ struct Alarm {
     clock: ClockState,
     digest: String,
     trouble: Option<String>,
+    left_out: Vec<String>,
     update: Option<Update>,
     updating: Option<Progress>,
     people: usize,
@@ -252,6 +265,7 @@ impl Schedule {
             clock: report.clock,
             digest: report.model.identity.digest.clone(),
             trouble: report.model.trouble.clone(),
+            left_out: report.broker.left_out.iter().map(|left| left.what.clone()).collect(),
             update: report.update.clone(),
             updating: report.updating.clone(),
             people: report.people,

@@ -35,7 +35,6 @@ use crate::config::{ConfigError, Located};
 use crate::event::{self, Context, DeviceKey, LedgerError, RotateError, store};
 use crate::model::slots::{BootError, Outcome, Slots, SlotsError};
 use crate::model::{AnchorError, BundleError, Engine, EngineError};
-use crate::mqtt::discovery::Discovery;
 use crate::mqtt::publisher::{Publisher, StartError};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, BrokerError, Ears};
@@ -414,12 +413,7 @@ fn speak(
     let device = located.config.device.clone();
     let topics = Topics::new(broker.prefix(), &device);
     let identity = key.identity(&device).map_err(LedgerError::from)?;
-    let prefix = discovery_prefix(located);
-    let ears = Ears {
-        command: true,
-        set: !located.config.commands.unsigned.is_empty(),
-        home_assistant: prefix.map(Discovery::birth_topic),
-    };
+    let ears = Ears::of(&located.config);
     let publisher = Publisher::start(broker, &device, identity, ears, state)?;
     Ok(Voice::new(publisher, key.clone(), topics, device))
 }

@@ -4,9 +4,11 @@
 mod adapters;
 mod arm;
 mod binary;
+mod broker_names;
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
+mod certificates;
 mod check;
 mod command;
 mod corpora;
@@ -20,6 +22,7 @@ mod full_disk;
 #[path = "../../fuzz/src/fuzzed/mod.rs"]
 mod fuzzed;
 mod home_assistant;
+mod left_out;
 mod liveness;
 mod lying_broker;
 mod mapping;
@@ -39,4 +42,5 @@ mod updates;
 mod gallery;
 mod webcam;
 
+mod documented_broker;
 mod documents;
