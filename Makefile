@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test soak soak-memory fleet adapters home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
+.PHONY: help setup certificates build models demo test soak soak-memory fleet adapters home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -19,6 +19,10 @@ TARGETS ?=
 # An hour at ten frames a second.
 FRAMES ?= 36000
 
+# Names of a broker, and of a client, that certificates are made for; into the folder $$CERTIFICATES (certificates).
+HOST ?=
+CLIENT ?=
+
 PYTHON ?= python3.13
 
 # Of the boot in a virtual machine: none is all of them.
@@ -33,6 +37,9 @@ help: ## This list
 
 setup: ## Install what the machine lacks (all the targets below call it)
 	@tools/setup.sh
+
+certificates: ## For a broker of your own, by OpenSSL: HOST=homeassistant.local,192.168.1.10 (CLIENT=porch: a client's)
+	@if [ -n "$(CLIENT)" ]; then tools/certificates.sh client "$(CLIENT)"; else tools/certificates.sh server "$(HOST)"; fi
 
 build:
 	@tools/setup.sh build

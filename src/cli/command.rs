@@ -246,7 +246,7 @@ impl Conversation {
                 Ok(Incoming::Subscribed { refusal: None, .. }) => return Ok(()),
                 Ok(Incoming::Subscribed { refusal: Some(reason), .. }) => {
                     return Err(Failure::Network(format!(
-                        "the broker refused the subscription to {topic}: {reason:?}"
+                        "the broker refused the subscription to {topic}: {reason}"
                     )));
                 }
                 // A message may come before the answer to the subscription that it comes by.
@@ -284,7 +284,7 @@ impl Conversation {
             match incoming {
                 Incoming::Acknowledged { id, refusal: Some(reason) } if id == sent => {
                     return Err(Failure::Network(format!(
-                        "the broker refused the command: {reason:?}"
+                        "the broker refused the command: {reason}"
                     )));
                 }
                 Incoming::Message { topic, payload, .. } if topic == self.topics.identity() => {

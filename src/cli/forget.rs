@@ -140,7 +140,7 @@ fn clear(
     for (topic, fate) in &fates {
         match fate {
             Fate::Refused(reason) => log::warn!(
-                "the broker still keeps {topic}, and refuses to clear it: {reason:?}; the daemon tries again when it runs"
+                "the broker still keeps {topic}, and refuses to clear it: {reason}; the daemon tries again when it runs"
             ),
             Fate::Anothers => log::info!("{topic} is another device's by now, and stays"),
             Fate::Cleared | Fate::NotFound => {}

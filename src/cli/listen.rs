@@ -218,11 +218,7 @@ impl Listener {
                 }
                 Incoming::Acknowledged { id, refusal } => {
                     if let Some(bridge) = &mut self.bridge {
-                        bridge.taken(
-                            connection,
-                            id,
-                            refusal.map(|reason| format!("{reason:?}")),
-                        )?;
+                        bridge.taken(connection, id, refusal.map(|reason| reason.to_string()))?;
                     }
                 }
             }
@@ -376,11 +372,11 @@ fn told_by(device: &str, believed: Believed) -> Result<Believed, VerifyError> {
     }
 }
 
-fn granted(refusal: Option<rumqttc::v5::mqttbytes::v5::SubscribeReasonCode>) -> Result<(), Ended> {
+fn granted(refusal: Option<crate::mqtt::reason::Reason>) -> Result<(), Ended> {
     match refusal {
         None => Ok(()),
         Some(reason) => Err(Ended::Failed(Failure::Network(format!(
-            "the broker refused the subscription: {reason:?}"
+            "the broker refused the subscription: {reason}"
         )))),
     }
 }

@@ -206,6 +206,18 @@ pub struct Broker {
     /// Another device that was met under this one's prefix and name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rival: Option<String>,
+    /// What the broker does not take beside events, or does not let the device hear: the first of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// What is told of in one report, at most.
+pub const LEFT_OUT: usize = 4;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    pub what: String,
+    pub why: String,
 }
 
 /// What an operator acts upon: a change is told at once.
@@ -217,6 +229,7 @@ struct Alarm {
     digest: String,
     /// The kind of it: a text may count seconds.
     trouble: Option<String>,
+    left_out: Vec<String>,
     update: Option<Update>,
     updating: Option<Progress>,
     people: usize,
@@ -261,6 +274,7 @@ impl Schedule {
             clock: report.clock,
             digest: report.model.identity.digest.clone(),
             trouble: report.model.trouble.as_deref().map(kind),
+            left_out: report.broker.left_out.iter().map(|left| left.what.clone()).collect(),
             update: report.update.clone().map(Update::by_kind),
             updating: report.updating.clone(),
             people: report.people,

@@ -37,7 +37,6 @@ use crate::config::{ConfigError, Located};
 use crate::event::{self, Context, DeviceKey, LedgerError, RotateError, store};
 use crate::model::slots::{BootError, Outcome, Slots, SlotsError};
 use crate::model::{AnchorError, BundleError, Engine, EngineError};
-use crate::mqtt::discovery::Discovery;
 use crate::mqtt::publisher::{Publisher, StartError};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, BrokerError, Ears};
@@ -435,12 +434,7 @@ fn speak(
     former::begin_record(state, &broker, &topics, prefix).map_err(StartError::from)?;
     let discovery = prefix.map(|prefix| Discovery::topic_of(prefix, &topics));
     let cleaner = Cleaner::new(state, &broker, &topics, discovery);
-    let ears = Ears {
-        command: true,
-        set: !located.config.commands.unsigned.is_empty(),
-        home_assistant: prefix.map(Discovery::birth_topic),
-        identity: true,
-    };
+    let ears = Ears::of(&located.config);
     let publisher = Publisher::start(broker, &device, identity, ears, state)?;
     Ok(Voice::new(publisher, key.clone(), topics, cleaner))
 }

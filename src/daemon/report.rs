@@ -164,6 +164,15 @@ impl Daemon {
                 acknowledged: status.acknowledged,
                 trouble: status.trouble.map(|trouble| health::short(&trouble)),
                 rival: status.rival.map(|rival| health::short(&rival)),
+                left_out: status
+                    .left_out
+                    .iter()
+                    .take(health::LEFT_OUT)
+                    .map(|left| health::LeftOut {
+                        what: health::short(&left.what),
+                        why: health::short(&left.why),
+                    })
+                    .collect(),
             },
             updating: self.polling.shadow.as_ref().and_then(Shadow::progress),
             update: {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
-use super::tls::{self, TlsError};
 use super::topics::Prefix;
 use crate::config;
+use crate::system::dial::{self, Resolver};
 use crate::system::secret::{self, SecretError};
 use crate::system::state::StateDirectory;
+use crate::system::tls::{self, TlsError};
 
 /// Name of the secret that holds the password.
 const PASSWORD: &str = "mqtt-password";
@@ -22,6 +23,7 @@ pub struct Broker {
     pub(super) port: u16,
     pub(super) security: Security,
     pub(super) login: Option<Login>,
+    pub(super) resolver: Resolver,
     prefix: Prefix,
 }
 
@@ -69,7 +71,12 @@ impl Broker {
         let security = if encrypted {
             let name = ServerName::try_from(host.clone())
                 .map_err(|_| BrokerError::Url { url: mqtt.url.clone() })?;
-            Security::Tls(tls::client(mqtt)?, name)
+            let files = tls::Files {
+                ca: mqtt.ca.as_deref(),
+                cert: mqtt.cert.as_deref(),
+                key: mqtt.key.as_deref(),
+            };
+            Security::Tls(tls::client(files, tls::BROKER)?, name)
         } else if mqtt.ca.is_some() || mqtt.cert.is_some() || mqtt.key.is_some() {
             return Err(BrokerError::TlsWithoutTls);
         } else if mqtt.allow_plaintext {
@@ -86,7 +93,14 @@ impl Broker {
             None => None,
         };
         let prefix = Prefix::try_from(mqtt.prefix.clone()).map_err(BrokerError::Prefix)?;
-        Ok(Self { host, port, security, login, prefix })
+        let resolver = dial::system_resolver();
+        Ok(Self { host, port, security, login, resolver, prefix })
+    }
+
+    /// The same broker, with its name looked up in another way.
+    #[must_use]
+    pub fn resolved_by(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
     }
 
     pub fn prefix(&self) -> &Prefix {

@@ -10,9 +10,11 @@
 pub mod broker;
 pub mod client;
 pub mod discovery;
+pub(crate) mod packets;
 pub mod publisher;
+pub mod reason;
 pub mod retained;
-pub mod tls;
+mod stream;
 pub mod topics;
 
 pub use broker::{Broker, BrokerError};

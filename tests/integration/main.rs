@@ -5,9 +5,11 @@ mod adapters;
 mod arm;
 mod binary;
 mod broken_disk;
+mod broker_names;
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
+mod certificates;
 mod check;
 mod clock;
 mod command;
@@ -23,6 +25,7 @@ mod full_disk;
 #[path = "../../fuzz/src/fuzzed/mod.rs"]
 mod fuzzed;
 mod home_assistant;
+mod left_out;
 mod liveness;
 mod lying_broker;
 mod mapping;
@@ -45,4 +48,5 @@ mod updates;
 mod gallery;
 mod webcam;
 
+mod documented_broker;
 mod documents;

@@ -57,9 +57,7 @@ impl From<UpdateError> for Failure {
         match error {
             UpdateError::NotConfigured
             | UpdateError::Root { .. }
-            | UpdateError::Fetch(FetchError::Address(_) | FetchError::Certificates { .. }) => {
-                Self::usage(error)
-            }
+            | UpdateError::Fetch(FetchError::Address(_) | FetchError::Tls(_)) => Self::usage(error),
             UpdateError::Tuf(TufError::Fetch(_))
             | UpdateError::Fetch(_)
             | UpdateError::Download(DownloadError::Fetch(_)) => Self::Network(error.to_string()),

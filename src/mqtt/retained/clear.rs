@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Kept;
 use crate::event::jws::Envelope;
+use crate::mqtt::reason::Reason;
 use crate::mqtt::{Broker, ClientError, Connection, Incoming, Session};
 
 /// How long to wait for what a broker keeps, after it granted a subscription or sent the last.
@@ -35,7 +35,7 @@ pub enum Fate {
     /// This broker keeps nothing there, and it was not certain that this device published it, or not to this broker.
     NotFound,
     /// The broker does not let us.
-    Refused(PubAckReason),
+    Refused(Reason),
 }
 
 /// Somebody who clears.

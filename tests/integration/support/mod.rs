@@ -1,5 +1,6 @@
 //! What several topics' tests need.
 
+pub mod authority;
 pub mod bundle;
 pub mod device;
 pub mod fake_broker;
