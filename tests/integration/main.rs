@@ -7,6 +7,7 @@ mod binary;
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
+mod camera;
 mod check;
 mod command;
 mod corpora;
