@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
-use super::jpeg::{Step, Walker};
+use super::jpeg::{Skipped, Whole};
 use crate::system::owner;
 
 /// Largest photo file that is read, in bytes.
@@ -69,18 +69,22 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> 
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|source| PhotoError::Io { path: path.to_owned(), source })?;
+    let io = |source| PhotoError::Io { path: path.to_owned(), source };
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(io)?;
     if reader.format().is_none_or(|format| !format.reading_enabled()) {
         return Err(PhotoError::UnknownFormat { path: path.to_owned() });
     }
-    // The decoder of JPEG fills up what is missing with grey; the other two refuse.
-    if reader.format() == Some(ImageFormat::Jpeg)
-        && !matches!(Walker::default().advance(bytes), Step::Whole(_))
-    {
-        let reason = "the end of the picture is missing".to_owned();
-        return Err(PhotoError::Broken { path: path.to_owned(), reason });
+    let skipped = |error: Skipped| PhotoError::Broken {
+        path: path.to_owned(),
+        reason: error.to_string().trim_start_matches("broken: ").to_owned(),
+    };
+    // JPEGs are taken as sloppy as from cameras.
+    let jpeg = match reader.format() {
+        Some(ImageFormat::Jpeg) => Some(Whole::find(bytes).map_err(skipped)?),
+        _ => None,
+    };
+    if let Some(jpeg) = &jpeg {
+        reader = ImageReader::with_format(Cursor::new(jpeg.tidy()), ImageFormat::Jpeg);
     }
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
@@ -92,7 +96,14 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> 
     decoder.set_limits(limits).map_err(broken)?;
     // A picture whose EXIF cannot be read is still a picture.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    // The decoder of JPEG fills up what is missing with grey; the other two refuse.
+    let unended = jpeg.as_ref().is_some_and(|jpeg| !jpeg.is_ended());
+    let mut picture = if unended && let Some(jpeg) = jpeg.clone() {
+        drop(decoder);
+        DynamicImage::from(jpeg.decode().map_err(skipped)?)
+    } else {
+        DynamicImage::from_decoder(decoder).map_err(broken)?
+    };
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
 }
@@ -152,10 +163,35 @@ mod tests {
     fn truncated_photo_is_refused_never_half_decoded() {
         for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
             let whole = coded(format);
-            for length in [1, 12, whole.len() / 2, whole.len() * 9 / 10, whole.len() - 13] {
+            for length in [1, 12, whole.len() / 2, whole.len() * 7 / 10] {
                 assert!(decoded(&whole[..length]).is_err(), "{format:?} cut at {length}");
             }
+            if format != ImageFormat::Jpeg {
+                assert!(decoded(&whole[..whole.len() - 13]).is_err(), "{format:?}");
+            }
         }
+    }
+
+    #[test]
+    fn jpeg_as_sloppy_as_from_a_camera_is_the_same_photo() {
+        let clean = oriented(6);
+        let wanted = decoded(&clean).unwrap();
+        let (start, rest) = clean.split_at(2);
+        for (kind, bytes) in [
+            ("two starts", [start, start, rest].concat()),
+            ("strays", [start, &[0, 0, 0, 0, 0], rest].concat()),
+            ("no end", clean[..clean.len() - 2].to_vec()),
+            ("garbage after the end", [&clean[..], b"garbage"].concat()),
+        ] {
+            let photo = decoded(&bytes).unwrap();
+            assert_eq!(photo.dimensions(), wanted.dimensions(), "{kind}: turned as EXIF says");
+            // Two settings of one decoder.
+            let apart =
+                photo.as_raw().iter().zip(wanted.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(apart <= Some(2), "{kind}: {apart:?}");
+        }
+        let bomb = claiming(&clean[..clean.len() - 2], 65535, 65535);
+        assert!(matches!(decoded(&bomb), Err(PhotoError::TooManyPixels { .. })));
     }
 
     #[test]

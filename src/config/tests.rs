@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{CameraSource, Config, ConfigError, LivenessMode, Span, Speed, load::parse};
+use super::{
+    CameraSource, Config, ConfigError, Flip, LivenessMode, Rotation, Span, Speed, load::parse,
+};
 
 fn read(text: &str) -> Result<Config, ConfigError> {
     parse(Path::new("familiar.toml"), text)
@@ -32,6 +34,10 @@ fn the_example_of_the_contract_is_read() {
         fps = 15
         loop = true
         speed = "max"
+        rotate = 90
+        flip = "horizontal"
+        masks = [[[0.0, 0.0], [0.3, 0.0], [0.3, 1], [0, 1.0]]]
+        smallest_face = 48
         [models]
         bundle = "/usr/share/familiar/models/facenet"
         [recognition]
@@ -60,6 +66,12 @@ fn the_example_of_the_contract_is_read() {
     assert_eq!(config.camera.source, CameraSource::Replay("frames".into()));
     assert_eq!(config.camera.speed, Speed::Max);
     assert!(config.camera.repeat);
+    assert_eq!(
+        (config.camera.rotate, config.camera.flip),
+        (Rotation::Quarter, Some(Flip::Horizontal))
+    );
+    assert_eq!(config.camera.smallest_face, Some(48));
+    assert_eq!(config.camera.masks[0].points(), [[0.0, 0.0], [0.3, 0.0], [0.3, 1.0], [0.0, 1.0]]);
     assert_eq!(config.update.unwrap().interval, Span::from_secs(6 * 3600));
 }
 
@@ -95,6 +107,13 @@ fn values_out_of_range_are_refused_where_they_stand() {
         ("device = \"a\"\n[camera]\nfps = 0", 3),
         ("device = \"a\"\n[camera]\nfps = 1001", 3),
         ("device = \"a\"\n[camera]\nwidth = 0", 3),
+        ("device = \"a\"\n[camera]\nsource = \"rtsp://user:word@10.0.0.2/1\"", 3),
+        ("device = \"a\"\n[camera]\nrotate = 45", 3),
+        ("device = \"a\"\n[camera]\nflip = \"both\"", 3),
+        ("device = \"a\"\n[camera]\nsmallest_face = 8", 3),
+        ("device = \"a\"\n[camera]\nmasks = [[[0.0, 0.0], [1.0, 1.0]]]", 3),
+        ("device = \"a\"\n[camera]\nmasks = [[[0.0, 0.0], [1.5, 1.0], [1.0, 0.0]]]", 3),
+        ("device = \"a\"\n[camera]\nmasks = [[[0.0, 0.0], [nan, 1.0], [1.0, 0.0]]]", 3),
         ("device = \"a\"\n[events]\ndeparted_after = \"-3s\"", 3),
         ("device = \"a\"\n[events]\ndeparted_after = \"soon\"", 3),
         ("device = \"a\"\n[liveness]\nmode = \"maybe\"", 3),

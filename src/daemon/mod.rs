@@ -333,10 +333,8 @@ impl Daemon {
                     self.watch.interrupt();
                     (Vec::new(), None)
                 }
-                Seen::End => {
-                    log::info!("the recording is over");
-                    break;
-                }
+                Seen::End => break,
+                Seen::Failed(error) => return Err(error.into()),
             };
             let decisions = self.people.without_the_forgotten(decisions);
             self.tell(decisions, media)?;

@@ -9,6 +9,7 @@ mod broker_names;
 mod bundle;
 mod bundle_signature;
 mod bundle_signing;
+mod camera;
 mod certificates;
 mod check;
 mod clock;

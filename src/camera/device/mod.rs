@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::pixels::Matrix;
 use super::{CameraError, Feed};
 use capture::Settings;
+pub use retry::Pacer;
 
 /// Opens the camera at `path`, starts it and waits for its first frame.
 pub fn open(path: &Path, wish: Wish) -> Result<Feed, CameraError> {

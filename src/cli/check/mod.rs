@@ -5,6 +5,7 @@ mod camera;
 mod former;
 mod machine;
 mod models;
+mod preview;
 mod state;
 
 use serde::Serialize;
@@ -22,6 +23,10 @@ pub struct Args {
     /// Also load the models and run the bundle's self-test, as every start of the daemon does
     #[arg(long)]
     self_test: bool,
+    /// Show what the camera sees as characters on this terminal, and check nothing else: after `rotate` and `flip`,
+    /// with `masks`. Nothing is written
+    #[arg(long, conflicts_with = "self_test")]
+    preview: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,6 +76,9 @@ impl Report {
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    if args.preview {
+        return preview::run(global);
+    }
     let mut report = Report::default();
     let Some(located) = report.take("configuration", global.located()) else {
         return print(global, report);
