@@ -21,6 +21,7 @@ mod testing;
 use crate::config::{Camera, CameraSource};
 use device::Wish;
 
+pub use device::list as cameras;
 pub use error::CameraError;
 pub use feed::{Feed, Next};
 pub use frame::Frame;

@@ -15,3 +15,5 @@ pub mod secret;
 pub mod signals;
 pub mod state;
 pub mod temperature;
+pub mod terminal;
+pub mod unit;
