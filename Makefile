@@ -121,7 +121,8 @@ test-deb: build models/facenet/model.sig ## Install, set up, upgrade, remove and
 	@$(ENV) old=$$(tools/deb.sh) && new=$$(tools/deb.sh "" 9.9.9) && \
 	  lintian --allow-root --fail-on error,warning "$$old" && \
 	  for release in bookworm trixie; do \
-	    packaging/lifecycle.sh "$$old" "$$new" "$$FAMILIAR_OPENPEOPLE/P001/assets/studio_portrait.jpg" $$release; done
+	    packaging/lifecycle.sh "$$old" "$$new" "$$FAMILIAR_OPENPEOPLE/P001/assets/studio_portrait.jpg" $$release && \
+	    packaging/check_in_unit.sh "$$old" $$release || exit 1; done
 
 test-debian: ## A stranger's way in a bare Debian of its own (root): RELEASE=trixie TARGETS="demo test deb", RUN_AS=user, FRESH=1
 	@tools/setup.sh deb

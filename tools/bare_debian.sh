@@ -90,7 +90,7 @@ inside() {
   say "in $release, as $as, passed: $*"
 }
 
-if [ "${1:-}" != --inside ] && [ -z "${FAMILIAR_INSIDE:-}" ]; then
+if [ -z "${FAMILIAR_INSIDE:-}" ]; then
   # With the first process of its namespace all others end.
   FRESH='' FAMILIAR_INSIDE=1 exec unshare --mount --pid --fork --kill-child --propagation private -- "$0" "$release" "$@"
 fi

@@ -154,13 +154,18 @@ impl Unit {
     /// The settings that say as whom and in which sandbox the service runs, and what it is given: `KEY=VALUE` each,
     /// as `systemd-run --property` takes them.
     pub fn properties(&self) -> impl Iterator<Item = String> {
-        self.settings
-            .iter()
-            .filter(|(key, _)| {
-                let command = key.starts_with("Exec") && !["ExecPaths", "ExecSearchPath"].contains(&key.as_str());
-                !command && !OF_ITS_START.contains(&key.as_str())
-            })
-            .map(|(key, value)| format!("{key}={value}"))
+        let kept = self.settings.iter().filter(|(key, _)| {
+            let command = key.starts_with("Exec");
+            let path = ["ExecPaths", "ExecSearchPath"].contains(&key.as_str());
+            (path || !command) && !OF_ITS_START.contains(&key.as_str())
+        });
+        kept.flat_map(|(key, value)| {
+            // systemd-run knows `localhost` and its like only where they stand alone.
+            let alone = key.starts_with("IPAddress") && !value.is_empty();
+            let values =
+                if alone { value.split_whitespace().collect() } else { vec![value.as_str()] };
+            values.into_iter().map(move |value| format!("{key}={value}"))
+        })
     }
 
     /// The program that it starts: the only one that its sandbox lets run.
@@ -286,6 +291,8 @@ mod tests {
                 "NoExecPaths=/",
                 "ExecPaths=/usr/bin/familiar /usr/lib /lib -/lib64",
                 "DeviceAllow=char-video4linux rw",
+                "IPAddressAllow=localhost",
+                "IPAddressAllow=10.0.0.0/8",
             ] {
                 assert!(has(wanted), "{name}: {wanted}: {properties:?}");
             }

@@ -1,7 +1,7 @@
 //! Where everything goes, and writing it: all of it is valid before the first byte is written.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -82,6 +82,40 @@ impl Place {
         (self.configuration != Path::new(SYSTEM)).then_some(self.configuration.as_path())
     }
 
+    /// A second camera runs the models that the first one trusts.
+    fn share_anchors(&self) -> Result<Option<PathBuf>, Failure> {
+        let link = self.on_disk(self.folder()).join("trust.d");
+        let is_second = self.unit.as_ref().is_some_and(|unit| unit.contains('@'));
+        if !is_second || link.symlink_metadata().is_ok() {
+            return Ok(None);
+        }
+        std::os::unix::fs::symlink("../trust.d", &link).map_err(|error| failed(&link, &error))?;
+        Ok(Some(link))
+    }
+
+    /// Where the unit keeps its state, and the daemon enrolled people.
+    pub fn state(&self) -> Option<PathBuf> {
+        let instance = self.unit.as_ref()?.strip_suffix(".service")?.split_once('@');
+        Some(match instance {
+            Some((_, name)) => PathBuf::from(format!("/var/lib/familiar-{name}")),
+            None => PathBuf::from("/var/lib/familiar"),
+        })
+    }
+
+    /// People are enrolled before the unit, which makes it otherwise, has started for the first time.
+    fn make_state(&self) -> Result<(), Failure> {
+        let (Some(state), first) = (self.state(), self.on_disk(Path::new("/var/lib/familiar"))) else { return Ok(()) };
+        let (state, Ok(owner)) = (self.on_disk(&state), std::fs::metadata(&first)) else { return Ok(()) };
+        if state.exists() {
+            return Ok(());
+        }
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&state)
+            .and_then(|()| std::os::unix::fs::chown(&state, Some(owner.uid()), Some(owner.gid())))
+            .map_err(|error| failed(&state, &error))
+    }
+
     fn is_this_system(&self) -> bool {
         self.root == Path::new("/")
     }
@@ -144,6 +178,10 @@ pub fn write(place: &Place, answers: &Answers, password: Option<&Zeroizing<Strin
     let mut said = Vec::new();
     let folder = place.on_disk(place.folder());
     std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
+    place.make_state()?;
+    if let Some(link) = place.share_anchors()? {
+        said.push(format!("{}: the models that this system trusts", link.display()));
+    }
     if let Some(Authority { path, copied_from: Some(from) }) = &authority {
         let bytes = bounded::read(from, CERTIFICATES).map_err(|error| failed(from, &error))?;
         replace(&place.on_disk(path), &bytes, 0o644)?;

@@ -63,10 +63,15 @@ pub struct Args {
     /// Set up the system whose root directory this is, such as a mounted card or an image; `check` is not run
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     root: Option<PathBuf>,
+    /// Set up the unit familiar@NAME, for a second camera: /etc/familiar/NAME/familiar.toml
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    instance: Option<DeviceName>,
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    let place = Place::new(global.config.as_deref(), args.root.as_deref())?;
+    let instance = args.instance.as_ref().map(|name| format!("/etc/familiar/{name}/familiar.toml"));
+    let configuration = instance.as_deref().map(Path::new).or(global.config.as_deref());
+    let place = Place::new(configuration, args.root.as_deref())?;
     // A password may come by stdin: then nobody can be asked there.
     let terminal = if args.password_file.as_deref() == Some(Path::new("-")) { None } else { Terminal::open() };
     let before = place.before()?;
@@ -91,7 +96,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     for line in &written {
         eprintln!("{line}");
     }
-    let checked = if args.no_check || args.root.is_some() { Ok(()) } else { check(global) };
+    let checked = if args.no_check || args.root.is_some() { Ok(()) } else { check(&place) };
     eprintln!("\n{}", left(&place, &answers, args.root.is_some() || args.no_check));
     checked
 }
@@ -172,11 +177,11 @@ fn read_password(file: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// Tries it, by the same program in a process of its own: it may have to take the daemon's place.
-fn check(global: &Global) -> Result<(), Failure> {
+fn check(place: &Place) -> Result<(), Failure> {
     eprintln!("\n$ familiar check");
     let mut command = Command::new(std::env::current_exe().map_err(Failure::failed)?);
     command.arg("check").stdin(Stdio::null());
-    if let Some(path) = &global.config {
+    if let Some(path) = place.own_configuration() {
         command.arg("--config").arg(path);
     }
     let status = command.status().map_err(|error| Failure::failed(format!("cannot run familiar check: {error}")))?;
@@ -195,21 +200,25 @@ fn check(global: &Global) -> Result<(), Failure> {
 fn left(place: &Place, answers: &Answers, unchecked: bool) -> String {
     let own = place.own_configuration();
     let option = own.map(|path| format!(" --config {}", path.display())).unwrap_or_default();
+    let state = place.state().filter(|_| own.is_some());
+    let state = state.map(|path| format!("STATE_DIRECTORY={} ", path.display())).unwrap_or_default();
     let sudo = if place.unit().is_some() { "sudo " } else { "" };
     let mut steps = Vec::new();
     if unchecked {
         steps.push(format!("{sudo}familiar check{option}"));
     }
-    steps.push(format!("{sudo}familiar enroll{option} NAME --live        # for each person, who has agreed; or pictures: NAME PHOTO…"));
+    steps.push("# each person who has agreed, from the camera; or from pictures: NAME PHOTO…".to_owned());
+    steps.push(format!("{sudo}{state}familiar enroll{option} NAME --live"));
     match place.unit() {
         Some(unit) => {
             let unit = unit.strip_suffix(".service").unwrap_or(unit);
-            steps.push(format!("sudo systemctl enable --now {unit}     # from now on it watches, and after each start"));
+            steps.push("# from now on it watches, and after each start of the system".to_owned());
+            steps.push(format!("sudo systemctl enable --now {unit}"));
         }
         None => steps.push(format!("familiar run{option}")),
     }
     if answers.broker.is_none() {
-        steps.push(format!("# no broker: events stay on this device; `familiar setup{option} --replace` to name one"));
+        steps.push("# no broker is named: events stay on this device".to_owned());
     }
     format!("What is left to do:\n  {}", steps.join("\n  "))
 }

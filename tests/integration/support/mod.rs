@@ -10,3 +10,4 @@ pub mod judge;
 pub mod mosquitto;
 pub mod program;
 pub mod proxy;
+pub mod terminal;
