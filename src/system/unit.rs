@@ -80,7 +80,9 @@ pub fn of_configuration(path: &Path) -> Option<String> {
     let mut parts = rest.iter().map(|part| part.to_str());
     match (parts.next()??, parts.next(), parts.next()) {
         ("familiar.toml", None, None) => Some("familiar.service".to_owned()),
-        (instance, Some(Some("familiar.toml")), None) => Some(format!("familiar@{instance}.service")),
+        (instance, Some(Some("familiar.toml")), None) => {
+            Some(format!("familiar@{instance}.service"))
+        }
         _ => None,
     }
 }
@@ -170,7 +172,11 @@ impl Unit {
 
     /// The program that it starts: the only one that its sandbox lets run.
     pub fn program(&self) -> Option<&str> {
-        let (_, command) = self.settings.iter().rev().find(|(key, value)| key == "ExecStart" && !value.is_empty())?;
+        let (_, command) = self
+            .settings
+            .iter()
+            .rev()
+            .find(|(key, value)| key == "ExecStart" && !value.is_empty())?;
         command.trim_start_matches(['-', '@', ':', '+', '!']).split_whitespace().next()
     }
 }
@@ -213,9 +219,9 @@ fn on_disk(name: &str, root: &Path) -> Option<String> {
     let template = name.split_once('@').map(|(before, _)| format!("{before}@.service"));
     let names: Vec<&str> = [Some(name), template.as_deref()].into_iter().flatten().collect();
     let read = |path: &Path| bounded::read_text(path, LIMIT).ok();
-    let mut text = names.iter().find_map(|name| {
-        FOLDERS.iter().find_map(|folder| read(&root.join(folder).join(name)))
-    })?;
+    let mut text = names
+        .iter()
+        .find_map(|name| FOLDERS.iter().find_map(|folder| read(&root.join(folder).join(name))))?;
     let mut more: Vec<PathBuf> = Vec::new();
     for folder in names.iter().flat_map(|name| {
         FOLDERS.iter().map(move |folder| root.join(folder).join(format!("{name}.d")))
@@ -248,8 +254,16 @@ mod tests {
     fn unit_is_found_by_where_the_configuration_lies() {
         let unit = |path: &str| of_configuration(Path::new(path));
         assert_eq!(unit("/etc/familiar/familiar.toml").as_deref(), Some("familiar.service"));
-        assert_eq!(unit("/etc/familiar/garden/familiar.toml").as_deref(), Some("familiar@garden.service"));
-        for other in ["familiar.toml", "/etc/familiar/a/b/familiar.toml", "/etc/familiar/my.toml", "/etc/familiar"] {
+        assert_eq!(
+            unit("/etc/familiar/garden/familiar.toml").as_deref(),
+            Some("familiar@garden.service")
+        );
+        for other in [
+            "familiar.toml",
+            "/etc/familiar/a/b/familiar.toml",
+            "/etc/familiar/my.toml",
+            "/etc/familiar",
+        ] {
             assert_eq!(unit(other), None, "{other}");
         }
     }
@@ -271,7 +285,8 @@ mod tests {
         let expected = expected.map(|(id, source)| Credential { id: id.to_owned(), source });
         assert_eq!(all, expected);
         // Taken back, and given anew.
-        let again = found(&format!("{more}[Service]\nLoadCredential=\nLoadCredential=mqtt-password\n"));
+        let again =
+            found(&format!("{more}[Service]\nLoadCredential=\nLoadCredential=mqtt-password\n"));
         assert_eq!(again.len(), 2);
         assert_eq!(again[1].source, Source::File(file("/etc/credstore/mqtt-password")));
     }
@@ -296,10 +311,24 @@ mod tests {
             ] {
                 assert!(has(wanted), "{name}: {wanted}: {properties:?}");
             }
-            for out in ["ExecStart=", "ExecReload=", "Type=", "Restart", "WatchdogSec=", "TimeoutStartSec=", "WantedBy="] {
-                assert!(!properties.iter().any(|property| property.starts_with(out)), "{name}: {out}");
+            for out in [
+                "ExecStart=",
+                "ExecReload=",
+                "Type=",
+                "Restart",
+                "WatchdogSec=",
+                "TimeoutStartSec=",
+                "WantedBy=",
+            ] {
+                assert!(
+                    !properties.iter().any(|property| property.starts_with(out)),
+                    "{name}: {out}"
+                );
             }
-            assert!(!properties.iter().any(|property| property.contains('%')), "{name}: {properties:?}");
+            assert!(
+                !properties.iter().any(|property| property.contains('%')),
+                "{name}: {properties:?}"
+            );
         }
         let garden = Unit::parse("familiar@garden.service", TEMPLATE);
         assert!(garden.properties().any(|it| it == "StateDirectory=familiar-garden"));
@@ -318,7 +347,10 @@ mod tests {
         write("usr/lib/systemd/system/familiar@.service", TEMPLATE);
         write("usr/lib/systemd/system/familiar@.service.d/20.conf", "[Service]\nUser=vendor\n");
         write("etc/systemd/system/familiar@.service.d/20.conf", "[Service]\nUser=owner\n");
-        write("etc/systemd/system/familiar@garden.service.d/10.conf", "[Service]\n# why\nLoadCredential=a:\\\n/b\n");
+        write(
+            "etc/systemd/system/familiar@garden.service.d/10.conf",
+            "[Service]\n# why\nLoadCredential=a:\\\n/b\n",
+        );
         let unit = Unit::below(root, "familiar@garden.service").unwrap();
         let users: Vec<String> = unit.properties().filter(|it| it.starts_with("User=")).collect();
         assert_eq!(users, ["User=familiar", "User=owner"]);

@@ -16,7 +16,8 @@ const SYSTEMCTL: &str = "#!/bin/sh\n[ \"$1\" = cat ] || exit 1\ncat \"$HERE/unit
 const SYSTEMD_RUN: &str = "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done >\"$HERE/asked\"\n\
                            while [ \"$1\" != -- ]; do shift; done\nshift\n\
                            CREDENTIALS_DIRECTORY=$HERE/credentials exec \"$@\"\n";
-const NO_SYSTEMD: &str = "#!/bin/sh\necho 'System has not been booted with systemd as init system' >&2\nexit 1\n";
+const NO_SYSTEMD: &str =
+    "#!/bin/sh\necho 'System has not been booted with systemd as init system' >&2\nexit 1\n";
 
 struct Home(tempfile::TempDir);
 
@@ -26,7 +27,9 @@ impl Home {
         for folder in ["bin", "credentials", "state", "frames"] {
             fs::create_dir(home.path(folder)).unwrap();
         }
-        image::RgbImage::from_pixel(64, 48, image::Rgb([90, 90, 90])).save(home.path("frames/0.jpg")).unwrap();
+        image::RgbImage::from_pixel(64, 48, image::Rgb([90, 90, 90]))
+            .save(home.path("frames/0.jpg"))
+            .unwrap();
         home.private("state", 0o700);
         for secret in ["credentials/mqtt-password", "mqtt-password"] {
             fs::write(home.path(secret), "secret 1\n").unwrap();
@@ -103,7 +106,9 @@ fn assert_shown_the_way(output: &Output) {
 
 #[test]
 fn password_of_the_unit_is_used_by_the_unit_itself() {
-    let Some((broker, _folder)) = broker("password_of_the_unit_is_used_by_the_unit_itself") else { return };
+    let Some((broker, _folder)) = broker("password_of_the_unit_is_used_by_the_unit_itself") else {
+        return;
+    };
     let home = Home::new(&broker, SYSTEMD_RUN);
     let output = home.check(&["--unit", "familiar"]);
     if !is_root() {
@@ -122,13 +127,20 @@ fn password_of_the_unit_is_used_by_the_unit_itself() {
     let end = words.iter().position(|word| *word == "--").unwrap();
     let (options, command) = words.split_at(end);
     assert_eq!(options[..5], ["--quiet", "--pipe", "--wait", "--collect", "--service-type=exec"]);
-    let properties: Vec<&str> =
-        options[5..].chunks(2).map(|pair| { assert_eq!(pair[0], "--property"); pair[1] }).collect();
+    let properties: Vec<&str> = options[5..]
+        .chunks(2)
+        .map(|pair| {
+            assert_eq!(pair[0], "--property");
+            pair[1]
+        })
+        .collect();
     let source = format!("LoadCredential=mqtt-password:{}", home.path("mqtt-password").display());
     // Everything that the unit says of user, sandbox and credentials, and in its order.
     let section = SHIPPED.split("[Service]").nth(1).unwrap().split("[Install]").next().unwrap();
     let kept = section.lines().filter(|line| {
-        let start = ["Exec", "Type=", "Restart", "Timeout", "Watchdog"].iter().any(|key| line.starts_with(key));
+        let start = ["Exec", "Type=", "Restart", "Timeout", "Watchdog"]
+            .iter()
+            .any(|key| line.starts_with(key));
         line.contains('=') && !line.starts_with('#') && (!start || line.starts_with("ExecPaths="))
     });
     let mut expected: Vec<String> = kept
@@ -149,7 +161,10 @@ fn password_of_the_unit_is_used_by_the_unit_itself() {
 
 #[test]
 fn password_of_the_unit_is_read_where_systemd_does_not_run() {
-    let Some((broker, _folder)) = broker("password_of_the_unit_is_read_where_systemd_does_not_run") else { return };
+    let Some((broker, _folder)) = broker("password_of_the_unit_is_read_where_systemd_does_not_run")
+    else {
+        return;
+    };
     let home = Home::new(&broker, NO_SYSTEMD);
     let output = home.check(&["--unit=familiar.service"]);
     if !is_root() {
@@ -165,8 +180,13 @@ fn password_of_the_unit_is_read_where_systemd_does_not_run() {
         let left = fs::read_dir(place).into_iter().flatten().flatten();
         let left: Vec<PathBuf> = left
             .map(|entry| entry.path())
-            .filter(|path| path.join("mqtt-password").exists() && name(path).starts_with("familiar-check-"))
-            .filter(|path| fs::read_to_string(path.join("mqtt-password")).is_ok_and(|text| text == "secret 1\n"))
+            .filter(|path| {
+                path.join("mqtt-password").exists() && name(path).starts_with("familiar-check-")
+            })
+            .filter(|path| {
+                fs::read_to_string(path.join("mqtt-password"))
+                    .is_ok_and(|text| text == "secret 1\n")
+            })
             .collect();
         assert!(left.is_empty(), "{left:?}");
     }
@@ -192,7 +212,9 @@ fn credential_that_cannot_be_read_is_named() {
 
 #[test]
 fn unit_without_credentials_changes_nothing() {
-    let Some((broker, _folder)) = broker("unit_without_credentials_changes_nothing") else { return };
+    let Some((broker, _folder)) = broker("unit_without_credentials_changes_nothing") else {
+        return;
+    };
     let home = Home::new(&broker, SYSTEMD_RUN);
     // A configuration that no unit of ours reads.
     let output = home.check(&[]);

@@ -76,7 +76,17 @@ fn options_make_a_configuration_and_check_tries_it() {
     let Some(broker) = Mosquitto::start(test, &options) else { return };
     let url = format!("mqtt://127.0.0.1:{}", broker.port);
     let output = place.own(&[
-        "--device", "porch", "--camera", "replay:frames", "--broker", &url, "--username", "porch", "--password-file", "password", "--unknown",
+        "--device",
+        "porch",
+        "--camera",
+        "replay:frames",
+        "--broker",
+        &url,
+        "--username",
+        "porch",
+        "--password-file",
+        "password",
+        "--unknown",
     ]);
     let table = place.parsed("familiar.toml");
     assert_eq!(table["device"].as_str(), Some("porch"));
@@ -92,13 +102,26 @@ fn options_make_a_configuration_and_check_tries_it() {
     assert!(checked.contains("\nfail "), "{checked}");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let left = said(&output);
-    assert!(left.contains("familiar enroll --config") && left.contains("familiar run --config"), "{left}");
+    assert!(
+        left.contains("familiar enroll --config") && left.contains("familiar run --config"),
+        "{left}"
+    );
 }
 
 #[test]
 fn system_gets_password_and_certificate_where_its_unit_reads_them() {
     let place = Place::new();
-    let key = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9"];
+    let key = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "9",
+    ];
     let made = Command::new("openssl")
         .args(key)
         .args(["-subj", "/CN=home", "-keyout", "ca.key", "-out", "home-ca.pem"])
@@ -121,9 +144,16 @@ fn system_gets_password_and_certificate_where_its_unit_reads_them() {
         assert_eq!(mode(&place.path("root/etc/familiar").join(name)), expected, "{name}");
     }
     let drop_in = place.read("root/etc/systemd/system/familiar.service.d/mqtt-password.conf");
-    assert!(drop_in.contains("\n[Service]\nLoadCredential=mqtt-password:/etc/familiar/mqtt-password\n"), "{drop_in}");
+    assert!(
+        drop_in.contains("\n[Service]\nLoadCredential=mqtt-password:/etc/familiar/mqtt-password\n"),
+        "{drop_in}"
+    );
     let left = said(&output);
-    assert!(left.contains("sudo systemctl enable --now familiar\n") && left.contains("sudo familiar check"), "{left}");
+    assert!(
+        left.contains("sudo systemctl enable --now familiar\n")
+            && left.contains("sudo familiar check"),
+        "{left}"
+    );
     assert!(!left.contains("secret word"), "{left}");
 }
 
@@ -142,7 +172,11 @@ fn configuration_that_is_there_is_replaced_only_if_asked_for_and_kept() {
     assert_eq!(place.parsed("familiar.toml")["device"].as_str(), Some("porch"));
     // The package's own is nobody's work.
     let place = Place::new();
-    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/familiar.toml"), place.path("familiar.toml")).unwrap();
+    fs::copy(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/familiar.toml"),
+        place.path("familiar.toml"),
+    )
+    .unwrap();
     assert!(place.own(&["--device", "porch", "--no-check"]).status.success());
     assert!(place.path("familiar.toml.bak").exists());
 }
@@ -159,15 +193,42 @@ fn wrong_answer_changes_nothing() {
         (&["--device", "porch", "--broker", "mqtts://b", "--ca", "no.pem"], "no.pem"),
         (&["--device", "porch", "--broker", "mqtts://b", "--ca", "missing.pem"], "missing.pem"),
         (&["--device", "porch", "--broker", "mqtts://b", "--username", "u"], "--password-file"),
-        (&["--device", "porch", "--broker", "mqtts://b", "--username", "u", "--password-file", "none"], "none"),
-        (&["--device", "porch", "--broker", "mqtts://b", "--username", "u", "--password-file", "/dev/null"], "/dev/null"),
+        (
+            &[
+                "--device",
+                "porch",
+                "--broker",
+                "mqtts://b",
+                "--username",
+                "u",
+                "--password-file",
+                "none",
+            ],
+            "none",
+        ),
+        (
+            &[
+                "--device",
+                "porch",
+                "--broker",
+                "mqtts://b",
+                "--username",
+                "u",
+                "--password-file",
+                "/dev/null",
+            ],
+            "/dev/null",
+        ),
         (&["--device", "porch", "--username", "u"], "--broker"),
     ];
     for (arguments, named) in wrong {
         let output = place.own(arguments);
         assert_ne!(output.status.code(), Some(0), "{arguments:?}");
         assert!(said(&output).contains(named), "{arguments:?}: {output:?}");
-        assert!(!place.path("familiar.toml").exists() && !place.path("state").exists(), "{arguments:?}");
+        assert!(
+            !place.path("familiar.toml").exists() && !place.path("state").exists(),
+            "{arguments:?}"
+        );
     }
 }
 
@@ -176,8 +237,13 @@ fn password_that_the_unit_gets_elsewhere_is_not_given_twice() {
     let place = Place::new();
     let folder = place.path("root/etc/systemd/system/familiar.service.d");
     fs::create_dir_all(&folder).unwrap();
-    fs::write(place.path("root/etc/systemd/system/familiar.service"), "[Service]\nExecStart=/usr/bin/familiar run\n").unwrap();
-    let line = "[Service]\nLoadCredentialEncrypted=mqtt-password:/etc/credstore.encrypted/mqtt-password\n";
+    fs::write(
+        place.path("root/etc/systemd/system/familiar.service"),
+        "[Service]\nExecStart=/usr/bin/familiar run\n",
+    )
+    .unwrap();
+    let line =
+        "[Service]\nLoadCredentialEncrypted=mqtt-password:/etc/credstore.encrypted/mqtt-password\n";
     fs::write(folder.join("password.conf"), line).unwrap();
     let mut arguments = vec!["--device", "porch"];
     arguments.extend(BROKER);
@@ -186,7 +252,11 @@ fn password_that_the_unit_gets_elsewhere_is_not_given_twice() {
     assert!(said(&output).contains("/etc/credstore.encrypted/mqtt-password"), "{output:?}");
     assert!(!place.path("root/etc/familiar").exists());
     // The line of the unit file that the documents name: the password goes there, and no drop-in is needed.
-    fs::write(folder.join("password.conf"), "[Service]\nLoadCredential=mqtt-password:/etc/familiar/mqtt-password\n").unwrap();
+    fs::write(
+        folder.join("password.conf"),
+        "[Service]\nLoadCredential=mqtt-password:/etc/familiar/mqtt-password\n",
+    )
+    .unwrap();
     assert!(place.system(&arguments).status.success());
     assert_eq!(place.read("root/etc/familiar/mqtt-password"), "secret word");
     assert!(!folder.join("mqtt-password.conf").exists());
@@ -200,8 +270,12 @@ fn second_camera_gets_a_unit_of_its_own() {
     arguments.extend(BROKER);
     let output = place.command(&arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(place.parsed("root/etc/familiar/garden/familiar.toml")["device"].as_str(), Some("garden"));
-    let drop_in = place.read("root/etc/systemd/system/familiar@garden.service.d/mqtt-password.conf");
+    assert_eq!(
+        place.parsed("root/etc/familiar/garden/familiar.toml")["device"].as_str(),
+        Some("garden")
+    );
+    let drop_in =
+        place.read("root/etc/systemd/system/familiar@garden.service.d/mqtt-password.conf");
     assert!(drop_in.contains("mqtt-password:/etc/familiar/garden/mqtt-password"), "{drop_in}");
     assert!(said(&output).contains("enable --now familiar@garden"), "{output:?}");
     let anchors = fs::read_link(place.path("root/etc/familiar/garden/trust.d")).unwrap();

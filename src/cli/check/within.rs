@@ -73,13 +73,16 @@ fn wanted(global: &Global, args: &Args) -> Result<Option<Unit>, Failure> {
     if let Some(name) = &args.unit {
         let relative = global.config.as_deref().is_some_and(Path::is_relative);
         if relative {
-            return Err(Failure::usage("with --unit, --config must be an absolute path: a unit starts elsewhere"));
+            return Err(Failure::usage(
+                "with --unit, --config must be an absolute path: a unit starts elsewhere",
+            ));
         }
         let name = if name.contains('.') { name.clone() } else { format!("{name}.service") };
         let none = || Failure::usage(format!("there is no unit {name}"));
         return Unit::find(&name).ok_or_else(none).map(Some);
     }
-    let path = global.config.clone().unwrap_or_else(|| PathBuf::from("/etc/familiar/familiar.toml"));
+    let path =
+        global.config.clone().unwrap_or_else(|| PathBuf::from("/etc/familiar/familiar.toml"));
     Ok(unit::of_configuration(&path).and_then(|name| Unit::find(&name)))
 }
 
@@ -107,7 +110,11 @@ fn again(how: &str) -> impl Iterator<Item = std::ffi::OsString> {
 
 /// As a service of the same user, sandbox and credentials. The error says why systemd did not do it.
 fn by_systemd(unit: &Unit, ids: &[String]) -> Result<Output, String> {
-    let how = format!("looked from within {} (by systemd-run): its user, its sandbox and {}", unit.name(), named(ids));
+    let how = format!(
+        "looked from within {} (by systemd-run): its user, its sandbox and {}",
+        unit.name(),
+        named(ids)
+    );
     let mut command = systemd_run(unit);
     command.args(again(&how)).stdin(Stdio::null());
     let output = command.output().map_err(|error| format!("systemd-run: {error}"))?;
@@ -134,11 +141,14 @@ fn systemd_run(unit: &Unit) -> Command {
 
 /// With copies of what systemd would give it, in a folder as systemd would make it.
 fn by_hand(unit: &Unit, credentials: &[Credential], why: &str) -> Result<Output, Failure> {
-    let folder = Folder::new().map_err(|error| Failure::failed(format!("a folder for credentials: {error}")))?;
+    let folder = Folder::new()
+        .map_err(|error| Failure::failed(format!("a folder for credentials: {error}")))?;
     let mut read = Vec::new();
     let mut missed = Vec::new();
     for credential in credentials {
-        match reveal(credential).and_then(|bytes| folder.put(&credential.id, &bytes).map_err(|e| e.to_string())) {
+        match reveal(credential)
+            .and_then(|bytes| folder.put(&credential.id, &bytes).map_err(|e| e.to_string()))
+        {
             Ok(()) => read.push(credential.id.clone()),
             Err(error) => missed.push(format!("{}: {error}", credential.id)),
         }
@@ -189,9 +199,10 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> std::io::Result<Self> {
         // In memory where there is such a place.
-        let parent = ["/run", "/dev/shm"].iter().map(PathBuf::from).find(|parent| {
-            rustix::fs::access(parent, rustix::fs::Access::WRITE_OK).is_ok()
-        });
+        let parent = ["/run", "/dev/shm"]
+            .iter()
+            .map(PathBuf::from)
+            .find(|parent| rustix::fs::access(parent, rustix::fs::Access::WRITE_OK).is_ok());
         let parent = parent.unwrap_or_else(std::env::temp_dir);
         let path = parent.join(format!("familiar-check-{:016x}", fastrand::u64(..)));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
@@ -205,7 +216,8 @@ impl Folder {
             return Err(std::io::Error::other("no name for a credential"));
         }
         let path = self.0.join(name);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(bytes)?;
         self.give(&path)
     }

@@ -53,7 +53,10 @@ impl Answers {
                 text.push_str(&format!("ca = {}\n", quoted(&ca.display().to_string())));
             }
             if let Some(username) = &broker.username {
-                text.push_str(&format!("username = {}    # the password is the secret `mqtt-password`\n", quoted(username)));
+                text.push_str(&format!(
+                    "username = {}    # the password is the secret `mqtt-password`\n",
+                    quoted(username)
+                ));
             }
         }
         if self.unknown {

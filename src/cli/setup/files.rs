@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
-use super::answers::{Answers, Broker};
 use super::Before;
+use super::answers::{Answers, Broker};
 use crate::cli::Failure;
 use crate::config::{self, load};
 use crate::mqtt;
@@ -36,7 +36,8 @@ pub struct Place {
 
 impl Place {
     pub fn new(config: Option<&Path>, root: Option<&Path>) -> Result<Self, Failure> {
-        let configuration = std::path::absolute(config.unwrap_or(Path::new(SYSTEM))).map_err(Failure::failed)?;
+        let configuration =
+            std::path::absolute(config.unwrap_or(Path::new(SYSTEM))).map_err(Failure::failed)?;
         let root = root.unwrap_or(Path::new("/"));
         if !root.is_dir() {
             return Err(Failure::usage(format!("--root {}: no such folder", root.display())));
@@ -56,7 +57,11 @@ impl Place {
         let folder = self.on_disk(self.folder());
         let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
         access(there, Access::WRITE_OK).map_err(|_| {
-            let mend = if self.unit.is_some() { "run it as root: sudo familiar setup" } else { "name another by --config" };
+            let mend = if self.unit.is_some() {
+                "run it as root: sudo familiar setup"
+            } else {
+                "name another by --config"
+            };
             Failure::usage(format!("this user may not write in {}; {mend}", there.display()))
         })
     }
@@ -104,8 +109,13 @@ impl Place {
 
     /// People are enrolled before the unit, which makes it otherwise, has started for the first time.
     fn make_state(&self) -> Result<(), Failure> {
-        let (Some(state), first) = (self.state(), self.on_disk(Path::new("/var/lib/familiar"))) else { return Ok(()) };
-        let (state, Ok(owner)) = (self.on_disk(&state), std::fs::metadata(&first)) else { return Ok(()) };
+        let (Some(state), first) = (self.state(), self.on_disk(Path::new("/var/lib/familiar")))
+        else {
+            return Ok(());
+        };
+        let (state, Ok(owner)) = (self.on_disk(&state), std::fs::metadata(&first)) else {
+            return Ok(());
+        };
         if state.exists() {
             return Ok(());
         }
@@ -124,7 +134,9 @@ impl Place {
         let path = self.configuration();
         match bounded::read_text(&path, load::LIMIT) {
             Ok(text) => Ok(Before { config: load::parse(&path, &text).ok(), exists: true }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Before { config: None, exists: false }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Before { config: None, exists: false })
+            }
             Err(error) => Err(Failure::failed(format!("{}: {error}", path.display()))),
         }
     }
@@ -133,7 +145,8 @@ impl Place {
     /// the configuration unless they lie with the system's.
     fn authority(&self, given: &Path) -> Result<Authority, Failure> {
         let given = std::path::absolute(given).map_err(Failure::failed)?;
-        let stays = self.unit.is_none() || [Path::new("/etc"), Path::new("/usr")].iter().any(|kept| given.starts_with(kept));
+        let stays = self.unit.is_none()
+            || [Path::new("/etc"), Path::new("/usr")].iter().any(|kept| given.starts_with(kept));
         Ok(if stays && self.is_this_system() {
             Authority { path: given, copied_from: None }
         } else {
@@ -165,7 +178,11 @@ pub fn usable(broker: &Broker, ca: Option<&Path>) -> Result<(), Failure> {
 }
 
 /// Checks all, writes all, and says what was written.
-pub fn write(place: &Place, answers: &Answers, password: Option<&Zeroizing<String>>) -> Result<Vec<String>, Failure> {
+pub fn write(
+    place: &Place,
+    answers: &Answers,
+    password: Option<&Zeroizing<String>>,
+) -> Result<Vec<String>, Failure> {
     let mut authority = None;
     if let Some(broker) = &answers.broker {
         usable(broker, broker.ca.as_deref())?;
@@ -192,7 +209,10 @@ pub fn write(place: &Place, answers: &Answers, password: Option<&Zeroizing<Strin
     }
     let path = place.configuration();
     if let Some(kept) = keep(&path)? {
-        said.push(format!("{}: what was there before; settings that were not asked for are in it alone", kept.display()));
+        said.push(format!(
+            "{}: what was there before; settings that were not asked for are in it alone",
+            kept.display()
+        ));
     }
     replace(&path, text.as_bytes(), 0o644)?;
     said.push(format!("{}: written", path.display()));
@@ -212,8 +232,10 @@ impl Store {
         let Some(name) = &place.unit else { return Ok(Self::State(StateDirectory::locate())) };
         let path = place.folder().join(PASSWORD);
         let drop_in = Path::new("/etc/systemd/system").join(format!("{name}.d")).join(DROP_IN);
-        let unit = if place.is_this_system() { Unit::find(name) } else { Unit::below(&place.root, name) };
-        let held = unit.iter().flat_map(Unit::credentials).find(|credential| credential.id == PASSWORD);
+        let unit =
+            if place.is_this_system() { Unit::find(name) } else { Unit::below(&place.root, name) };
+        let held =
+            unit.iter().flat_map(Unit::credentials).find(|credential| credential.id == PASSWORD);
         match held.map(|credential| credential.source) {
             None => Ok(Self::Credential { path, drop_in: Some(drop_in), unit: name.clone() }),
             Some(Source::File(held)) if held == path => {
@@ -221,7 +243,9 @@ impl Store {
             }
             Some(other) => {
                 let from = match other {
-                    Source::File(held) | Source::Encrypted(held) => format!("from {}", held.display()),
+                    Source::File(held) | Source::Encrypted(held) => {
+                        format!("from {}", held.display())
+                    }
                     Source::Other => "in another way".to_owned(),
                 };
                 Err(Failure::usage(format!(
@@ -237,7 +261,9 @@ impl Store {
             Self::State(folder) => {
                 let state = StateDirectory::at(folder)?;
                 let path = state.file(PASSWORD);
-                state.replace(PASSWORD, password.as_bytes()).map_err(|error| failed(&path, &error))?;
+                state
+                    .replace(PASSWORD, password.as_bytes())
+                    .map_err(|error| failed(&path, &error))?;
                 said.push(format!("{}: the password, for its owner alone", path.display()));
             }
             Self::Credential { path, drop_in, unit } => {

@@ -24,8 +24,10 @@ use files::Place;
 ///
 /// Ends with the exit code of `check`; what was written stays.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sudo familiar setup\n  sudo familiar setup --device porch --broker \
-                        mqtts://broker.local:8883 --ca ca.pem --username porch --password-file password.txt")]
+#[command(
+    after_help = "Example:\n  sudo familiar setup\n  sudo familiar setup --device porch --broker \
+                        mqtts://broker.local:8883 --ca ca.pem --username porch --password-file password.txt"
+)]
 pub struct Args {
     /// Name of this device in topics and events: 1 to 64 of a-z, 0-9, _ and -
     #[arg(long, value_name = "NAME")]
@@ -73,7 +75,8 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let configuration = instance.as_deref().map(Path::new).or(global.config.as_deref());
     let place = Place::new(configuration, args.root.as_deref())?;
     // A password may come by stdin: then nobody can be asked there.
-    let terminal = if args.password_file.as_deref() == Some(Path::new("-")) { None } else { Terminal::open() };
+    let terminal =
+        if args.password_file.as_deref() == Some(Path::new("-")) { None } else { Terminal::open() };
     let before = place.before()?;
     let replace = args.replace || before.is_replaceable();
     if !replace {
@@ -83,7 +86,8 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
                 "{path} is there already; --replace replaces it and keeps it as familiar.toml.bak"
             )));
         };
-        let question = format!("{path} is there already. Replace it? It is kept as familiar.toml.bak");
+        let question =
+            format!("{path} is there already. Replace it? It is kept as familiar.toml.bak");
         if !terminal.agrees(&question).map_err(unanswered)? {
             return Err(Failure::usage("nothing was changed"));
         }
@@ -164,14 +168,20 @@ fn read_password(file: &Path) -> Result<Zeroizing<String>, Failure> {
         std::io::stdin().read_line(&mut line).map_err(Failure::failed)?;
         line
     } else {
-        let wrong = |what: &str| Failure::usage(format!("password file {}: {what}", file.display()));
-        let bytes = secret::read_file(file, 0).map_err(Failure::from)?.ok_or_else(|| wrong("is not there"))?;
+        let wrong =
+            |what: &str| Failure::usage(format!("password file {}: {what}", file.display()));
+        let bytes = secret::read_file(file, 0)
+            .map_err(Failure::from)?
+            .ok_or_else(|| wrong("is not there"))?;
         let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is not UTF-8 text"))?;
         Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
     };
     let password = Zeroizing::new(bytes.trim_end_matches(['\r', '\n']).to_owned());
     if password.is_empty() {
-        return Err(Failure::usage(format!("password file {}: its first line is empty", file.display())));
+        return Err(Failure::usage(format!(
+            "password file {}: its first line is empty",
+            file.display()
+        )));
     }
     Ok(password)
 }
@@ -184,7 +194,9 @@ fn check(place: &Place) -> Result<(), Failure> {
     if let Some(path) = place.own_configuration() {
         command.arg("--config").arg(path);
     }
-    let status = command.status().map_err(|error| Failure::failed(format!("cannot run familiar check: {error}")))?;
+    let status = command
+        .status()
+        .map_err(|error| Failure::failed(format!("cannot run familiar check: {error}")))?;
     let why = "the configuration is written, and `familiar check` found what is said above";
     match status.code() {
         Some(0) => Ok(()),
@@ -201,13 +213,16 @@ fn left(place: &Place, answers: &Answers, unchecked: bool) -> String {
     let own = place.own_configuration();
     let option = own.map(|path| format!(" --config {}", path.display())).unwrap_or_default();
     let state = place.state().filter(|_| own.is_some());
-    let state = state.map(|path| format!("STATE_DIRECTORY={} ", path.display())).unwrap_or_default();
+    let state =
+        state.map(|path| format!("STATE_DIRECTORY={} ", path.display())).unwrap_or_default();
     let sudo = if place.unit().is_some() { "sudo " } else { "" };
     let mut steps = Vec::new();
     if unchecked {
         steps.push(format!("{sudo}familiar check{option}"));
     }
-    steps.push("# each person who has agreed, from the camera; or from pictures: NAME PHOTO…".to_owned());
+    steps.push(
+        "# each person who has agreed, from the camera; or from pictures: NAME PHOTO…".to_owned(),
+    );
     steps.push(format!("{sudo}{state}familiar enroll{option} NAME --live"));
     match place.unit() {
         Some(unit) => {

@@ -12,8 +12,14 @@ use crate::config::DeviceName;
 use crate::system::terminal::Terminal;
 
 /// A question that was answered wrongly is asked again; end of input ends it all.
-pub fn ask(terminal: Terminal, taken: Taken, before: &Before) -> io::Result<(Answers, Option<Zeroizing<String>>)> {
-    eprintln!("An empty answer takes what stands in brackets. Ctrl-C ends this, and nothing is changed.\n");
+pub fn ask(
+    terminal: Terminal,
+    taken: Taken,
+    before: &Before,
+) -> io::Result<(Answers, Option<Zeroizing<String>>)> {
+    eprintln!(
+        "An empty answer takes what stands in brackets. Ctrl-C ends this, and nothing is changed.\n"
+    );
     let device = match taken.device.clone() {
         Some(device) => device,
         None => device(terminal, before)?,
@@ -34,10 +40,19 @@ pub fn ask(terminal: Terminal, taken: Taken, before: &Before) -> io::Result<(Ans
 }
 
 fn device(terminal: Terminal, before: &Before) -> io::Result<DeviceName> {
-    let known = before.config.as_ref().filter(|_| !before.is_replaceable()).map(|config| config.device.to_string());
+    let known = before
+        .config
+        .as_ref()
+        .filter(|_| !before.is_replaceable())
+        .map(|config| config.device.to_string());
     let name = known.unwrap_or_else(|| suggested_name(&hostname()));
     loop {
-        match DeviceName::try_from(terminal.ask("Name of this device, as it stands in topics and events (a-z 0-9 _ -)", &name)?) {
+        match DeviceName::try_from(
+            terminal.ask(
+                "Name of this device, as it stands in topics and events (a-z 0-9 _ -)",
+                &name,
+            )?,
+        ) {
             Ok(device) => return Ok(device),
             Err(why) => eprintln!("  {why}"),
         }
@@ -51,17 +66,24 @@ fn hostname() -> String {
 /// A host's name as a device's.
 fn suggested_name(host: &str) -> String {
     let first = host.split('.').next().unwrap_or_default().to_lowercase();
-    let name: String =
-        first.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).take(64).collect();
+    let name: String = first
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
+        .take(64)
+        .collect();
     let name = name.trim_matches('-');
     if name.is_empty() || name == "localhost" { "camera".to_owned() } else { name.to_owned() }
 }
 
 fn camera_source(terminal: Terminal, before: &Before) -> io::Result<String> {
     let found = camera::cameras();
-    let first = found.first().map_or(answers::CAMERA.to_owned(), |camera| camera.path.display().to_string());
+    let first = found
+        .first()
+        .map_or(answers::CAMERA.to_owned(), |camera| camera.path.display().to_string());
     if found.is_empty() {
-        eprintln!("No camera was found among /dev/video*: plug it in now, or name where it will be.");
+        eprintln!(
+            "No camera was found among /dev/video*: plug it in now, or name where it will be."
+        );
     } else {
         eprintln!("Cameras:");
         for (number, camera) in found.iter().enumerate() {
@@ -83,7 +105,8 @@ fn camera_source(terminal: Terminal, before: &Before) -> io::Result<String> {
 }
 
 fn broker_url(terminal: Terminal, before: &Before) -> io::Result<Option<String>> {
-    let known = before.config.as_ref().and_then(|config| config.mqtt.as_ref()).map(|mqtt| mqtt.url.clone());
+    let known =
+        before.config.as_ref().and_then(|config| config.mqtt.as_ref()).map(|mqtt| mqtt.url.clone());
     let known = known.unwrap_or_default();
     loop {
         let question = "Broker, as mqtts://HOST:8883 (`none`: events stay on this device)";
@@ -104,9 +127,17 @@ fn check_url(url: &str) -> Result<(), String> {
     super::files::usable(&broker, None).map_err(|failure| failure.to_string())
 }
 
-fn broker(terminal: Terminal, url: String, taken: &Taken) -> io::Result<(Option<Broker>, Option<Zeroizing<String>>)> {
-    let mut broker =
-        Broker { url, allow_plaintext: taken.allow_plaintext, ca: taken.ca.clone(), username: taken.username.clone() };
+fn broker(
+    terminal: Terminal,
+    url: String,
+    taken: &Taken,
+) -> io::Result<(Option<Broker>, Option<Zeroizing<String>>)> {
+    let mut broker = Broker {
+        url,
+        allow_plaintext: taken.allow_plaintext,
+        ca: taken.ca.clone(),
+        username: taken.username.clone(),
+    };
     let encrypted = broker.url.starts_with("mqtts://");
     if !encrypted && !broker.allow_plaintext && super::files::usable(&broker, None).is_err() {
         let question = "Without TLS whoever listens in the network reads the password and who comes and goes. Go on";
@@ -124,7 +155,9 @@ fn broker(terminal: Terminal, url: String, taken: &Taken) -> io::Result<(Option<
     }
     let password = match (&broker.username, &taken.password) {
         (None, _) => None,
-        (Some(_), Some(file)) => Some(read_password(file).map_err(|failure| io::Error::other(failure.to_string()))?),
+        (Some(_), Some(file)) => {
+            Some(read_password(file).map_err(|failure| io::Error::other(failure.to_string()))?)
+        }
         (Some(name), None) => Some(password(terminal, name)?),
     };
     Ok((Some(broker), password))

@@ -21,9 +21,7 @@ impl Dialogue {
         grantpt(&terminal).unwrap();
         unlockpt(&terminal).unwrap();
         let name = ptsname(&terminal, Vec::new()).unwrap();
-        let end = || {
-            File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap()
-        };
+        let end = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         // The command keeps its ends open until it is dropped or given others.
         command.stdin(std::process::Stdio::null());
