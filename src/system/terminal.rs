@@ -2,11 +2,14 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 use zeroize::Zeroizing;
 
 /// Longest answer, in bytes.
 const LIMIT: usize = 4096;
+const CTRL_C: u8 = 3;
 
 /// Both ends of a terminal.
 #[derive(Debug, Clone, Copy)]
@@ -32,27 +35,57 @@ impl Terminal {
         Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
     }
 
-    /// Asks for a secret, which the terminal does not show.
+    /// Asks for a secret, which the terminal does not show. Ctrl-C is an error, and leaves the terminal as it was.
     pub fn ask_hidden(self, question: &str) -> io::Result<Zeroizing<String>> {
         let answer = {
             let _hidden = Hidden::start()?;
-            read(&format!("{question} (not shown): "))
+            prompt(&format!("{question} (not shown): "))?;
+            read_hidden()
         };
         eprintln!();
-        let answer = answer?;
-        Ok(Zeroizing::new(answer.trim_end_matches(['\r', '\n']).to_owned()))
+        answer
     }
 }
 
-fn read(prompt: &str) -> io::Result<Zeroizing<String>> {
+fn prompt(text: &str) -> io::Result<()> {
     let mut stderr = io::stderr().lock();
-    stderr.write_all(prompt.as_bytes())?;
-    stderr.flush()?;
-    // Room for the whole: growing would leave copies of a secret behind.
-    let mut line = Zeroizing::new(String::with_capacity(LIMIT));
+    stderr.write_all(text.as_bytes())?;
+    stderr.flush()
+}
+
+fn read(question: &str) -> io::Result<String> {
+    prompt(question)?;
+    let mut line = String::new();
     match io::stdin().lock().read_line(&mut line)? {
-        0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the input ended")),
+        0 => Err(ended()),
         _ => Ok(line),
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the input ended")
+}
+
+/// A line, straight from the terminal, which gives one at a time: no buffer of the library's keeps a copy.
+fn read_hidden() -> io::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new([0; LIMIT]);
+    let mut length = 0;
+    loop {
+        match rustix::io::read(io::stdin(), &mut bytes[length..])? {
+            0 => return Err(ended()),
+            count => length += count,
+        }
+        let line = &bytes[..length];
+        if line.contains(&CTRL_C) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
+        }
+        if let Some(line) = line.strip_suffix(b"\n") {
+            let text = std::str::from_utf8(line).map_err(|_| io::Error::other("not UTF-8 text"))?;
+            return Ok(Zeroizing::new(text.to_owned()));
+        }
+        if length == LIMIT {
+            return Err(io::Error::other("longer than any secret"));
+        }
     }
 }
 
@@ -64,6 +97,9 @@ impl Hidden {
         let before = tcgetattr(io::stdin())?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
+        // A signal would end the program before the terminal is as it was: Ctrl-C ends the line instead.
+        hidden.local_modes.remove(LocalModes::ISIG);
+        hidden.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
         // What was typed before the question is no answer to it.
         tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
         Ok(Self(before))

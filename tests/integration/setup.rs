@@ -337,3 +337,18 @@ fn terminal_that_hangs_up_changes_nothing() {
     assert!(status.code() == Some(2) && shown.contains("nothing was changed"), "{shown}");
     assert!(!place.path("familiar.toml").exists() && !place.path("state").exists());
 }
+
+#[test]
+fn interrupt_at_the_password_leaves_the_terminal_as_it_was() {
+    let place = Place::new();
+    let arguments = ["--config", "familiar.toml", "--device", "porch", "--camera", "/dev/video0"];
+    let broker = ["--broker", "mqtt://127.0.0.1:1883", "--username", "porch"];
+    let mut dialogue = Dialogue::start(place.command(&arguments).args(broker));
+    dialogue.until("Password of porch (not shown): ");
+    assert!(!dialogue.shows_typing());
+    dialogue.interrupt();
+    let (status, shown) = dialogue.end();
+    assert!(status.code() == Some(2) && shown.contains("nothing was changed"), "{shown}");
+    assert!(dialogue.shows_typing());
+    assert!(!place.path("familiar.toml").exists() && !place.path("state").exists());
+}

@@ -47,6 +47,18 @@ impl Dialogue {
         self
     }
 
+    /// Ctrl-C, while what is typed is hidden.
+    pub fn interrupt(&mut self) -> &mut Self {
+        self.terminal.write_all(&[3]).unwrap();
+        self
+    }
+
+    /// Whether the terminal shows what is typed.
+    pub fn shows_typing(&self) -> bool {
+        let modes = rustix::termios::tcgetattr(&self.terminal).unwrap().local_modes;
+        modes.contains(rustix::termios::LocalModes::ECHO)
+    }
+
     /// Ctrl-D.
     pub fn hang_up(&mut self) -> &mut Self {
         self.terminal.write_all(&[4]).unwrap();
@@ -54,7 +66,7 @@ impl Dialogue {
     }
 
     /// Waits for its end; gives how it ended and all that the terminal showed.
-    pub fn end(mut self) -> (ExitStatus, String) {
+    pub fn end(&mut self) -> (ExitStatus, String) {
         while self.read() {}
         (self.child.wait().unwrap(), self.text())
     }
