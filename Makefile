@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup certificates build models demo test soak soak-memory fleet adapters home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
+.PHONY: help setup certificates build models demo test soak soak-memory fleet adapters home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb test-debian sbom lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -16,6 +16,10 @@ DEVICES ?= 1000
 # How long each fuzz target runs, and which; all of them, if none is named.
 SECONDS ?= 60
 TARGETS ?=
+# Of a bare Debian: bookworm (12) or trixie (13); root or user; whether to forget what an earlier run built there.
+RELEASE ?= trixie
+RUN_AS ?= root
+FRESH ?=
 # An hour at ten frames a second.
 FRAMES ?= 36000
 
@@ -59,6 +63,7 @@ demo: build models/facenet/model.sig ## See it work: a recorded scene, or CAMERA
 test: build models/facenet/model.sig ## All tests, with foreign implementations as judges
 	@tools/setup.sh demo judges
 	@models/.build/venv/bin/python -B -m unittest discover -q -s models
+	@python3 -B -m unittest discover -q -s tools -p 'test_*.py'
 	@$(ENV) FAMILIAR_REQUIRE_JUDGES=1 cargo test --release --locked
 
 soak: build models/facenet/model.sig ## Delivery under 200 rounds of random faults: ROUNDS=200 SEED=1
@@ -118,11 +123,17 @@ deb: build models/facenet/model.sig ## A Debian package for this machine, or for
 	@tools/setup.sh build deb $(if $(filter arm64,$(ARCH)),arm arm-emulation)
 	@tools/deb.sh $(ARCH)
 
-test-deb: build models/facenet/model.sig ## Install, upgrade, remove and purge the package in a small Debian (root)
+test-deb: build models/facenet/model.sig ## Install, set up, upgrade, remove and purge the package in a small Debian 12 and 13 (root)
 	@tools/setup.sh demo deb
 	@$(ENV) old=$$(tools/deb.sh) && new=$$(tools/deb.sh "" 9.9.9) && \
 	  lintian --allow-root --fail-on error,warning "$$old" && \
-	  packaging/lifecycle.sh "$$old" "$$new" "$$FAMILIAR_OPENPEOPLE/P001/assets/studio_portrait.jpg"
+	  for release in bookworm trixie; do \
+	    packaging/lifecycle.sh "$$old" "$$new" "$$FAMILIAR_OPENPEOPLE/P001/assets/studio_portrait.jpg" $$release && \
+	    packaging/check_in_unit.sh "$$old" $$release || exit 1; done
+
+test-debian: ## A stranger's way in a bare Debian of its own (root): RELEASE=trixie TARGETS="demo test deb", RUN_AS=user, FRESH=1
+	@tools/setup.sh deb
+	@RUN_AS="$(RUN_AS)" FRESH="$(FRESH)" tools/bare_debian.sh "$(RELEASE)" $(or $(TARGETS),demo test deb)
 
 sbom: ## Bill of materials, CycloneDX, of what `make build` and `make arm` build
 	@tools/setup.sh sbom

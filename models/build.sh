@@ -56,10 +56,12 @@ sign() {
 
 case "${1:-}" in
     "")
+        before=$("$here/../tools/bundle.sh" "$bundle" 2>/dev/null || true)
         prepare
         build "$bundle"
         make_key
         sign
+        "$here/../tools/bundle.sh" "$bundle" "$before" >&2
         ;;
     --check-reproducible)
         prepare

@@ -24,6 +24,7 @@ use crate::config::{Camera, CameraSource};
 use device::Wish;
 use view::View;
 
+pub use device::list as cameras;
 pub use error::CameraError;
 pub use feed::{Feed, Next};
 pub use frame::Frame;

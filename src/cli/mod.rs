@@ -16,6 +16,7 @@ mod model;
 mod operator;
 mod people;
 mod run;
+mod setup;
 mod shell;
 mod verdict;
 mod verify;
@@ -74,6 +75,8 @@ fn block_on<T>(conversation: impl Future<Output = T>) -> Result<T, Failure> {
 enum Verb {
     /// Run the daemon
     Run(run::Args),
+    /// Write the configuration from a few answers, and try it
+    Setup(setup::Args),
     /// Check the configuration, the models, the camera, the broker and the machine
     Check(check::Args),
     /// Add a person from pictures or from the camera
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
     }
     let outcome = verb.act_as_owner().and_then(|()| match verb {
         Verb::Run(args) => run::run(&global, args),
+        Verb::Setup(args) => setup::run(&global, args),
         Verb::Check(args) => check::run(&global, args),
         Verb::Enroll(args) => enroll::run(&global, args),
         Verb::People(args) => people::run(&global, args),

@@ -19,4 +19,6 @@ pub mod secret;
 pub mod signals;
 pub mod state;
 pub mod temperature;
+pub mod terminal;
 pub mod tls;
+pub mod unit;

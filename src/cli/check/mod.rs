@@ -7,17 +7,22 @@ mod machine;
 mod models;
 mod preview;
 mod state;
+mod within;
 
 use serde::Serialize;
 
 use super::{Failure, Global};
-use crate::config::Located;
+use crate::config::{Located, Mqtt};
+use crate::system::secret;
 use crate::system::state::StateDirectory;
 
 /// Reads the configuration, verifies the models, reads frames from the camera for two seconds, logs in at the
 /// broker, and looks at keys, people, outbox, clock, permissions and the sandbox. It publishes nothing and changes
 /// nothing, but makes the state directory where there is none. Ends with the exit code of the first thing that
-/// fails. With --json: [{"check","state","message"}], state being "ok", "warn" or "fail".
+/// fails.
+///
+/// Where the unit that runs the daemon has credentials (the broker's password, keys), root's `check` runs as that unit:
+/// `sudo familiar check`. Other users cannot read them; what needs them is then left out, and said so. With --json: [{"check","state","message"}], state being "ok", "warn" or "fail".
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Also load the models and run the bundle's self-test, as every start of the daemon does
@@ -27,6 +32,8 @@ pub struct Args {
     /// with `masks`. Nothing is written
     #[arg(long, conflicts_with = "self_test")]
     preview: bool,
+    #[command(flatten)]
+    within: within::Args,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +87,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
         return preview::run(global);
     }
     let mut report = Report::default();
+    let hidden = within::look(global, &args.within, &mut report)?;
     let Some(located) = report.take("configuration", global.located()) else {
         return print(global, report);
     };
@@ -90,12 +98,26 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let state = StateDirectory::there();
     machine::landlock(&located, &state, &mut report);
     state::check(&located, &state, space.as_ref(), &mut report);
-    broker::check(&located.config, &state, &mut report);
+    match &located.config.mqtt {
+        Some(mqtt) if lacks_password(mqtt, &hidden, &state) => report.warn(
+            "broker",
+            "not asked: this user cannot read its password, a credential of the unit; `sudo familiar check` asks",
+        ),
+        _ => broker::check(&located.config, &state, &mut report),
+    }
     former::check(&located.config, &state, &mut report);
     operators(&located, &mut report);
     machine::clock(&mut report);
     machine::sandbox(&mut report);
     print(global, report)
+}
+
+/// Whether the daemon would log in with a password that this process cannot read.
+fn lacks_password(mqtt: &Mqtt, hidden: &within::Hidden, state: &StateDirectory) -> bool {
+    const PASSWORD: &str = "mqtt-password";
+    mqtt.username.is_some()
+        && hidden.misses(PASSWORD)
+        && secret::read(state, PASSWORD).is_ok_and(|found| found.is_none())
 }
 
 fn operators(located: &Located, report: &mut Report) {

@@ -12,3 +12,4 @@ pub mod judge;
 pub mod mosquitto;
 pub mod program;
 pub mod proxy;
+pub mod terminal;
