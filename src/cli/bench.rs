@@ -22,6 +22,7 @@ use crate::system::memory;
 
 /// Measures speed and memory with the configured models, or those given.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar bench\n  familiar bench --photo face.jpg --people 100")]
 pub struct Args {
     /// Picture to work on; it should show a face [default: a drawn 640x480 picture without one]
     #[arg(long, value_name = "FILE")]

@@ -27,8 +27,10 @@ const IDENTITY: std::time::Duration = std::time::Duration::from_millis(500);
 /// answer. The result is believed only if the device's own key signed it; keys are pinned as `listen`
 /// does. With --json: the result's payload, as signed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar command pause --key operator.pem\n  familiar command forget --person ada --key operator.pem --device porch")]
 pub struct Args {
     /// pause, resume, forget, update, rollback, identify-device or health
+    #[arg(value_name = "COMMAND")]
     name: String,
     /// The operator's private key; `familiar operator new` makes one
     #[arg(long, value_name = "FILE")]

@@ -20,10 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Templates and name are wiped from the store first; then the signed `erased` event is put into the outbox,
 /// for the daemon to publish, and the broker is asked to forget whether the person was here. What a crash cuts
-/// short is finished by the daemon's next start, or by calling this again. With --json: {"erased":[ID]}, which may hold ids of erasures that were cut short before.
+/// short is finished by the daemon's next start, or by calling this again, which then erases those as well. What
+/// --json prints: docs/people.md.
 ///
-/// A negative anchor (`familiar enroll --not`) is wiped likewise, without an event: none told that it was there.
+/// A negative anchor (`familiar enroll --negative`) is wiped likewise, without an event: none told that it was there.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  familiar forget ada")]
 pub struct Args {
     /// Of a person, or of a face that is not to be named
     id: PersonId,

@@ -31,6 +31,7 @@ const SESSION: u32 = 3600;
 /// Keys are pinned on first use (contract §4, `identity`). Ends with 3 if a message was not verified,
 /// with 5 if the broker cannot be reached.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar listen\n  familiar listen --all --json --for 1h")]
 pub struct Args {
     /// Listen to every device below the prefix, not only to this one
     #[arg(long)]

@@ -9,6 +9,8 @@ mod enroll;
 mod evaluate;
 mod failure;
 mod forget;
+#[cfg(test)]
+mod help_tests;
 mod identify;
 mod key;
 mod listen;
@@ -23,10 +25,11 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Located};
-use crate::system;
+use crate::system::{self, plain};
 pub use failure::Failure;
 
 /// Knows the faces of a household or a site and tells of them in signed facts.
@@ -77,7 +80,7 @@ enum Verb {
     Check(check::Args),
     /// Add a person from pictures or from the camera
     Enroll(enroll::Args),
-    /// List, show, rename, export people; back them up and restore them
+    /// List, show, check, rename and export people; back them up and restore them
     People(people::Args),
     /// Erase a person
     Forget(forget::Args),
@@ -89,9 +92,9 @@ enum Verb {
     Verify(verify::Args),
     /// Measure accuracy on your own pictures
     Evaluate(evaluate::Args),
-    /// Verify, sign and list model bundles
+    /// Verify, sign, list, install, roll back and update model bundles
     Model(model::Args),
-    /// The device's key
+    /// Show or replace the device's key
     Key(key::Args),
     /// Command a device, signed, and wait for its signed result
     Command(command::Args),
@@ -107,7 +110,10 @@ enum Verb {
 
 /// Parses the arguments, runs the verb and gives its exit code.
 pub fn main() -> ExitCode {
-    let Cli { global, verb } = Cli::parse(); // ends with 2 on a usage error
+    let Cli { global, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(error),
+    };
     system::log::start(global.verbose, !matches!(verb, Verb::Run(_) | Verb::Listen(_)));
     system::confine::process();
     // Not those that speak to a broker, write state, or must tell how it ended.
@@ -139,8 +145,28 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // One line, whatever a file name or a library put into it.
-            eprintln!("familiar: {}", failure.to_string().replace('\n', " "));
+            eprintln!("familiar: {}", plain::message(&failure.to_string()));
             failure.exit_code()
         }
     }
+}
+
+/// What clap has to say: help, or what is wrong with the arguments (2), which it repeats as they were given.
+fn usage(mut error: clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let printed = error.print();
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let given: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, plain::message(text))),
+            _ => None,
+        })
+        .collect();
+    for (kind, text) in given {
+        error.insert(kind, ContextValue::String(text));
+    }
+    eprint!("{}", error.render());
+    ExitCode::from(2)
 }

@@ -4,6 +4,7 @@ mod anchors;
 mod backup;
 mod check;
 mod export;
+pub(super) mod lookalikes;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,15 +15,9 @@ use crate::recognition::gallery::{Gallery, GalleryError, Person, PersonName};
 use crate::recognition::{PersonId, Space, Usable};
 use crate::system::state::StateDirectory;
 
-/// With --json: `people` prints an array and `show` one object of {"id","name","looks","usable_looks",
-/// "enrolled","expires","consent","expired"}; `usable_looks`, those that the configured model made, is null
-/// where that model cannot be read. `export` prints {"id","name","consent","enrolled","expires","expired",
-/// "templates":[{"embedder","count","dimensions","first","last"}],"presence":{"present","since","last_seen"}|null,
-/// "outbox_events","retained_topic","exported"}; it gives no template. `backup` prints {"people","anchors","bytes"},
-/// `restore` {"restored":[ID],"anchors":[ID],"existing":[ID],"expired":[ID],"unusable":[ID]}. `anchors` prints an
-/// array of {"id","looks","usable_looks","enrolled","expires","consent","expired"}, faces that are nobody and so not
-/// among the people. For `check` see there.
+/// Without an action: lists the people and the faces that are not to be named. What --json prints: docs/people.md.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar people\n  familiar people show ada")]
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
@@ -31,15 +26,30 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show one person
-    Show { id: PersonId },
-    /// List the faces that are not to be named (`familiar enroll --not`)
+    #[command(after_help = "Example:\n  familiar people show ada")]
+    Show {
+        /// Of the person; `familiar people` lists them
+        id: PersonId,
+    },
+    /// List the faces that are not to be named (`familiar enroll --negative`)
+    #[command(after_help = "Example:\n  familiar people anchors --json")]
     Anchors,
     /// Find looks that hurt, and people who are nearly one
     Check(check::CheckArgs),
     /// Give a person another name; the id stays
-    Rename { id: PersonId, name: PersonName },
+    #[command(after_help = "Example:\n  familiar people rename ada 'Ada Lovelace'")]
+    Rename {
+        /// Of the person; `familiar people` lists them
+        id: PersonId,
+        /// What the person is called from now on, 1 to 64 characters
+        name: PersonName,
+    },
     /// Tell all that is held on one person
-    Export { id: PersonId },
+    #[command(after_help = "Example:\n  familiar people export ada --json")]
+    Export {
+        /// Of the person; `familiar people` lists them
+        id: PersonId,
+    },
     /// Write everybody enrolled to a file for another device, sealed under a passphrase
     Backup(backup::BackupArgs),
     /// Enrol the people of such a file, all of them or nobody
@@ -58,6 +68,8 @@ struct Row {
     expires: Option<Timestamp>,
     consent: Option<String>,
     expired: bool,
+    /// Who was enrolled as looking alike.
+    lookalikes: Vec<PersonId>,
 }
 
 impl Row {
@@ -73,6 +85,7 @@ impl Row {
             enrolled: person.enrolled,
             expires: person.expires,
             consent: person.consent,
+            lookalikes: person.lookalikes,
         }
     }
 
@@ -166,6 +179,9 @@ fn show(global: &Global, id: &PersonId) -> Result<(), Failure> {
     println!("enrolled  {}", row.enrolled);
     println!("expires   {}", row.expires.map_or("never".to_owned(), |time| time.to_string()));
     println!("consent   {}", row.consent.as_deref().unwrap_or("-"));
+    for id in &row.lookalikes {
+        println!("like      {id}");
+    }
     for flag in row.flags() {
         println!("note      {flag}");
     }
@@ -195,6 +211,11 @@ fn space(global: &Global) -> Option<Space> {
         eprintln!("familiar: not told which templates fit the model: {error}");
     });
     Some(model::space(running.ok()?.0).ok()?.mapped_if(mapping))
+}
+
+/// To four places.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1e4).round() / 1e4 + 0.0 // no -0
 }
 
 /// A UTC date.

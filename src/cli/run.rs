@@ -6,6 +6,7 @@ use crate::daemon::{self, DaemonError};
 
 /// Watches the camera until it is told to stop. A recording (`replay:`) without `loop` ends by itself.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar run\n  familiar run --config porch.toml --stdout")]
 pub struct Args {
     /// Print every signed event on stdout too, one JSON per line
     #[arg(long)]

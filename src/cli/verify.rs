@@ -15,9 +15,10 @@ use crate::system::state::StateDirectory;
 
 /// Ends with 3 if a message is not verified or, with --chain, if the chain is not whole.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar verify events.jsonl --chain\n  familiar verify --jwks porch.jwks < events.jsonl")]
 pub struct Args {
     /// Signed messages, one JSON per line; `-` is standard input
-    #[arg(default_value = "-")]
+    #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
     /// Also prove the order of events and that none is missing
     #[arg(long)]

@@ -1,5 +1,8 @@
 //! The machine: where state lies, secrets, the clock, the journal, readiness.
 
+#[macro_use]
+pub mod plain;
+
 pub mod bounded;
 pub mod bucket;
 pub mod clock;
@@ -9,6 +12,7 @@ pub mod database;
 pub mod landlock;
 pub mod log;
 pub mod memory;
+pub mod nearest;
 pub mod notify;
 pub mod pipe;
 pub mod secret;

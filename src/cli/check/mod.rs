@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{Failure, Global};
 use crate::config::Located;
+use crate::system::plain;
 use crate::system::state::StateDirectory;
 
 /// Reads the configuration, verifies the models, reads frames from the camera for two seconds, logs in at the
@@ -17,6 +18,7 @@ use crate::system::state::StateDirectory;
 /// nothing, but makes the state directory where there is none. Ends with the exit code of the first thing that
 /// fails. With --json: [{"check","state","message"}], state being "ok", "warn" or "fail".
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar check\n  familiar check --self-test --json")]
 pub struct Args {
     /// Also load the models and run the bundle's self-test, as every start of the daemon does
     #[arg(long)]
@@ -47,7 +49,9 @@ struct Report {
 
 impl Report {
     fn say(&mut self, check: &'static str, state: State, message: impl Into<String>) {
-        self.lines.push(Line { check, state, message: message.into() });
+        // One line, whatever a file name or a broker put into it.
+        let message = plain::message(&message.into());
+        self.lines.push(Line { check, state, message });
     }
 
     fn ok(&mut self, check: &'static str, message: impl Into<String>) {
@@ -126,8 +130,7 @@ fn print(global: &Global, report: Report) -> Result<(), Failure> {
                 State::Warn => "warn",
                 State::Fail => "fail",
             };
-            // One line, whatever a file name or a broker put into it.
-            println!("{state:<5} {check:<14} {}", super::verdict::plain(message));
+            println!("{state:<5} {check:<14} {message}");
         }
     }
     report.failure.map_or(Ok(()), Err)

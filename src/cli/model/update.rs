@@ -13,6 +13,7 @@ use crate::system::clock::Date;
 use crate::system::state::StateDirectory;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  familiar model update")]
 pub struct Args {
     /// Go on with a clock that nobody has synchronised. Signatures and versions still hold; that a repository was
     /// frozen would not be noticed

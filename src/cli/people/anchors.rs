@@ -50,7 +50,7 @@ pub fn print(gallery: &Gallery, space: Option<&Space>) -> Result<(), Failure> {
         return Ok(());
     }
     let ids = anchors.iter().map(|anchor| anchor.id.as_str().len()).max().unwrap_or(0);
-    println!("\nNot to be named (`familiar enroll --not`):");
+    println!("\nNot to be named (`familiar enroll --negative`):");
     for anchor in anchors {
         let row = Row::of(anchor, space);
         let expires = row.expires.map_or("never".to_owned(), day);

@@ -13,6 +13,8 @@ use ureq::Agent;
 use ureq::http::StatusCode;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
+use crate::system::plain::{redacted, redacted_address};
+
 /// How slow a server may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -72,7 +74,7 @@ impl Source {
     /// `ca`: PEM file with the certificates that may sign an `https://` server's; then those alone, else the
     /// system's.
     pub fn with(address: &str, ca: Option<&Path>, limits: Limits) -> Result<Self, FetchError> {
-        let wrong = || FetchError::Address(address.to_owned());
+        let wrong = || FetchError::Address(redacted_address(address));
         let base = address.trim_end_matches('/').to_owned();
         if let Some(path) = base.strip_prefix("file://").or(base.starts_with('/').then_some(&base))
         {
@@ -150,13 +152,15 @@ impl Source {
                 Ok(true)
             }
             Self::Http { base, agent, limits } => {
-                let address = format!("{base}/{file}");
+                let url = format!("{base}/{file}");
+                // What is told of a failure goes into logs and into `health`.
+                let address = redacted_address(&url);
                 let failed = |why: String| FetchError::Failed { address: address.clone(), why };
-                let mut request = agent.get(&address);
+                let mut request = agent.get(&url);
                 if from > 0 {
                     request = request.header("Range", format!("bytes={from}-"));
                 }
-                let response = request.call().map_err(|error| failed(error.to_string()))?;
+                let response = request.call().map_err(|error| failed(redacted(&error.to_string()).into_owned()))?;
                 let resumed = match response.status() {
                     StatusCode::OK => false,
                     StatusCode::PARTIAL_CONTENT if from > 0 && starts_at(&response, from) => true,
