@@ -54,21 +54,16 @@ const VIDEO: Foreign = Foreign {
     what: "a video",
     advice: "`ffmpeg -i IN -vf fps=1 OUT-%03d.jpg` makes a picture of each second (Debian: ffmpeg)",
 };
-const PAGE: Foreign = Foreign {
-    what: "a web page",
-    advice: "open it in a browser and save the picture itself",
-};
+const PAGE: Foreign =
+    Foreign { what: "a web page", advice: "open it in a browser and save the picture itself" };
 
 type Looks = fn(&[u8]) -> bool;
 
 const KNOWN: &[(Foreign, Looks)] = &[
     (AVIF, |b| is_media(b, &[b"avif", b"avis"])),
-    (
-        HEIC,
-        |b| {
-            is_media(b, &[b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"])
-        },
-    ),
+    (HEIC, |b| {
+        is_media(b, &[b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"])
+    }),
     (RAW, |b| is_media(b, &[b"crx "])),
     // Whatever else has this box is a film: mp42, isom, qt, M4V, 3gp4, …
     (VIDEO, |b| brand(b).is_some()),
@@ -78,7 +73,11 @@ const KNOWN: &[(Foreign, Looks)] = &[
     (VIDEO, |b| b.first() == Some(&0x47) && b.get(188) == Some(&0x47)), // MPEG transport stream
     (GIF, |b| b.starts_with(b"GIF87a") || b.starts_with(b"GIF89a")),
     (RAW, |b| b.get(8..10) == Some(b"CR") && b.starts_with(b"II*\0")),
-    (RAW, |b| [&b"FUJIFILMCCD-RAW"[..], b"IIRO", b"IIRS", b"IIU\0", b"\0MRM"].iter().any(|m| b.starts_with(m))),
+    (RAW, |b| {
+        [&b"FUJIFILMCCD-RAW"[..], b"IIRO", b"IIRS", b"IIU\0", b"\0MRM"]
+            .iter()
+            .any(|m| b.starts_with(m))
+    }),
     (TIFF, |b| [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"].iter().any(|m| b.starts_with(*m))),
     (BMP, |b| b.starts_with(b"BM") && b.get(6..10) == Some(&[0; 4])),
     (PDF, |b| b.starts_with(b"%PDF-")),

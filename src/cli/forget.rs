@@ -18,6 +18,8 @@ use crate::system::state::StateDirectory;
 /// For the broker to clear who was present; without an answer the daemon does it later.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Erase a person
+///
 /// Templates and name are wiped from the store first; then the signed `erased` event is put into the outbox,
 /// for the daemon to publish, and the broker is asked to forget whether the person was here. What a crash cuts
 /// short is finished by the daemon's next start, or by calling this again, which then erases those as well. What

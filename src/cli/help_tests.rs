@@ -1,6 +1,8 @@
 //! `--help` of every verb: it says what the verb and each argument are, arguments as they are, and examples that parse.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, Parser};
 
@@ -73,16 +75,16 @@ fn every_verb_and_argument_says_what_it_is() {
 fn arguments_are_shown_as_required_that_are() {
     for (path, command) in verbs() {
         let name = path.join(" ");
-        let required: Vec<String> = command
+        let required: BTreeSet<String> = command
             .get_arguments()
             .filter(|argument| argument.is_required_set())
             .map(ToString::to_string)
             .collect();
-        let missing = match Cli::try_parse_from(&path) {
-            Ok(_) => Vec::new(),
+        let missing: BTreeSet<String> = match Cli::try_parse_from(&path) {
+            Ok(_) => BTreeSet::new(),
             Err(error) => match (error.kind(), error.get(ContextKind::InvalidArg)) {
                 (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
-                    missing.clone()
+                    missing.iter().cloned().collect()
                 }
                 _ => panic!("{name}: {error}"),
             },
@@ -114,10 +116,30 @@ fn every_verb_has_examples_that_parse() {
     }
 }
 
+/// More than one line is said of what needs it: how it ends, and what it leaves alone.
+#[test]
+fn long_help_is_shown_where_there_is_one() {
+    for (verb, words) in [
+        ("check", "Ends with the exit code"),
+        ("forget", "finished by the daemon's next start"),
+        ("identify", "Ends with 1 when"),
+        ("listen", "pinned on first use"),
+        ("verify", "Ends with 3"),
+        ("evaluate", "nearest its centre"),
+        ("command", "Ends with 0 when"),
+        ("people", "docs/people.md"),
+    ] {
+        let found = verbs().into_iter().find(|(path, _)| path[1..] == [verb]);
+        let help = help(&found.unwrap().1).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(words), "{verb}: {help}");
+    }
+}
+
 /// What `src/cli/enroll` refuses a picture for, in its help.
 #[test]
 fn help_of_enroll_lists_every_refusal() {
-    let (_, enroll) = verbs().into_iter().find(|(path, _)| path.ends_with(&["enroll".into()])).unwrap();
+    let (_, enroll) =
+        verbs().into_iter().find(|(path, _)| path.ends_with(&["enroll".into()])).unwrap();
     let help = help(&enroll).split_whitespace().collect::<Vec<_>>().join(" ");
     for reason in [
         "cannot be read",

@@ -14,6 +14,8 @@ use crate::recognition::gallery::{Fit, Gallery};
 use crate::recognition::matcher::{Known, nearest};
 use crate::system::plain;
 
+/// Say who is on these pictures
+///
 /// A face is named when its similarity (cosine) to a person's template reaches the threshold of the configured
 /// false match rate for one look, and nobody else is about as near: not by 0.05, and a lookalike
 /// (`familiar enroll --similar-to`) not by 0.1. The similarity that is printed is that to the nearest person, whether
@@ -22,7 +24,9 @@ use crate::system::plain;
 /// Ends with 1 when a picture could not be read (the others are told all the same), and with 6 when none had a face.
 /// What --json prints: docs/people.md.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  familiar identify group.jpg\n  familiar identify --json a.jpg b.png")]
+#[command(
+    after_help = "Examples:\n  familiar identify group.jpg\n  familiar identify --json a.jpg b.png"
+)]
 pub struct Args {
     /// JPEG, PNG or WebP pictures
     #[arg(required = true, value_name = "PHOTO")]

@@ -5,6 +5,7 @@ use crate::event::rotation::{self, RotateError, Rotation};
 use crate::event::{DeviceKey, KeyError};
 use crate::system::state::StateDirectory;
 
+/// Show or replace the device's key
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -74,37 +74,21 @@ fn block_on<T>(conversation: impl Future<Output = T>) -> Result<T, Failure> {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the daemon
     Run(run::Args),
-    /// Check the configuration, the models, the camera, the broker and the machine
     Check(check::Args),
-    /// Add a person from pictures or from the camera
     Enroll(enroll::Args),
-    /// List, show, check, rename and export people; back them up and restore them
     People(people::Args),
-    /// Erase a person
     Forget(forget::Args),
-    /// Say who is on these pictures
     Identify(identify::Args),
-    /// Subscribe, verify every message, print
     Listen(listen::Args),
-    /// Verify signed messages, one JSON per line
     Verify(verify::Args),
-    /// Measure accuracy on your own pictures
     Evaluate(evaluate::Args),
-    /// Verify, sign, list, install, roll back and update model bundles
     Model(model::Args),
-    /// Show or replace the device's key
     Key(key::Args),
-    /// Command a device, signed, and wait for its signed result
     Command(command::Args),
-    /// Make and show keys of operators, who may command devices
     Operator(operator::Args),
-    /// Measure speed and memory on this device
     Bench(bench::Args),
-    /// Print a completion script for a shell
     Completions(shell::CompletionsArgs),
-    /// Print the manual page
     Man(shell::ManArgs),
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Failure, Global};
 use crate::command::{OperatorKey, OperatorKeyError};
 
+/// Make and show keys of operators, who may command devices
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

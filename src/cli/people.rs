@@ -15,6 +15,8 @@ use crate::recognition::gallery::{Gallery, GalleryError, Person, PersonName};
 use crate::recognition::{PersonId, Space, Usable};
 use crate::system::state::StateDirectory;
 
+/// List, show, check, rename and export people; back them up and restore them
+///
 /// Without an action: lists the people and the faces that are not to be named. What --json prints: docs/people.md.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  familiar people\n  familiar people show ada")]
@@ -34,7 +36,6 @@ enum Action {
     /// List the faces that are not to be named (`familiar enroll --negative`)
     #[command(after_help = "Example:\n  familiar people anchors --json")]
     Anchors,
-    /// Find looks that hurt, and people who are nearly one
     Check(check::CheckArgs),
     /// Give a person another name; the id stays
     #[command(after_help = "Example:\n  familiar people rename ada 'Ada Lovelace'")]
@@ -50,9 +51,7 @@ enum Action {
         /// Of the person; `familiar people` lists them
         id: PersonId,
     },
-    /// Write everybody enrolled to a file for another device, sealed under a passphrase
     Backup(backup::BackupArgs),
-    /// Enrol the people of such a file, all of them or nobody
     Restore(backup::RestoreArgs),
 }
 

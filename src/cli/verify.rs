@@ -13,9 +13,13 @@ use crate::event::line::{Heard, Met};
 use crate::event::{DeviceKey, KeyError, KeyRing, Line, Typ, identity, jwk};
 use crate::system::state::StateDirectory;
 
+/// Verify signed messages, one JSON per line
+///
 /// Ends with 3 if a message is not verified or, with --chain, if the chain is not whole.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  familiar verify events.jsonl --chain\n  familiar verify --jwks porch.jwks < events.jsonl")]
+#[command(
+    after_help = "Examples:\n  familiar verify events.jsonl --chain\n  familiar verify --jwks porch.jwks < events.jsonl"
+)]
 pub struct Args {
     /// Signed messages, one JSON per line; `-` is standard input
     #[arg(value_name = "FILE", default_value = "-")]

@@ -16,7 +16,8 @@ fn unreadable(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such file; --config FILE names another".to_owned(),
         ErrorKind::PermissionDenied => {
-            "this user may not read it; `sudo -u familiar familiar …` runs as the daemon does".to_owned()
+            "this user may not read it; `sudo -u familiar familiar …` runs as the daemon does"
+                .to_owned()
         }
         ErrorKind::InvalidData => format!("{error}; it is a small TOML file in UTF-8"),
         _ => error.to_string(),

@@ -56,7 +56,10 @@ fn not_toml(text: &str, at: usize, message: &str) -> String {
     let section = before.lines().rev().find_map(header).unwrap_or_default();
     let name = written.split('=').next().unwrap_or_default().trim();
     if what == "duplicate key" {
-        return format!("`{}` stands here a second time", plain::line(name.trim_matches(['[', ']'])));
+        return format!(
+            "`{}` stands here a second time",
+            plain::line(name.trim_matches(['[', ']']))
+        );
     }
     match keys::find(&section, name) {
         Some(key) => format!("{}: {what}; for example: {}", name_of(key), key.example),
@@ -72,15 +75,14 @@ fn missing(text: &str, document: &DeTable<'_>, name: &str) -> (usize, String) {
         return (1, format!("`{name}` is missing"));
     };
     if key.section.is_empty() {
-        let what = format!("`{name}` is missing; write it above the first section: {}", key.example);
+        let what =
+            format!("`{name}` is missing; write it above the first section: {}", key.example);
         return (1, what);
     }
     let header = document.iter().find(|(header, _)| header.get_ref() == key.section);
     let line = header.map_or(1, |(header, _)| line_of(text, header.span().start));
-    let what = format!(
-        "[{}] has no `{name}`; write it below this line: {}",
-        key.section, key.example
-    );
+    let what =
+        format!("[{}] has no `{name}`; write it below this line: {}", key.section, key.example);
     (line, what)
 }
 
@@ -92,7 +94,8 @@ fn unknown<'a>(section: &str, name: &str, known: impl Iterator<Item = &'a str>) 
         return format!("{what}: {advice}");
     }
     if let Some(meant) = nearest(name, known.iter().copied()) {
-        let example = keys::find(section, meant).map(|key| format!(" For example: {}", key.example));
+        let example =
+            keys::find(section, meant).map(|key| format!(" For example: {}", key.example));
         return format!("{what}; did you mean `{meant}`?{}", example.unwrap_or_default());
     }
     match keys::elsewhere(section, name) {
@@ -100,7 +103,7 @@ fn unknown<'a>(section: &str, name: &str, known: impl Iterator<Item = &'a str>) 
             format!("{what}: it belongs above the first section: {example}")
         }
         Some(key) => format!("{what}: it belongs below a line [{}]: {}", key.section, key.example),
-        None => format!("{what}; there are {}", known.join(", ")),
+        None => format!("{what}; known here: {}", known.join(", ")),
     }
 }
 

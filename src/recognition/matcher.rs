@@ -139,7 +139,8 @@ mod tests {
             person: PersonRef { id: id.parse().unwrap(), name: id.to_owned() },
             template: Embedding::normalized(template.to_vec()).unwrap(),
             looks: 1,
-            reserve: 0.0, lookalikes: Vec::new(),
+            reserve: 0.0,
+            lookalikes: Vec::new(),
         }
     }
 

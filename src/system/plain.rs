@@ -147,10 +147,7 @@ mod tests {
     #[test]
     fn nothing_steers_a_terminal_or_forges_a_line() {
         let name = "a\u{1b}[31m\u{9b}2J\r\nfamiliar: ok\u{7f}\u{202e}gpj";
-        assert_eq!(
-            line(name),
-            r"a\u001b[31m\u009b2J\u000d\nfamiliar: ok\u007f\u202egpj"
-        );
+        assert_eq!(line(name), r"a\u001b[31m\u009b2J\u000d\nfamiliar: ok\u007f\u202egpj");
         assert_eq!(lines("a\tb\n\u{1b}c"), "a\tb\n\\u001bc");
         for plain in ["Zoë 王小明", "فاطمة", "👩\u{200d}👧", "C:\\new"] {
             assert_eq!(line(plain), plain);

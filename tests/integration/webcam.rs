@@ -354,7 +354,8 @@ fn enrol(eyes: &Remembering, recording: &Recording) -> Candidate {
         },
         template: Embedding::pooled(&looks).unwrap(),
         looks: looks.len(),
-        reserve: 0.0, lookalikes: Vec::new(),
+        reserve: 0.0,
+        lookalikes: Vec::new(),
     }
 }
 

@@ -13,10 +13,12 @@ use crate::config::Located;
 use crate::system::plain;
 use crate::system::state::StateDirectory;
 
+/// Check the configuration, the models, the camera, the broker and the machine
+///
 /// Reads the configuration, verifies the models, reads frames from the camera for two seconds, logs in at the
 /// broker, and looks at keys, people, outbox, clock, permissions and the sandbox. It publishes nothing and changes
 /// nothing, but makes the state directory where there is none. Ends with the exit code of the first thing that
-/// fails. With --json: [{"check","state","message"}], state being "ok", "warn" or "fail".
+/// fails. What --json prints: docs/operations.md.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  familiar check\n  familiar check --self-test --json")]
 pub struct Args {

@@ -30,21 +30,25 @@ const SAME_PERSON_RATE: f64 = 1e-2;
 /// Longest `--consent`, in characters.
 const CONSENT_LIMIT: usize = 500;
 
-/// NAME or its id may be enrolled already: then the pictures are added to that person. Only embeddings are kept,
-/// never a picture.
+/// Add a person, or pictures to somebody enrolled, from pictures or from the camera
+///
+/// NAME or its id may be enrolled already: then the pictures are added to that person. Only
+/// embeddings are kept, never a picture.
 ///
 /// A picture is refused, with the reason, that
 ///   - cannot be read, or is no JPEG, PNG or WebP
-///   - shows no face, or several (a second face counts from a quarter of the largest one's area on)
-///   - shows a poor face: too small, cut off, turned away, looking up or down, tilted, too dark, too bright, badly
-///     exposed, without contrast, blurred, or not clearly a face
+///   - shows no face, or several (a second one counts from a quarter of the largest one's area on)
+///   - shows a poor face: too small, cut off, turned away, looking up or down, tilted, too dark,
+///     too bright, badly exposed, without contrast, blurred, or not clearly a face
 ///   - looks like somebody else who is enrolled
 ///   - does not fit the person's other pictures
 ///   - was enrolled before, or is one too many (64 are kept)
 ///
-/// Exit code 6: no picture was accepted. What each reason means and what to do: docs/people.md.
+/// Exit code 6: no picture was accepted. What each reason means, what to do, and what --json
+/// prints: docs/people.md.
 #[derive(Debug, clap::Args)]
 #[command(
+    verbatim_doc_comment,
     override_usage = "familiar enroll [OPTIONS] <NAME> <PHOTO>...\n       \
                       familiar enroll [OPTIONS] <NAME> --live\n       \
                       familiar enroll [OPTIONS] --negative <PHOTO>...",
@@ -86,7 +90,9 @@ pub struct Args {
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let Args { name, photos, live, negative, similar_to: similar, id, consent, expires } = args;
     match (name, negative) {
-        (_, Some(photos)) => negative::run(global, negative::New { photos, live, id, consent, expires }),
+        (_, Some(photos)) => {
+            negative::run(global, negative::New { photos, live, id, consent, expires })
+        }
         (Some(name), None) => {
             person(global, Wanted { name, photos, live, similar, id, consent, expires })
         }
@@ -146,7 +152,12 @@ fn person(global: &Global, args: Wanted) -> Result<(), Failure> {
     let person = match (&enrolled, looks.is_empty()) {
         (_, true) => None,
         (Some(person), _) => Some(gallery.add_looks_similar(
-            &person.id, similar, &looks, digest, args.consent, expires,
+            &person.id,
+            similar,
+            &looks,
+            digest,
+            args.consent,
+            expires,
         )?),
         (None, _) => {
             let name = args.name.clone();

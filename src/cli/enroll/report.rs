@@ -120,7 +120,8 @@ impl Report {
             let looks = self.looks;
             return print_json(&match &self.enrolled {
                 Enrolled::Person(person) => {
-                    let lookalikes: Vec<Pair<'_>> = self.lookalikes.iter().map(Pair::from).collect();
+                    let lookalikes: Vec<Pair<'_>> =
+                        self.lookalikes.iter().map(Pair::from).collect();
                     json!({ "person": person, "looks": looks, "pictures": pictures,
                             "lookalikes": lookalikes })
                 }

@@ -32,7 +32,8 @@ pub fn enrolled_before(
         [] => Ok(None),
         [person] => Ok(Some(person.clone())),
         _ => {
-            let them: Vec<String> = found.iter().map(|p| format!("{} ({})", p.name, p.id)).collect();
+            let them: Vec<String> =
+                found.iter().map(|p| format!("{} ({})", p.name, p.id)).collect();
             Err(Failure::usage(format!(
                 "{name} may be any of {}: --id says which, and a new --id is somebody new",
                 them.join(", ")

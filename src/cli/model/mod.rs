@@ -15,6 +15,7 @@ use crate::model::{
     VerifiedBundle, VerifiedFiles,
 };
 
+/// Verify, sign, list, install, roll back and update model bundles
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,9 +24,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Verify a bundle: its signature, its files and its manifest
     Verify(VerifyArgs),
-    /// Sign all files of a directory
     Sign(SignArgs),
     /// List the bundles of this device
     #[command(after_help = "Example:\n  familiar model list")]
@@ -40,12 +39,14 @@ enum Verb {
     /// Go back to the bundle before
     #[command(after_help = "Example:\n  familiar model rollback")]
     Rollback,
-    /// Fetch and install the newest bundle
     Update(update::Args),
 }
 
+/// Verify a bundle: its signature, its files and its manifest
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  familiar model verify /usr/share/familiar/models/facenet\n  familiar model verify bundle --anchor signer.pub")]
+#[command(
+    after_help = "Examples:\n  familiar model verify /usr/share/familiar/models/facenet\n  familiar model verify bundle --anchor signer.pub"
+)]
 struct VerifyArgs {
     /// The bundle's folder
     #[arg(value_name = "DIR")]
@@ -58,8 +59,11 @@ struct VerifyArgs {
     trust: Option<PathBuf>,
 }
 
+/// Sign all files of a directory
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  familiar model sign bundle --key signer.pem --expires 2028-12-31")]
+#[command(
+    after_help = "Example:\n  familiar model sign bundle --key signer.pem --expires 2028-12-31"
+)]
 struct SignArgs {
     /// The folder whose files are signed
     #[arg(value_name = "DIR")]

@@ -12,6 +12,7 @@ use crate::model::update::fetch::FetchError;
 use crate::system::clock::Date;
 use crate::system::state::StateDirectory;
 
+/// Fetch and install the newest bundle
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  familiar model update")]
 pub struct Args {

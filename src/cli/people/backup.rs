@@ -19,6 +19,7 @@ use crate::system::{plain, secret};
 /// Longest passphrase that is read from stdin, in bytes.
 const LONGEST: u64 = 4096;
 
+/// Write everybody enrolled to a file for another device, sealed under a passphrase
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     familiar people backup household.people\n  \
@@ -33,6 +34,7 @@ pub struct BackupArgs {
     passphrase_file: Option<PathBuf>,
 }
 
+/// Enrol the people of such a file, all of them or nobody
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  familiar people restore household.people --skip-existing")]
 pub struct RestoreArgs {

@@ -14,6 +14,8 @@ use crate::recognition::gallery::{
     Alike, Gallery, GalleryError, Harm, Hurtful, MAXIMUM_LOOKS, hurtful, lookalikes,
 };
 
+/// Find looks that hurt, and people who are nearly one
+///
 /// A look hurts that is nearer to another person than the decision threshold, or than to its own person's other
 /// looks; that is as near to a negative anchor as to its own; or that would not be taken for its own person. The
 /// worst is put aside and the others are judged anew without it, so that one wrong look does not make right ones

@@ -31,7 +31,8 @@ impl<'a> From<&'a Lookalikes> for Pair<'a> {
 
 pub fn describe(pair: &Lookalikes) -> String {
     let Lookalikes { people: [one, other], similarity, cost } = pair;
-    let [first, second] = [(one, cost[0]), (other, cost[1])].map(|(person, cost)| costs(person, cost));
+    let [first, second] =
+        [(one, cost[0]), (other, cost[1])].map(|(person, cost)| costs(person, cost));
     format!(
         "{} ({}) and {} ({}) look alike: similarity {similarity:.3} of their means; a face is named as either only \
          where it is ahead of the other by {LOOKALIKE:.2}: {first}, {second}",

@@ -214,7 +214,9 @@ mod tests {
             for scale in scales(size, input) {
                 let tiles = tiles(size, input, scale);
                 all += tiles.len();
-                for (x, y) in [(0, 0), (size.0 - 1, 0), (size.0 / 2, size.1 / 2), (size.0 - 1, size.1 - 1)] {
+                for (x, y) in
+                    [(0, 0), (size.0 - 1, 0), (size.0 / 2, size.1 / 2), (size.0 - 1, size.1 - 1)]
+                {
                     let holds = |t: &Tile| {
                         (t.x..t.x + t.width).contains(&x) && (t.y..t.y + t.height).contains(&y)
                     };

@@ -160,7 +160,9 @@ impl Source {
                 if from > 0 {
                     request = request.header("Range", format!("bytes={from}-"));
                 }
-                let response = request.call().map_err(|error| failed(redacted(&error.to_string()).into_owned()))?;
+                let response = request
+                    .call()
+                    .map_err(|error| failed(redacted(&error.to_string()).into_owned()))?;
                 let resumed = match response.status() {
                     StatusCode::OK => false,
                     StatusCode::PARTIAL_CONTENT if from > 0 && starts_at(&response, from) => true,

@@ -28,9 +28,7 @@ pub enum Refusal {
         ahead: Option<f32>,
     },
     /// Similarity to the mean of the person's other looks.
-    Outlier {
-        similarity: f32,
-    },
+    Outlier { similarity: f32 },
 }
 
 /// The outcome for one of the looks offered.

@@ -303,7 +303,8 @@ impl Named {
         }
         let nearest = &candidates[best.index];
         let is_own = nearest.person.id == self.person;
-        let is_either = !best.is_no_lookalike() && (is_own || nearest.lookalikes.contains(&self.person));
+        let is_either =
+            !best.is_no_lookalike() && (is_own || nearest.lookalikes.contains(&self.person));
         if is_own && !is_either {
             return same_face(look, &self.anchor, thresholds) || best.passes(thresholds.at(1));
         }

@@ -174,7 +174,8 @@ fn person(id: &str, look: &[f32]) -> Candidate {
         person: PersonRef { id: id.parse().unwrap(), name: id.to_uppercase() },
         template: Embedding::normalized(look.to_vec()).unwrap(),
         looks: 3,
-        reserve: 0.0, lookalikes: Vec::new(),
+        reserve: 0.0,
+        lookalikes: Vec::new(),
     }
 }
 

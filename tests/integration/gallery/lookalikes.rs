@@ -149,7 +149,7 @@ fn margin_between_lookalikes() {
                 continue;
             }
             pairs += 1;
-            let mut take = |probe: &Embedding, threshold: f32, leads: &mut Vec<f32>| {
+            let take = |probe: &Embedding, threshold: f32, leads: &mut Vec<f32>| {
                 let (near, far) = (probe.similarity(own), probe.similarity(other));
                 if near.max(far) >= threshold {
                     leads.push(near - far);

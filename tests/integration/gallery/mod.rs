@@ -3,5 +3,6 @@
 mod lookalikes;
 mod passphrase;
 mod processes;
+mod secrets;
 mod stills;
 mod verbs;

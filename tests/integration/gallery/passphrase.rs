@@ -31,7 +31,8 @@ for prompt, answer in dialogue:
         if not more():
             break
     while termios.tcgetattr(screen)[3] & termios.ECHO:
-        pass
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            break  # it ended without asking
     os.write(screen, answer.encode() + b"\n")
 while more():
     pass
@@ -73,7 +74,8 @@ fn passphrase_is_asked_for_at_a_terminal_without_echo_and_twice_for_a_backup() {
 
     // Asked once, and what was typed is what seals the file: the wrong one does not open it.
     let restore = ["people", "restore", text(&file)];
-    let (code, shown) = at_a_terminal(&home, &restore, &[(first, "six words that somebody guessed")]);
+    let (code, shown) =
+        at_a_terminal(&home, &restore, &[(first, "six words that somebody guessed")]);
     assert!(code == 3 && shown.contains("another passphrase"), "{shown}");
     let (code, shown) = at_a_terminal(&home, &restore, &[(first, WORDS)]);
     // The seal held: now the model is looked for, which this home has not.

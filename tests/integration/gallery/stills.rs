@@ -38,7 +38,11 @@ fn small_face_in_a_large_still_is_identified() {
     assert!((2710.0..2910.0).contains(&at(0)) && (40.0..120.0).contains(&at(2)), "{photos}");
     // To enrol from, it is too small: that is said, not that there is none.
     let (code, report) = home.json(&["enroll", "Bea", text(&far)]);
-    assert_eq!((code, report["pictures"][0]["reason"].as_str()), (6, Some("poor-face")), "{report}");
+    assert_eq!(
+        (code, report["pictures"][0]["reason"].as_str()),
+        (6, Some("poor-face")),
+        "{report}"
+    );
     assert!(report["pictures"][0]["detail"].as_str().unwrap().contains("too small"), "{report}");
 }
 

@@ -28,9 +28,7 @@ fn pair_holds_for_both_and_stays() {
     let home = Home::new();
     let mut gallery = with_a_pair(&home);
     gallery.add(named("Cat"), &[look(3)], MODEL).unwrap();
-    gallery
-        .add_looks_similar(&id("cat"), &[id("ann")], &[look(4)], MODEL, None, None)
-        .unwrap();
+    gallery.add_looks_similar(&id("cat"), &[id("ann")], &[look(4)], MODEL, None, None).unwrap();
     gallery.rename(&id("bea"), "Beatrix".parse().unwrap()).unwrap();
     drop(gallery);
     let gallery = home.open();
