@@ -7,6 +7,7 @@
 mod device;
 mod error;
 mod feed;
+mod foreign;
 mod frame;
 pub(crate) mod jpeg;
 mod live;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+use super::foreign::{Foreign, foreign};
 use super::jpeg::{Skipped, Whole};
 use crate::system::owner;
 
@@ -26,6 +27,10 @@ pub enum PhotoError {
     TooManyBytes { path: PathBuf },
     #[error("{}: {width}x{height} is more than {} megapixels; give a smaller copy", .path.display(), PHOTO_PIXELS / 1_000_000)]
     TooManyPixels { path: PathBuf, width: u32, height: u32 },
+    #[error("{}: {}, and familiar reads JPEG, PNG and WebP; {}", .path.display(), .foreign.what, .foreign.advice)]
+    ForeignFormat { path: PathBuf, foreign: Foreign },
+    #[error("{}: the file is empty", .path.display())]
+    Empty { path: PathBuf },
     #[error("{}: not a JPEG, PNG or WebP picture", .path.display())]
     UnknownFormat { path: PathBuf },
     #[error("{}: broken picture: {reason}", .path.display())]
@@ -72,7 +77,12 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> 
     let io = |source| PhotoError::Io { path: path.to_owned(), source };
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(io)?;
     if reader.format().is_none_or(|format| !format.reading_enabled()) {
-        return Err(PhotoError::UnknownFormat { path: path.to_owned() });
+        let path = path.to_owned();
+        return Err(match foreign(bytes) {
+            Some(foreign) => PhotoError::ForeignFormat { path, foreign },
+            None if bytes.is_empty() => PhotoError::Empty { path },
+            None => PhotoError::UnknownFormat { path },
+        });
     }
     let skipped = |error: Skipped| PhotoError::Broken {
         path: path.to_owned(),
@@ -206,13 +216,21 @@ mod tests {
     #[test]
     fn what_is_no_picture_is_said_so() {
         assert!(matches!(decoded(b"hello"), Err(PhotoError::UnknownFormat { .. })));
-        assert!(matches!(decoded(b"GIF89a......"), Err(PhotoError::UnknownFormat { .. })));
-        assert!(matches!(decoded(b""), Err(PhotoError::UnknownFormat { .. })));
+        assert!(matches!(decoded(b"GIF89a......"), Err(PhotoError::ForeignFormat { .. })));
+        assert!(matches!(decoded(b""), Err(PhotoError::Empty { .. })));
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(decode_photo(folder.path()), Err(PhotoError::NotAFile { .. })));
         let missing = folder.path().join("missing.jpg");
         let error = decode_photo(&missing).unwrap_err();
         assert!(error.to_string().contains("missing.jpg"), "{error}");
+    }
+
+    #[test]
+    fn heic_is_named_with_the_way_out() {
+        let error = decoded(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").unwrap_err().to_string();
+        for words in ["a HEIC picture", "Most Compatible", "heif-convert"] {
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

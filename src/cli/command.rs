@@ -23,12 +23,18 @@ use crate::system::state::StateDirectory;
 /// have been rotated.
 const IDENTITY: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Command a device, signed, and wait for its signed result
+///
 /// Ends with 0 when the device has done it, 3 when it refused, 1 when it failed, and 5 without the broker or an
 /// answer. The result is believed only if the device's own key signed it; keys are pinned as `listen`
 /// does. With --json: the result's payload, as signed.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  familiar command pause --key operator.pem\n  familiar command forget --person ada --key operator.pem --device porch"
+)]
 pub struct Args {
     /// pause, resume, forget, update, rollback, identify-device or health
+    #[arg(value_name = "COMMAND")]
     name: String,
     /// The operator's private key; `familiar operator new` makes one
     #[arg(long, value_name = "FILE")]

@@ -22,13 +22,16 @@ use crate::system::state::StateDirectory;
 /// For the broker to clear who was present; without an answer the daemon does it later.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Erase a person
+///
 /// Templates and name are wiped from the store first; then the signed `erased` event is put into the outbox,
 /// for the daemon to publish, and the broker is asked to forget whether the person was here, under this name of the
-/// device and every former one. What a crash cuts
-/// short is finished by the daemon's next start, or by calling this again. With --json: {"erased":[ID]}, which may hold ids of erasures that were cut short before.
+/// device and every former one. What a crash cuts short is finished by the daemon's next start, or by calling this
+/// again, which then erases those as well. What --json prints: docs/people.md.
 ///
-/// A negative anchor (`familiar enroll --not`) is wiped likewise, without an event: none told that it was there.
+/// A negative anchor (`familiar enroll --negative`) is wiped likewise, without an event: none told that it was there.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  familiar forget ada")]
 pub struct Args {
     /// Of a person, or of a face that is not to be named
     id: PersonId,

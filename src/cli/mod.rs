@@ -9,6 +9,8 @@ mod enroll;
 mod evaluate;
 mod failure;
 mod forget;
+#[cfg(test)]
+mod help_tests;
 mod identify;
 mod key;
 mod listen;
@@ -24,11 +26,12 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Located};
 use crate::system::state::StateDirectory;
-use crate::system::{self, owner};
+use crate::system::{self, owner, plain};
 pub use failure::Failure;
 
 /// Knows the faces of a household or a site and tells of them in signed facts.
@@ -73,39 +76,22 @@ fn block_on<T>(conversation: impl Future<Output = T>) -> Result<T, Failure> {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the daemon
     Run(run::Args),
-    /// Write the configuration from a few answers, and try it
     Setup(setup::Args),
-    /// Check the configuration, the models, the camera, the broker and the machine
     Check(check::Args),
-    /// Add a person from pictures or from the camera
     Enroll(enroll::Args),
-    /// List, show, rename, export people; back them up and restore them
     People(people::Args),
-    /// Erase a person
     Forget(forget::Args),
-    /// Say who is on these pictures
     Identify(identify::Args),
-    /// Subscribe, verify every message, print
     Listen(listen::Args),
-    /// Verify signed messages, one JSON per line
     Verify(verify::Args),
-    /// Measure accuracy on your own pictures
     Evaluate(evaluate::Args),
-    /// Verify, sign and list model bundles
     Model(model::Args),
-    /// The device's key
     Key(key::Args),
-    /// Command a device, signed, and wait for its signed result
     Command(command::Args),
-    /// Make and show keys of operators, who may command devices
     Operator(operator::Args),
-    /// Measure speed and memory on this device
     Bench(bench::Args),
-    /// Print a completion script for a shell
     Completions(shell::CompletionsArgs),
-    /// Print the manual page
     Man(shell::ManArgs),
 }
 
@@ -138,7 +124,10 @@ impl Verb {
 
 /// Parses the arguments, runs the verb and gives its exit code.
 pub fn main() -> ExitCode {
-    let Cli { global, verb } = Cli::parse(); // ends with 2 on a usage error
+    let Cli { global, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(error),
+    };
     system::log::start(global.verbose, !matches!(verb, Verb::Run(_) | Verb::Listen(_)));
     system::confine::process();
     // Not those that speak to a broker, write state, or must tell how it ended.
@@ -171,8 +160,28 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // One line, whatever a file name or a library put into it.
-            eprintln!("familiar: {}", failure.to_string().replace('\n', " "));
+            eprintln!("familiar: {}", plain::message(&failure.to_string()));
             failure.exit_code()
         }
     }
+}
+
+/// What clap has to say: help, or what is wrong with the arguments (2), which it repeats as they were given.
+fn usage(mut error: clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let printed = error.print();
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let given: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, plain::message(text))),
+            _ => None,
+        })
+        .collect();
+    for (kind, text) in given {
+        error.insert(kind, ContextValue::String(text));
+    }
+    eprint!("{}", error.render());
+    ExitCode::from(2)
 }

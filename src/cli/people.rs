@@ -4,6 +4,7 @@ mod anchors;
 mod backup;
 mod check;
 mod export;
+pub(super) mod lookalikes;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -15,15 +16,11 @@ use crate::recognition::{PersonId, Space, Usable};
 use crate::system::owner;
 use crate::system::state::StateDirectory;
 
-/// With --json: `people` prints an array and `show` one object of {"id","name","looks","usable_looks",
-/// "enrolled","expires","consent","expired"}; `usable_looks`, those that the configured model made, is null
-/// where that model cannot be read. `export` prints {"id","name","consent","enrolled","expires","expired",
-/// "templates":[{"embedder","count","dimensions","first","last"}],"presence":{"present","since","last_seen"}|null,
-/// "outbox_events","retained_topic","former_topics":[{"broker","topic"}],"exported"}; it gives no template. `backup` prints {"people","anchors","bytes"},
-/// `restore` {"restored":[ID],"anchors":[ID],"existing":[ID],"expired":[ID],"unusable":[ID]}. `anchors` prints an
-/// array of {"id","looks","usable_looks","enrolled","expires","consent","expired"}, faces that are nobody and so not
-/// among the people. For `check` see there.
+/// List, show, check, rename and export people; back them up and restore them
+///
+/// Without an action: lists the people and the faces that are not to be named. What --json prints: docs/people.md.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar people\n  familiar people show ada")]
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
@@ -32,18 +29,30 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show one person
-    Show { id: PersonId },
-    /// List the faces that are not to be named (`familiar enroll --not`)
+    #[command(after_help = "Example:\n  familiar people show ada")]
+    Show {
+        /// Of the person; `familiar people` lists them
+        id: PersonId,
+    },
+    /// List the faces that are not to be named (`familiar enroll --negative`)
+    #[command(after_help = "Example:\n  familiar people anchors --json")]
     Anchors,
-    /// Find looks that hurt, and people who are nearly one
     Check(check::CheckArgs),
     /// Give a person another name; the id stays
-    Rename { id: PersonId, name: PersonName },
+    #[command(after_help = "Example:\n  familiar people rename ada 'Ada Lovelace'")]
+    Rename {
+        /// Of the person; `familiar people` lists them
+        id: PersonId,
+        /// What the person is called from now on, 1 to 64 characters
+        name: PersonName,
+    },
     /// Tell all that is held on one person
-    Export { id: PersonId },
-    /// Write everybody enrolled to a file for another device, sealed under a passphrase
+    #[command(after_help = "Example:\n  familiar people export ada --json")]
+    Export {
+        /// Of the person; `familiar people` lists them
+        id: PersonId,
+    },
     Backup(backup::BackupArgs),
-    /// Enrol the people of such a file, all of them or nobody
     Restore(backup::RestoreArgs),
 }
 
@@ -62,6 +71,8 @@ struct Row {
     expires_after: Option<String>,
     consent: Option<String>,
     expired: bool,
+    /// Who was enrolled as looking alike.
+    lookalikes: Vec<PersonId>,
 }
 
 impl Row {
@@ -78,6 +89,7 @@ impl Row {
             expires: person.expires.as_ref().and_then(Expiry::date),
             expires_after: waiting(person.expires.as_ref()),
             consent: person.consent,
+            lookalikes: person.lookalikes,
         }
     }
 
@@ -179,6 +191,9 @@ fn show(global: &Global, id: &PersonId) -> Result<(), Failure> {
     let waits = row.expires_after.clone().unwrap_or_else(|| "never".to_owned());
     println!("expires   {}", row.expires.map_or(waits, |time| time.to_string()));
     println!("consent   {}", row.consent.as_deref().unwrap_or("-"));
+    for id in &row.lookalikes {
+        println!("like      {id}");
+    }
     for flag in row.flags() {
         println!("note      {flag}");
     }
@@ -218,6 +233,11 @@ fn space(global: &Global) -> Option<Space> {
 /// A span that has no date yet.
 fn waiting(expires: Option<&Expiry>) -> Option<String> {
     expires.filter(|expires| expires.date().is_none()).map(Expiry::to_string)
+}
+
+/// To four places.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1e4).round() / 1e4 + 0.0 // no -0
 }
 
 /// A UTC date.

@@ -17,15 +17,20 @@ use crate::system::owner;
 use crate::system::state::StateDirectory;
 use lines::{Content, FormatError, Lines};
 
+/// Verify signed messages, one JSON per line
+///
 /// Ends with 3 if a message is not verified or, with --chain, if the chain is not whole; with 2 if the file is not one
 /// of messages, one per line.
 ///
 /// A byte order mark, UTF-16, CRLF, blank lines, a topic before a message (`mosquitto_sub -v`) and the JSON of
 /// `mosquitto_sub -F %j` around it are taken off; none of it is signed. Lines of `availability` are passed over.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  familiar verify events.jsonl --chain\n  familiar verify --jwks porch.jwks < events.jsonl"
+)]
 pub struct Args {
     /// Signed messages, one JSON per line; `-` is standard input
-    #[arg(default_value = "-")]
+    #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
     /// Also prove the order of events and that none is missing
     #[arg(long)]

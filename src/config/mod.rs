@@ -2,6 +2,8 @@
 
 mod duration;
 mod error;
+mod explain;
+mod keys;
 pub(crate) mod load;
 mod picture;
 mod source;

@@ -1,5 +1,8 @@
 //! The machine: where state lies, secrets, the clock, the journal, readiness.
 
+#[macro_use]
+pub mod plain;
+
 pub mod bounded;
 pub mod bucket;
 pub mod clock;
@@ -12,6 +15,7 @@ pub mod landlock;
 pub mod lock;
 pub mod log;
 pub mod memory;
+pub mod nearest;
 pub mod notify;
 pub mod owner;
 pub mod pipe;

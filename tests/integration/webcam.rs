@@ -356,6 +356,7 @@ fn enrol(eyes: &Remembering, recording: &Recording) -> Candidate {
         template: Embedding::pooled(&looks).unwrap(),
         looks: looks.len(),
         reserve: 0.0,
+        lookalikes: Vec::new(),
     }
 }
 

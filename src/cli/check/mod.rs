@@ -13,17 +13,21 @@ use serde::Serialize;
 
 use super::{Failure, Global};
 use crate::config::{Located, Mqtt};
-use crate::system::secret;
 use crate::system::state::StateDirectory;
+use crate::system::{plain, secret};
 
+/// Check the configuration, the models, the camera, the broker and the machine
+///
 /// Reads the configuration, verifies the models, reads frames from the camera for two seconds, logs in at the
 /// broker, and looks at keys, people, outbox, clock, permissions and the sandbox. It publishes nothing and changes
-/// nothing, but makes the state directory where there is none. Ends with the exit code of the first thing that
+/// nothing. Ends with the exit code of the first thing that
 /// fails.
 ///
 /// Where the unit that runs the daemon has credentials (the broker's password, keys), root's `check` runs as that unit:
-/// `sudo familiar check`. Other users cannot read them; what needs them is then left out, and said so. With --json: [{"check","state","message"}], state being "ok", "warn" or "fail".
+/// `sudo familiar check`. Other users cannot read them; what needs them is then left out, and said so. What --json
+/// prints: docs/operations.md.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar check\n  familiar check --self-test --json")]
 pub struct Args {
     /// Also load the models and run the bundle's self-test, as every start of the daemon does
     #[arg(long)]
@@ -60,7 +64,9 @@ struct Report {
 
 impl Report {
     fn say(&mut self, check: &'static str, state: State, message: impl Into<String>) {
-        self.lines.push(Line { check, state, message: message.into() });
+        // One line, whatever a file name or a broker put into it.
+        let message = plain::message(&message.into());
+        self.lines.push(Line { check, state, message });
     }
 
     fn ok(&mut self, check: &'static str, message: impl Into<String>) {
@@ -156,8 +162,7 @@ fn print(global: &Global, report: Report) -> Result<(), Failure> {
                 State::Warn => "warn",
                 State::Fail => "fail",
             };
-            // One line, whatever a file name or a broker put into it.
-            println!("{state:<5} {check:<14} {}", super::verdict::plain(message));
+            println!("{state:<5} {check:<14} {message}");
         }
     }
     report.failure.map_or(Ok(()), Err)

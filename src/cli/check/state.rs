@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::Report;
 use crate::cli::Failure;
+use crate::cli::people::lookalikes::describe;
 use crate::config::Located;
 use crate::event::store::{self, StoreError};
 use crate::event::{DeviceKey, KeyError, Outbox};
@@ -128,6 +129,13 @@ fn people(located: &Located, state: &StateDirectory, space: Option<&Space>, repo
         report.warn("people", format!("{enrolled}; {expired} expired; the running daemon erases them, by a clock that is synchronized"));
     } else {
         report.ok("people", enrolled);
+    }
+    if let Some(space) = space
+        && let Ok(enrolments) = Gallery::open(state).and_then(|g| g.enrolments(space.digest()))
+    {
+        for pair in gallery::lookalikes(&enrolments) {
+            report.warn("lookalikes", describe(&pair));
+        }
     }
     if matched > 0 {
         let rate = located.config.recognition.false_match_rate;

@@ -12,7 +12,9 @@ use crate::model::update::fetch::FetchError;
 use crate::system::clock::Date;
 use crate::system::state::StateDirectory;
 
+/// Fetch and install the newest bundle
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  familiar model update")]
 pub struct Args {
     /// Go on with a clock that nobody has synchronised. Signatures and versions still hold; that a repository was
     /// frozen would not be noticed

@@ -53,7 +53,7 @@ pub fn print(gallery: &Gallery, space: Option<&Space>) -> Result<(), Failure> {
         return Ok(());
     }
     let ids = anchors.iter().map(|anchor| anchor.id.as_str().len()).max().unwrap_or(0);
-    println!("\nNot to be named (`familiar enroll --not`):");
+    println!("\nNot to be named (`familiar enroll --negative`):");
     for anchor in anchors {
         let row = Row::of(anchor, space);
         let waits = row.expires_after.unwrap_or_else(|| "never".to_owned());

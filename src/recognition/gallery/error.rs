@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use crate::recognition::PersonId;
 use crate::system::disk;
+use crate::system::nearest::nearest;
 use crate::system::secret::SecretError;
 use crate::system::state::StateDirectory;
 
@@ -37,6 +38,8 @@ pub enum GalleryError {
     IdTaken(PersonId),
     #[error("{0}")]
     Name(String),
+    #[error("{0} is nobody's own lookalike; --similar-to names somebody else")]
+    OwnLookalike(PersonId),
     #[error("a person needs at least one look")]
     NoLooks,
     #[error(
@@ -51,12 +54,8 @@ pub enum GalleryError {
 impl GalleryError {
     /// Nobody has this id; suggests the most similar one there is.
     pub(super) fn unknown(id: &PersonId, known: &[PersonId]) -> Self {
-        let nearest = known
-            .iter()
-            .map(|other| (strsim::jaro_winkler(id.as_str(), other.as_str()), other))
-            .filter(|(score, _)| *score > 0.7)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, other)| other.clone());
+        let nearest = nearest(id.as_str(), known.iter().map(PersonId::as_str));
+        let nearest = nearest.and_then(|id| PersonId::try_from(id.to_owned()).ok());
         Self::Unknown { id: id.clone(), nearest }
     }
 

@@ -22,6 +22,7 @@ mod expiry;
 mod fit;
 mod hygiene;
 mod look;
+mod lookalike;
 mod migrate;
 mod name;
 mod record;
@@ -38,6 +39,7 @@ pub use expiry::{Expiry, Term};
 pub use fit::Fit;
 pub use hygiene::{Alike, Enrolment, Harm, Hurtful, LookKey, LookTemplate, hurtful};
 pub use look::{LookRefusal, SECOND_FACE, sole_look};
+pub use lookalike::{Cost, Lookalikes, lookalikes};
 pub use name::PersonName;
 pub use transform::Transform;
 
@@ -50,6 +52,7 @@ use super::{Candidate, Embedding, PersonId, PersonRef, Space, Usable};
 use crate::system::clock::{Date, Uptime};
 use crate::system::state::StateDirectory;
 use comparable::{Comparable, comparable, made_by};
+use lookalike::{pair, pairs};
 use record::{LookRecord, PersonRecord, Profile};
 use store::{Store, Tables};
 
@@ -88,6 +91,8 @@ pub struct Person {
     pub expires: Option<Expiry>,
     /// Number of looks by the digest of the embedder that made them.
     pub looks: BTreeMap<String, usize>,
+    /// Those enrolled beside this person who look alike.
+    pub lookalikes: Vec<PersonId>,
 }
 
 impl Person {
@@ -172,6 +177,17 @@ impl Gallery {
         looks: &[Embedding],
         embedder: &str,
     ) -> Result<PersonRef, GalleryError> {
+        self.add_similar(person, &[], looks, embedder)
+    }
+
+    /// The same for somebody who looks like these people, who are enrolled.
+    pub fn add_similar(
+        &mut self,
+        person: NewPerson,
+        similar: &[PersonId],
+        looks: &[Embedding],
+        embedder: &str,
+    ) -> Result<PersonRef, GalleryError> {
         let now = Timestamp::now();
         self.store.write(|tables| {
             let known = tables.people()?;
@@ -185,13 +201,16 @@ impl Gallery {
                 None => person.name.free_id(taken),
             };
             let reference = PersonRef { id: id.clone(), name: person.name.to_string() };
-            let row = tables.insert_person(&PersonRecord::Enrolled(Profile {
+            let mut profile = Profile {
                 id,
                 name: person.name.into(),
                 consent: person.consent,
                 enrolled: now,
                 expires: person.expires,
-            }))?;
+                similar: Vec::new(),
+            };
+            pair(tables, &mut profile, similar)?;
+            let row = tables.insert_person(&PersonRecord::Enrolled(profile))?;
             insert_looks(tables, row, looks, embedder, now)?;
             Ok(reference)
         })
@@ -206,12 +225,26 @@ impl Gallery {
         consent: Option<String>,
         expires: Option<Expiry>,
     ) -> Result<PersonRef, GalleryError> {
+        self.add_looks_similar(id, &[], looks, embedder, consent, expires)
+    }
+
+    /// The same for somebody who, as is known now, looks like these people, who are enrolled.
+    pub fn add_looks_similar(
+        &mut self,
+        id: &PersonId,
+        similar: &[PersonId],
+        looks: &[Embedding],
+        embedder: &str,
+        consent: Option<String>,
+        expires: Option<Expiry>,
+    ) -> Result<PersonRef, GalleryError> {
         let now = Timestamp::now();
         self.store.write(|tables| {
             let (row, mut profile) = find(tables, id)?;
             insert_looks(tables, row, looks, embedder, now)?;
             let reference = PersonRef { id: profile.id.clone(), name: profile.name.clone() };
-            if consent.is_some() || expires.is_some() {
+            if consent.is_some() || expires.is_some() || !similar.is_empty() {
+                pair(tables, &mut profile, similar)?;
                 profile.consent = consent.or(profile.consent);
                 profile.expires = expires.or(profile.expires);
                 tables.replace_person(row, &PersonRecord::Enrolled(profile))?;
@@ -235,12 +268,15 @@ impl Gallery {
         let mut people = self.store.read(|tables| {
             let mut people = Vec::new();
             let mut all_looks = tables.all_looks()?;
-            for (row, profile) in enrolled(tables)? {
+            let profiles = enrolled(tables)?;
+            let mut pairs = pairs(profiles.iter().map(|(_, profile)| profile));
+            for (row, profile) in profiles {
                 let mut looks = BTreeMap::new();
                 for look in all_looks.remove(&row).unwrap_or_default() {
                     *looks.entry(look.embedder).or_insert(0) += 1;
                 }
                 people.push(Person {
+                    lookalikes: pairs.remove(&profile.id).unwrap_or_default(),
                     id: profile.id,
                     name: profile.name,
                     consent: profile.consent,
@@ -281,15 +317,19 @@ impl Gallery {
         let mut candidates = self.store.read(|tables| {
             let mut candidates = Vec::new();
             let mut all_looks = tables.all_looks()?;
-            for (row, profile) in enrolled(tables)? {
+            let profiles = enrolled(tables)?;
+            let mut pairs = pairs(profiles.iter().map(|(_, profile)| profile));
+            for (row, profile) in profiles {
                 if profile.expires.is_some_and(|end| end.is_over(now, &uptime)) {
                     continue;
                 }
                 let looks = all_looks.remove(&row).unwrap_or_default();
                 let Comparable { looks, reserve } = comparable(tables, space, looks)?;
                 if let Some(template) = Embedding::pooled(&looks) {
+                    let lookalikes = pairs.remove(&profile.id).unwrap_or_default();
                     let person = PersonRef { id: profile.id, name: profile.name };
-                    candidates.push(Candidate { person, template, looks: looks.len(), reserve });
+                    let looks = looks.len();
+                    candidates.push(Candidate { person, template, looks, reserve, lookalikes });
                 }
             }
             Ok(candidates)

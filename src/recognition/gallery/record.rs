@@ -30,6 +30,9 @@ pub(super) struct Profile {
     pub consent: Option<String>,
     pub enrolled: Timestamp,
     pub expires: Option<Expiry>,
+    /// Lookalikes that this person was enrolled beside, see [`super::lookalike`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub similar: Vec<PersonId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -100,7 +100,14 @@ impl Store {
                 tx.commit()?;
             }
             (APPLICATION, FORMAT) => tables.check_census()?,
-            (APPLICATION, migrate::PLAIN | migrate::TURNED | migrate::TURNED_WIPE_DUE) => {
+            (
+                APPLICATION,
+                migrate::PLAIN
+                | migrate::TURNED
+                | migrate::TURNED_WIPE_DUE
+                | migrate::WITHOUT_LOOKALIKES
+                | migrate::WITHOUT_LOOKALIKES_WIPE_DUE,
+            ) => {
                 migrate::to_this_format(&tables, format)?;
                 tx.pragma_update(None, "user_version", migrate::WIPE_DUE)?;
                 tx.commit()?;

@@ -45,6 +45,7 @@ impl Home {
 }
 
 mod anchors;
+mod lookalikes;
 mod mapped;
 
 fn look(seed: u64) -> Embedding {
@@ -355,8 +356,8 @@ fn swapped_rows() {
         let error = altered(&home, change).unwrap_err();
         assert!(error.is_refusal(), "{change}: {error}");
     }
-    let error = altered(&home, "PRAGMA user_version = 4").unwrap_err();
-    assert!(matches!(error, GalleryError::Format { found: 4, .. }), "{error}");
+    let error = altered(&home, "PRAGMA user_version = 5").unwrap_err();
+    assert!(matches!(error, GalleryError::Format { found: 5, .. }), "{error}");
 }
 
 /// The census alone would show a swap; the records refuse it by themselves, too.
@@ -461,7 +462,8 @@ fn in_format(format: i64, home: &Home, people: &[(&str, &[Embedding])]) {
             PersonRecord::Erasing { id }
         } else {
             let (name, enrolled) = ((*name).to_owned(), Timestamp::now());
-            PersonRecord::Enrolled(Profile { id, name, consent: None, enrolled, expires: None })
+            let (consent, expires, similar) = (None, None, Vec::new());
+            PersonRecord::Enrolled(Profile { id, name, consent, enrolled, expires, similar })
         };
         let sealed = seal(seal::Place::Person { row }, &record.encode().unwrap());
         sql.execute("INSERT INTO person VALUES (?1, ?2)", (row, sealed)).unwrap();
@@ -548,7 +550,7 @@ fn migration_cut_short() {
 fn formats_never_mix() {
     let home = Home::new();
     home.open().add(named("Ann"), &[look(1)], MODEL).unwrap();
-    for format in [1, 2, -2] {
+    for format in [1, 2, -2, 3, -3] {
         let error = altered(&home, &format!("PRAGMA user_version = {format}")).unwrap_err();
         assert!(error.is_refusal(), "{error}");
     }

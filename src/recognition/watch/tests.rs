@@ -179,6 +179,7 @@ fn person(id: &str, look: &[f32]) -> Candidate {
         template: Embedding::normalized(look.to_vec()).unwrap(),
         looks: 3,
         reserve: 0.0,
+        lookalikes: Vec::new(),
     }
 }
 

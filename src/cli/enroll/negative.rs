@@ -1,4 +1,4 @@
-//! `familiar enroll --not`: a face that must never be taken for a person.
+//! `familiar enroll --negative`: a face that must never be taken for a person.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub struct New {
 
 pub fn run(global: &Global, new: New) -> Result<(), Failure> {
     if new.live != new.photos.is_empty() {
-        return Err(Failure::usage("--not takes either pictures or --live"));
+        return Err(Failure::usage("--negative takes either pictures or --live"));
     }
     let config = global.located()?.config;
     let expires = new.expires.map(expiry).transpose()?;
@@ -48,7 +48,8 @@ pub fn run(global: &Global, new: New) -> Result<(), Failure> {
         Some(gallery.add_anchor(anchor, &looks, digest)?)
     };
     let accepted = looks.len();
-    Report { enrolled: Enrolled::Anchor(id), looks: accepted, pictures }.print(global.json)?;
+    let enrolled = Enrolled::Anchor(id);
+    Report { enrolled, looks: accepted, pictures, lookalikes: Vec::new() }.print(global.json)?;
     if accepted == 0 {
         return Err(Failure::NoUsableFace("no picture was accepted".to_owned()));
     }
