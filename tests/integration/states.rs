@@ -1,5 +1,5 @@
 //! What the running daemon says of its state, and how it is operated: presence, health, discovery, pause,
-//! reload, stop. With real models and a real Mosquitto.
+//! reload, stop. With small networks (`support/small.rs`) and a real Mosquitto.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::support::home::Home;
 use crate::support::judge;
 use crate::support::mosquitto::{Mosquitto, Subscriber, wait};
+use crate::support::small;
 
 /// A device that sees Ada all the time, its broker, and somebody who listens to everything.
 pub struct Scene {
@@ -21,7 +22,10 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(test: &str, more: &str) -> Option<Self> {
-        let home = Home::new(test)?;
+        Self::of(test, Home::small(), more)
+    }
+
+    fn of(test: &str, home: Home, more: &str) -> Option<Self> {
         let broker = Mosquitto::start(test, "")?;
         home.record("P001", 20);
         let scene = Self { subscriber: Subscriber::start(broker.port, "#", &[]), home, broker };
@@ -101,7 +105,8 @@ fn last(payloads: &[Value]) -> &Value {
 #[test]
 fn presence_and_health_are_signed_retained_and_hold_their_schemas() {
     let test = "presence_and_health_are_signed_retained_and_hold_their_schemas";
-    let Some(scene) = Scene::new(test, "") else { return };
+    let home = Home::with_small(small::heavy());
+    let Some(scene) = Scene::of(test, home, "") else { return };
     let running = scene.home.start(&[]);
     wait("Ada is here", || last(&scene.presence())["present"] == true);
     // A report is due once a minute, and after a reload.

@@ -7,9 +7,7 @@ const EXPOSURE: &str = "10";
 
 #[test]
 fn sandbox_that_opens_is_noticed() {
-    if judge::systemd("sandbox_that_opens_is_noticed").is_none() {
-        return;
-    }
+    let Some(_) = judge::systemd("sandbox_that_opens_is_noticed") else { return };
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/familiar.service");
     assert!(holds(unit), "more is open than docs/operations.md says");
     // It would be noticed.

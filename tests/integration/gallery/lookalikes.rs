@@ -23,7 +23,7 @@ fn enrol(home: &Home, name: &str, pictures: &[PathBuf], more: &[&str]) -> (i32, 
 
 #[test]
 fn two_who_look_alike_are_both_enrolled_and_never_taken_for_each_other() {
-    let Some((home, people)) = Home::with_models() else { return };
+    let Some((home, people)) = Home::with_default_models() else { return };
     let [ada, bea] = ALIKE.map(|person| pictures(&people, person));
     assert_eq!(enrol(&home, "Ada", &ada, &[]).0, 0);
 
@@ -73,7 +73,9 @@ fn two_who_look_alike_are_both_enrolled_and_never_taken_for_each_other() {
 
 #[test]
 fn pair_survives_backup_and_ends_with_forget() {
-    let (Some((old, people)), Some((new, _))) = (Home::with_models(), Home::with_models()) else {
+    let (Some((old, people)), Some((new, _))) =
+        (Home::with_default_models(), Home::with_default_models())
+    else {
         return;
     };
     let [ada, bea] = ALIKE.map(|person| pictures(&people, person));
@@ -92,7 +94,7 @@ fn pair_survives_backup_and_ends_with_forget() {
 
 #[test]
 fn name_or_id_that_is_enrolled_adds_to_that_person() {
-    let Some((home, people)) = Home::with_models() else { return };
+    let Some((home, people)) = Home::with_default_models() else { return };
     let pictures = pictures(&people, "P001");
     assert_eq!(enrol(&home, "Ada Lovelace", &pictures[..1], &["--id", "ada"]).0, 0);
     for (name, picture, looks) in [("ada", 1, 2), ("ada lovelace", 2, 3)] {

@@ -24,7 +24,7 @@ fn far_away(portrait: &Path) -> RgbImage {
 
 #[test]
 fn small_face_in_a_large_still_is_identified() {
-    let Some((home, people)) = Home::with_models() else { return };
+    let Some((home, people)) = Home::with_default_models() else { return };
     let asset = |name: &str| people.join("P001").join("assets").join(name);
     let portrait = asset("studio_portrait.jpg");
     assert_eq!(home.run(&["enroll", "Ada", text(&portrait)]).0, 0);
@@ -48,7 +48,7 @@ fn small_face_in_a_large_still_is_identified() {
 
 #[test]
 fn heic_is_named_with_the_way_to_a_jpeg() {
-    let Some((home, _)) = Home::with_models() else { return };
+    let Some((home, _)) = Home::with_default_models() else { return };
     let heic = home.path("IMG_0001.HEIC");
     std::fs::write(&heic, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x08mdat").unwrap();
     let (code, report) = home.json(&["enroll", "Ada", text(&heic)]);
@@ -63,7 +63,7 @@ fn heic_is_named_with_the_way_to_a_jpeg() {
 /// A name may hold what steers a terminal, and a line break that would forge a line of the output.
 #[test]
 fn names_with_control_characters_are_printed_escaped() {
-    let Some((home, people)) = Home::with_models() else { return };
+    let Some((home, people)) = Home::with_default_models() else { return };
     let name = "a\u{1b}[31m\u{9b}2J\nfamiliar: all is well.jpg";
     let (broken, whole) = (home.path(name), home.path(&format!("{name}.jpg")));
     std::fs::write(&broken, b"no picture").unwrap();

@@ -1,7 +1,6 @@
 //! The verbs about people, as a person types them.
 //!
-//! What needs networks runs where `FAMILIAR_TEST_BUNDLE` (a signed bundle), `FAMILIAR_TEST_TRUST` (its anchors)
-//! and `FAMILIAR_OPENPEOPLE` (generated people: `P001/assets/studio_portrait.jpg`, …) are set, as `make test` does.
+//! What needs networks has the small ones of `support/small.rs`, and painted people.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,9 +15,19 @@ use familiar::system::state::StateDirectory;
 use image::RgbImage;
 use serde_json::Value;
 
+use crate::support::home::copy;
 use crate::support::program;
 
 pub(super) struct Home(tempfile::TempDir);
+
+/// Painted people: `P001` and on.
+struct People(crate::support::home::Home);
+
+impl People {
+    fn asset(&self, person: &str, picture: &str) -> PathBuf {
+        self.0.picture(person, picture)
+    }
+}
 
 impl Home {
     pub(super) fn new() -> Self {
@@ -28,26 +37,33 @@ impl Home {
         home
     }
 
-    /// One with the networks, and the folder of generated people; `None` where they are not given.
-    pub(super) fn with_models() -> Option<(Self, PathBuf)> {
+    /// One with the default bundle, and the folder of generated people, where these are given.
+    pub(super) fn with_default_models() -> Option<(Self, PathBuf)> {
         let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_dir());
         let (Some(bundle), Some(trust), Some(people)) = (
             folder("FAMILIAR_TEST_BUNDLE"),
             folder("FAMILIAR_TEST_TRUST"),
             folder("FAMILIAR_OPENPEOPLE"),
         ) else {
-            eprintln!("skipped: no FAMILIAR_TEST_BUNDLE, FAMILIAR_TEST_TRUST, FAMILIAR_OPENPEOPLE");
+            crate::support::not_run(
+                "gallery",
+                "no FAMILIAR_TEST_BUNDLE, FAMILIAR_TEST_TRUST, FAMILIAR_OPENPEOPLE; make test names them",
+            );
             return None;
         };
         let home = Self::new();
         home.configure(bundle.to_str().unwrap());
-        let anchors = home.path("trust.d");
-        std::fs::create_dir(&anchors).unwrap();
-        for anchor in std::fs::read_dir(trust).unwrap() {
-            let anchor = anchor.unwrap();
-            std::fs::copy(anchor.path(), anchors.join(anchor.file_name())).unwrap();
-        }
+        copy(&trust, &home.path("trust.d"));
         Some((home, people))
+    }
+
+    /// One with networks, and the people whom they know.
+    fn with_models() -> (Self, People) {
+        let home = Self::new();
+        let people = People(crate::support::home::Home::small());
+        home.configure(people.0.bundle.to_str().unwrap());
+        copy(&people.0.path("trust.d"), &home.path("trust.d"));
+        (home, people)
     }
 
     pub(super) fn configure(&self, bundle: &str) {
@@ -183,9 +199,9 @@ fn backup_is_the_owners_and_never_without_a_passphrase() {
 /// One device's people, recognised on another with another key.
 #[test]
 fn restored_people_are_recognised_on_another_device() {
-    let Some((old, people)) = Home::with_models() else { return };
-    let Some((new, _)) = Home::with_models() else { return };
-    let asset = |name: &str| people.join("P001").join("assets").join(name);
+    let (old, people) = Home::with_models();
+    let (new, _people) = Home::with_models();
+    let asset = |name: &str| people.asset("P001", name);
     let (portrait, selfie) = (asset("studio_portrait.jpg"), asset("amateur_selfie.jpg"));
     assert_eq!(old.run(&["enroll", "Ada", text(&portrait)]).0, 0);
     let (file, words) = (old.path("people.backup"), old.path("words"));
@@ -334,8 +350,8 @@ fn beside(left: &Path, right: &Path) -> RgbImage {
 /// A portrait of the household on the wall, a neighbour alike: nobody, until the anchor is forgotten.
 #[test]
 fn face_that_is_not_to_be_named() {
-    let Some((home, people)) = Home::with_models() else { return };
-    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (home, people) = Home::with_models();
+    let asset = |person: &str, name: &str| people.asset(person, name);
     let (portrait, selfie) =
         (asset("P001", "studio_portrait.jpg"), asset("P001", "amateur_selfie.jpg"));
     let other = asset("P002", "studio_portrait.jpg");
@@ -365,8 +381,8 @@ fn face_that_is_not_to_be_named() {
 
 #[test]
 fn look_that_hurts_is_named_and_dropped() {
-    let Some((home, people)) = Home::with_models() else { return };
-    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (home, people) = Home::with_models();
+    let asset = |person: &str, name: &str| people.asset(person, name);
     let (portrait, selfie) =
         (asset("P001", "studio_portrait.jpg"), asset("P001", "amateur_selfie.jpg"));
     let code = home.run(&["enroll", "Person One", "--id", "one", text(&portrait), text(&selfie)]).0;
@@ -405,8 +421,8 @@ fn look_that_hurts_is_named_and_dropped() {
 
 #[test]
 fn enrolled_people_are_identified() {
-    let Some((home, people)) = Home::with_models() else { return };
-    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (home, people) = Home::with_models();
+    let asset = |person: &str, name: &str| people.asset(person, name);
     let enrol = |name: &str, id: &str, pictures: &[PathBuf]| {
         let pictures: Vec<&str> = pictures.iter().map(|path| text(path)).collect();
         home.json(&[&["enroll", name, "--id", id], &pictures[..]].concat())
@@ -459,16 +475,17 @@ fn enrolled_people_are_identified() {
 
 #[test]
 fn unfit_pictures_are_refused() {
-    let Some((home, people)) = Home::with_models() else { return };
-    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (home, people) = Home::with_models();
+    let asset = |person: &str, name: &str| people.asset(person, name);
     let (one, two) = (asset("P001", "studio_portrait.jpg"), asset("P002", "studio_portrait.jpg"));
     let (both, empty, broken) =
         (home.path("both.png"), home.path("empty.png"), home.path("broken.jpg"));
     beside(&one, &two).save(&both).unwrap();
-    RgbImage::from_fn(640, 480, |x, y| image::Rgb([(x / 3) as u8, (y / 2) as u8, 90]))
+    RgbImage::from_fn(640, 480, |x, y| image::Rgb([(x / 3) as u8, (y / 2) as u8, 240]))
         .save(&empty)
         .unwrap();
-    std::fs::write(&broken, &std::fs::read(&one).unwrap()[..20_000]).unwrap();
+    let whole = std::fs::read(&one).unwrap();
+    std::fs::write(&broken, &whole[..whole.len() / 2]).unwrap();
     let reasons = |report: &Value| -> Vec<String> {
         let reason = |picture: &Value| picture["reason"].as_str().unwrap_or("-").to_owned();
         report["pictures"].as_array().unwrap().iter().map(reason).collect()
