@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build models demo test test-liveness soak soak-memory fleet adapters home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb sbom lint bench evaluate clean
+.PHONY: help setup certificates build models demo test test-liveness soak soak-memory fleet adapters home-assistant vm test-landlock fuzz tuf-conformance yocto-parse arm test-arm deb test-deb test-debian sbom lint bench evaluate clean
 
 ENV := . tools/env.sh;
 # A webcam's recorded frames or pictures to measure on: make evaluate DATA=…
@@ -16,8 +16,16 @@ DEVICES ?= 1000
 # How long each fuzz target runs, and which; all of them, if none is named.
 SECONDS ?= 60
 TARGETS ?=
+# Of a bare Debian: bookworm (12) or trixie (13); root or user; whether to forget what an earlier run built there.
+RELEASE ?= trixie
+RUN_AS ?= root
+FRESH ?=
 # An hour at ten frames a second.
 FRAMES ?= 36000
+
+# Names of a broker, and of a client, that certificates are made for; into the folder $$CERTIFICATES (certificates).
+HOST ?=
+CLIENT ?=
 
 PYTHON ?= python3.13
 
@@ -33,6 +41,9 @@ help: ## This list
 
 setup: ## Install what the machine lacks (all the targets below call it)
 	@tools/setup.sh
+
+certificates: ## For a broker of your own, by OpenSSL: HOST=homeassistant.local,192.168.1.10 (CLIENT=porch: a client's)
+	@if [ -n "$(CLIENT)" ]; then tools/certificates.sh client "$(CLIENT)"; else tools/certificates.sh server "$(HOST)"; fi
 
 build:
 	@tools/setup.sh build
@@ -115,11 +126,17 @@ deb: build models/facenet/model.sig ## A Debian package for this machine, or for
 	@tools/setup.sh build deb $(if $(filter arm64,$(ARCH)),arm arm-emulation)
 	@tools/deb.sh $(ARCH)
 
-test-deb: build models/facenet/model.sig ## Install, upgrade, remove and purge the package in a small Debian (root)
+test-deb: build models/facenet/model.sig ## Install, set up, upgrade, remove and purge the package in a small Debian 12 and 13 (root)
 	@tools/setup.sh demo deb
 	@$(ENV) old=$$(tools/deb.sh) && new=$$(tools/deb.sh "" 9.9.9) && \
 	  lintian --allow-root --fail-on error,warning "$$old" && \
-	  packaging/lifecycle.sh "$$old" "$$new" "$$FAMILIAR_OPENPEOPLE/P001/assets/studio_portrait.jpg"
+	  for release in bookworm trixie; do \
+	    packaging/lifecycle.sh "$$old" "$$new" "$$FAMILIAR_OPENPEOPLE/P001/assets/studio_portrait.jpg" $$release && \
+	    packaging/check_in_unit.sh "$$old" $$release || exit 1; done
+
+test-debian: ## A stranger's way in a bare Debian of its own (root): RELEASE=trixie TARGETS="demo test deb", RUN_AS=user, FRESH=1
+	@tools/setup.sh deb
+	@RUN_AS="$(RUN_AS)" FRESH="$(FRESH)" tools/bare_debian.sh "$(RELEASE)" $(or $(TARGETS),demo test deb)
 
 sbom: ## Bill of materials, CycloneDX, of what `make build` and `make arm` build
 	@tools/setup.sh sbom

@@ -57,11 +57,12 @@ sign() {
 
 case "${1:-}" in
     "")
+        before=$("$here/../tools/bundle.sh" "$bundle" 2>/dev/null || true)
         prepare
         build "$bundle"
         make_key
         sign
-        say "detector: $(sed -n 's/^decoder = "\(.*\)"/\1/p' "$bundle/bundle.toml"); liveness: $(grep -c '^\[\[liveness\]\]' "$bundle/bundle.toml" || true) networks"
+        "$here/../tools/bundle.sh" "$bundle" "$before" >&2
         ;;
     --check-reproducible)
         prepare

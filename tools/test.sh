@@ -25,5 +25,6 @@ finish() {
 trap finish EXIT
 
 models/.build/venv/bin/python -B -m unittest discover -q -s models
+python3 -B -m unittest discover -q -s tools -p 'test_*.py'
 cargo test --release --locked 2>&1 | tee "$work/log"
 tools/suites.sh

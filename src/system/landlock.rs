@@ -170,7 +170,8 @@ impl Needs {
         wanted.extend(folder_of(&config.models.bundle));
         if let CameraSource::Replay(path) = &config.camera.source {
             wanted.push(path.clone());
-            wanted.extend(folder_of(path).filter(|_| path.is_file()));
+            // A named pipe may be made anew.
+            wanted.extend(folder_of(path).filter(|_| !path.is_dir()));
         }
         if let Some(mqtt) = &config.mqtt {
             let files = [&mqtt.ca, &mqtt.cert, &mqtt.key];

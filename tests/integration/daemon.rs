@@ -39,7 +39,7 @@ fn tampered_bundle_processes_no_frame() {
     bundle.write("embedder.onnx", &model);
     // There is no such camera: a daemon that looked for frames first would end with 4.
     let text = format!(
-        "device = \"porch\"\n[camera]\nsource = \"/nonexistent/camera\"\n[models]\nbundle = {:?}\n",
+        "device = \"porch\"\n[camera]\nsource = \"/dev/nonexistent-camera\"\n[models]\nbundle = {:?}\n",
         bundle.path().to_str().unwrap()
     );
     std::fs::write(bundle.root().join("familiar.toml"), text).unwrap();
@@ -77,7 +77,7 @@ fn what_is_demanded_and_cannot_be_done_is_refused() {
         home.configure(more);
         assert_eq!(home.familiar(&["run"]).status.code(), Some(code), "{more}");
     }
-    home.configure_with(&home.bundle, "/nonexistent/camera", "");
+    home.configure_with(&home.bundle, "/dev/nonexistent-camera", "");
     assert_eq!(home.familiar(&["run"]).status.code(), Some(4));
 }
 
@@ -152,7 +152,7 @@ fn check_names_what_would_fail() {
 
     drop(broker);
     assert_eq!(home.familiar(&["check"]).status.code(), Some(5));
-    home.configure_with(&home.bundle, "/nonexistent/camera", "");
+    home.configure_with(&home.bundle, "/dev/nonexistent-camera", "");
     assert_eq!(home.familiar(&["check"]).status.code(), Some(4));
     std::fs::remove_dir_all(home.path("trust.d")).unwrap();
     assert_eq!(home.familiar(&["check"]).status.code(), Some(3));

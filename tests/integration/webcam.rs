@@ -285,6 +285,7 @@ fn watch(
         unknown: true,
         departed_after: Duration::from_secs(30),
         quality,
+        smallest_face: None,
         liveness: None,
     });
     let mut story = Vec::new();
@@ -293,7 +294,7 @@ fn watch(
         let image = image::open(file).unwrap().into_rgb8();
         let media = Duration::from_millis(100 * number as u64);
         let time = jiff::Timestamp::UNIX_EPOCH + media;
-        let frame = Frame { number: number as u64, image, time, media };
+        let frame = Frame { number: number as u64, image, time, media, mask: None };
         for decision in watch.observe(&frame, eyes, people) {
             story.extend(told(eyes, &frame, number, decision));
         }
@@ -346,6 +347,7 @@ fn enrol(eyes: &Remembering, recording: &Recording) -> Candidate {
         template: Embedding::pooled(&looks).unwrap(),
         looks: looks.len(),
         reserve: 0.0,
+        lookalikes: Vec::new(),
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::support::home::copy;
 use crate::support::program;
 
-struct Home(tempfile::TempDir);
+pub(super) struct Home(tempfile::TempDir);
 
 /// Painted people: `P001` and on.
 struct People(crate::support::home::Home);
@@ -30,11 +30,31 @@ impl People {
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Self(folder);
         home.configure("/nonexistent");
         home
+    }
+
+    /// One with the default bundle, and the folder of generated people, where these are given.
+    pub(super) fn with_default_models() -> Option<(Self, PathBuf)> {
+        let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_dir());
+        let (Some(bundle), Some(trust), Some(people)) = (
+            folder("FAMILIAR_TEST_BUNDLE"),
+            folder("FAMILIAR_TEST_TRUST"),
+            folder("FAMILIAR_OPENPEOPLE"),
+        ) else {
+            crate::support::not_run(
+                "gallery",
+                "no FAMILIAR_TEST_BUNDLE, FAMILIAR_TEST_TRUST, FAMILIAR_OPENPEOPLE; make test names them",
+            );
+            return None;
+        };
+        let home = Self::new();
+        home.configure(bundle.to_str().unwrap());
+        copy(&trust, &home.path("trust.d"));
+        Some((home, people))
     }
 
     /// One with networks, and the people whom they know.
@@ -46,26 +66,26 @@ impl Home {
         (home, people)
     }
 
-    fn configure(&self, bundle: &str) {
+    pub(super) fn configure(&self, bundle: &str) {
         let text = format!("device = \"porch\"\n[models]\nbundle = {bundle:?}\n");
         std::fs::write(self.path("familiar.toml"), text).unwrap();
     }
 
     /// With a broker where nobody listens.
-    fn configure_with_broker(&self) {
+    pub(super) fn configure_with_broker(&self) {
         let text = "device = \"porch\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:9\"\n";
         std::fs::write(self.path("familiar.toml"), text).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn gallery(&self) -> Gallery {
+    pub(super) fn gallery(&self) -> Gallery {
         Gallery::open(&StateDirectory::at(self.path("state")).unwrap()).unwrap()
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         let mut command = Command::new(program::familiar());
         command
             .env("STATE_DIRECTORY", self.path("state"))
@@ -76,14 +96,14 @@ impl Home {
     }
 
     /// Exit code, stdout, stderr.
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub(super) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let Output { status, stdout, stderr } = self.command().args(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code().unwrap(), text(stdout), text(stderr))
     }
 
     /// What it says at a terminal, where `answer` is typed.
-    fn at_a_terminal(&self, arguments: &[&str], answer: &str) -> String {
+    pub(super) fn at_a_terminal(&self, arguments: &[&str], answer: &str) -> String {
         let command = self.command();
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words = words.map(|word| word.to_str().unwrap()).chain(arguments.iter().copied());
@@ -98,13 +118,13 @@ impl Home {
     }
 
     /// The same with --json; stdout is one JSON text.
-    fn json(&self, arguments: &[&str]) -> (i32, Value) {
+    pub(super) fn json(&self, arguments: &[&str]) -> (i32, Value) {
         let (code, stdout, stderr) = self.run(&[arguments, &["--json"]].concat());
         let data = serde_json::from_str(&stdout);
         (code, data.unwrap_or_else(|error| panic!("{error}: {stdout:?}, {stderr:?}")))
     }
 
-    fn enrol(&self, name: &str) {
+    pub(super) fn enrol(&self, name: &str) {
         let person =
             NewPerson { name: name.parse().unwrap(), id: None, consent: None, expires: None };
         let look = Embedding::normalized(vec![1.0, 2.0, 3.0]).unwrap();
@@ -112,7 +132,7 @@ impl Home {
     }
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -135,7 +155,7 @@ fn people_without_models() {
     assert_eq!(home.json(&["people", "show", "berta-blau"]).1["name"], "Berta");
 }
 
-fn secret_file(path: &Path, text: &str, mode: u32) {
+pub(super) fn secret_file(path: &Path, text: &str, mode: u32) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }

@@ -22,6 +22,8 @@ struct Running {
     child: Child,
     asks: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
+    /// Whether it takes entity ids from us; if not, it makes them from names.
+    takes_entity_ids: bool,
 }
 
 /// Those that no test has. They end with the tests' process, whose end is the end of their input.
@@ -55,6 +57,11 @@ impl House {
 
     pub fn ask(&mut self, ask: &Value) -> Value {
         self.running().ask(ask)
+    }
+
+    /// Whether it takes entity ids from us; if not, it makes them from names.
+    pub fn takes_entity_ids(&mut self) -> bool {
+        self.running().takes_entity_ids
     }
 
     /// Everything it knows.
@@ -112,8 +119,9 @@ impl Running {
             .unwrap();
         let asks = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut running = Self { child, asks, answers };
+        let mut running = Self { child, asks, answers, takes_entity_ids: false };
         let ready = running.answer();
+        running.takes_entity_ids = ready["entity_ids"] == true;
         eprintln!("{test}: judged by Home Assistant {}", ready["version"]);
         Some(running)
     }

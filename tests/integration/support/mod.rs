@@ -1,8 +1,10 @@
 //! What several topics' tests need.
 
+pub mod authority;
 pub mod bundle;
 pub mod device;
 pub mod fake_broker;
+pub mod faults;
 pub mod files;
 pub mod home;
 pub mod house;
@@ -14,5 +16,6 @@ pub mod painted;
 pub mod program;
 pub mod proxy;
 pub mod small;
+pub mod terminal;
 
 pub use not_run::not_run;

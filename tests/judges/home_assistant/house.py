@@ -26,6 +26,8 @@ from homeassistant.util.yaml import parse_yaml
 
 VERSION = (const.MAJOR_VERSION, const.MINOR_VERSION)
 KNOWS_DEVICES = VERSION >= (2024, 12)
+# Between these versions entity ids come from names alone.
+TAKES_ENTITY_IDS = VERSION < (2024, 12) or VERSION >= (2025, 10)
 # Not about what the device said.
 OTHERS = ("aiohttp", "homeassistant.helpers.frame", "py.warnings", "asyncio")
 # Of versions before 2024.12 only; see House.states and take_apart.
@@ -117,6 +119,8 @@ async def take_apart(hass, message):
                 options.setdefault(name, device[name])
             options["device"] = device["device"]
             options["origin"] = device["origin"]
+            # Without its platform that is what older versions take.
+            options["object_id"] = options.pop("def_ent_id").split(".")[1]
             text = json.dumps(options)
         await mqtt.async_publish(hass, f"homeassistant/{platform}/{node}/{key}/config", text)
 
@@ -215,7 +219,7 @@ async def main():
     with tempfile.TemporaryDirectory() as folder:
         house = House(await start(folder), complaints)
         loop = asyncio.get_running_loop()
-        print(json.dumps({"version": const.__version__, "devices": KNOWS_DEVICES}), flush=True)
+        print(json.dumps({"version": const.__version__, "devices": KNOWS_DEVICES, "entity_ids": TAKES_ENTITY_IDS}), flush=True)
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             ask = json.loads(line)
             try:
