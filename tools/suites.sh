@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Suites that not every machine can run: each is run, or one line says that it was not, why, and what would help.
 #
-#   tools/suites.sh [full_disk] [landlock] [liveness]      (default: all of them)
+#   tools/suites.sh [mount] [root] [landlock] [liveness]      (default: all of them)
 #
 # FAMILIAR_NOT_RUN=FILE collects these lines (`make test` ends with them). FAMILIAR_REQUIRE_SUITES=1: what cannot be run fails.
 set -euo pipefail
@@ -15,15 +15,25 @@ not_run() {
 }
 integration() { FAMILIAR_REQUIRE_JUDGES=1 cargo test --release --locked --test integration -- --ignored "$@"; }
 
-full_disk() {
+# A full disk, a read-only one.
+mount() {
   local folder
   folder=$(mktemp -d)
-  if unshare -rm -- mount -t tmpfs tmpfs "$folder" 2>/dev/null; then
-    integration full_disk::
+  if unshare -rm -- "$(type -P mount)" -t tmpfs tmpfs "$folder" 2>/dev/null; then
+    integration full_disk:: broken_disk::
   else
-    not_run "full_disk: this system lets nobody mount a disk in a name space of their own (unshare -rm; kernel.unprivileged_userns_clone, or root)"
+    not_run "full_disk, broken_disk: this system lets nobody mount a disk in a name space of their own (unshare -rm; kernel.unprivileged_userns_clone, or root)"
   fi
   rmdir "$folder"
+}
+
+# What root does with files that are the daemon's.
+root() {
+  if [ "$(id -u)" = 0 ]; then
+    integration state_directory::
+  else
+    not_run "state_directory: only root can make another user's files"
+  fi
 }
 
 # The version of Landlock that this kernel has, 0 for none: landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION).
@@ -53,9 +63,9 @@ liveness() {
   fi
 }
 
-for suite in ${*:-full_disk landlock liveness}; do
+for suite in ${*:-mount root landlock liveness}; do
   case $suite in
-    full_disk | landlock | liveness) "$suite" ;;
+    mount | root | landlock | liveness) "$suite" ;;
     *) die "no such suite: $suite" ;;
   esac
 done

@@ -49,7 +49,9 @@ fn functions(text: &str) -> Vec<Function> {
             owner.clear();
         }
         is_test |= trimmed.starts_with("#[test]") || trimmed.starts_with("#[tokio::test");
-        let head = trimmed.trim_start_matches("pub ").trim_start_matches("async ");
+        let head = ["pub ", "pub(super) ", "pub(crate) ", "async "]
+            .iter()
+            .fold(trimmed, |head, word| head.strip_prefix(word).unwrap_or(head));
         let Some(rest) = head.strip_prefix("fn ") else {
             at += 1;
             continue;
@@ -176,7 +178,7 @@ fn silent_ends(test: &Function, doors: &BTreeSet<String>) -> Vec<usize> {
             .rev()
             .find(|&line| {
                 let line = test.body[line].trim_start();
-                ["let Some", "let Ok", "if ", "match ", "not_run("]
+                ["let Some", "let Ok", "let (", "if ", "match ", "not_run("]
                     .iter()
                     .any(|begin| line.starts_with(begin))
             })

@@ -8,7 +8,6 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::support::home::{self, Home};
-use crate::support::judge;
 use crate::support::mosquitto::wait;
 
 /// Somebody else: any user that is neither root nor the one who runs the tests.
@@ -172,20 +171,11 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// `None`, said loudly, for a plain user, who cannot make another user's directory.
-fn root(test: &str) -> Option<()> {
-    if is_root() {
-        return Some(());
-    }
-    assert!(!judge::required(), "{test}: only root can test what root does");
-    eprintln!("{test}: SKIPPED, only root can test what root does");
-    None
-}
-
 #[test]
+#[ignore = "makes another user's files: make test runs it as root"]
 fn what_root_does_leaves_the_daemon_its_files() {
-    let test = "what_root_does_leaves_the_daemon_its_files";
-    let (Some(home), Some(())) = (Home::new(test), root(test)) else { return };
+    assert!(is_root(), "only root can make another user's files");
+    let home = Home::small();
     home.record("P001", 30);
     home.configure("");
     foreign(&home);
@@ -233,9 +223,10 @@ fn what_root_does_leaves_the_daemon_its_files() {
 }
 
 #[test]
+#[ignore = "makes another user's files: make test runs it as root"]
 fn files_that_root_left_before_are_named_with_the_mend() {
-    let test = "files_that_root_left_before_are_named_with_the_mend";
-    let (Some(home), Some(())) = (Home::new(test), root(test)) else { return };
+    assert!(is_root(), "only root can make another user's files");
+    let home = Home::small();
     home.record("P001", 1);
     home.enroll("Ada", "P001");
     std::fs::set_permissions(home.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -252,9 +243,10 @@ fn files_that_root_left_before_are_named_with_the_mend() {
 }
 
 #[test]
+#[ignore = "makes another user's files: make test runs it as root"]
 fn directory_that_its_owner_cannot_reach_is_refused() {
-    let test = "directory_that_its_owner_cannot_reach_is_refused";
-    let (Some(home), Some(())) = (Home::new(test), root(test)) else { return };
+    assert!(is_root(), "only root can make another user's files");
+    let home = Home::small();
     foreign(&home);
     // As /var/lib/private is, below which systemd keeps the state of a unit with DynamicUser=.
     std::fs::set_permissions(home.folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
