@@ -16,6 +16,7 @@ macro_rules! println {
 
 /// As the standard library's, with [`lines`] and [`redacted`] applied.
 macro_rules! eprintln {
+    () => { std::eprintln!() };
     ($($argument:tt)*) => { $crate::system::plain::say(format_args!($($argument)*)) };
 }
 
