@@ -55,8 +55,8 @@ fn not_toml(text: &str, at: usize, message: &str) -> String {
     };
     let section = before.lines().rev().find_map(header).unwrap_or_default();
     let name = written.trim_start().split(['=', ':', ' ', '\t']).next().unwrap_or_default();
-    let value = written.split_once('=').map(|(_, value)| value.split('#').next());
-    let what = match value.flatten().map(str::trim) {
+    let value = written.split_once('=').and_then(|(_, value)| value.split('#').next());
+    let what = match value.map(str::trim) {
         Some("") => "the value is missing",
         _ => what,
     };
