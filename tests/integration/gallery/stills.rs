@@ -99,6 +99,7 @@ fn names_with_control_characters_are_printed_escaped() {
         &[name],
         &["enroll", name],
         &["--json", "-v", &format!("--{name}")],
+        &["enroll", "Ada", whole, &format!("--{name}")],
     ] {
         let (code, stdout, stderr) = home.run(arguments);
         for said in [&stdout, &stderr] {
