@@ -28,9 +28,12 @@ const IDENTITIES: Duration = Duration::from_millis(500);
 /// The broker keeps messages that long for us while the connection is broken, in seconds.
 const SESSION: u32 = 3600;
 
-/// Keys are pinned on first use (contract §4, `identity`). Ends with 3 if a message was not verified,
+/// Subscribe, verify every message, print
+///
+/// Keys are pinned on first use (docs/messages.md). Ends with 3 if a message was not verified,
 /// with 5 if the broker cannot be reached.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar listen\n  familiar listen --all --json --for 1h")]
 pub struct Args {
     /// Listen to every device below the prefix, not only to this one
     #[arg(long)]

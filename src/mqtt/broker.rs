@@ -11,6 +11,7 @@ use super::stream;
 use super::topics::Prefix;
 use crate::config;
 use crate::system::dial::{self, Resolver};
+use crate::system::plain::redacted_address;
 use crate::system::secret::{self, SecretError};
 use crate::system::state::StateDirectory;
 use crate::system::tls::{self, TlsError};
@@ -47,7 +48,7 @@ pub(super) struct Login {
 /// What is wrong with `[mqtt]`: each but a readable secret is a configuration error.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    #[error("[mqtt] `url` {url:?} is not mqtts://HOST[:PORT] or mqtt://HOST[:PORT]")]
+    #[error("[mqtt] `url` {url:?} is not mqtts://HOST[:PORT] or mqtt://HOST[:PORT]{}", login(.url))]
     Url { url: String },
     #[error(
         "[mqtt] `url` {url:?} would send in plain text to another machine; use mqtts://, or set \
@@ -66,13 +67,22 @@ pub enum BrokerError {
     Secret(#[from] SecretError),
 }
 
+/// What to do where a user and a password stand in the address.
+fn login(url: &str) -> &'static str {
+    if url.contains('@') {
+        "; the user is `username`, and the password is the secret `mqtt-password`, not part of the address"
+    } else {
+        ""
+    }
+}
+
 impl Broker {
     /// Parses the configuration and reads what it names: certificates and the password.
     pub fn new(mqtt: &config::Mqtt, state: &StateDirectory) -> Result<Self, BrokerError> {
         let (encrypted, host, port) = parse(&mqtt.url)?;
         let security = if encrypted {
             let name = ServerName::try_from(host.clone())
-                .map_err(|_| BrokerError::Url { url: mqtt.url.clone() })?;
+                .map_err(|_| BrokerError::Url { url: redacted_address(&mqtt.url) })?;
             let files = tls::Files {
                 ca: mqtt.ca.as_deref(),
                 cert: mqtt.cert.as_deref(),
@@ -86,7 +96,7 @@ impl Broker {
         } else if is_loopback(&host) {
             Security::Loopback
         } else {
-            return Err(BrokerError::Plaintext { url: mqtt.url.clone() });
+            return Err(BrokerError::Plaintext { url: redacted_address(&mqtt.url) });
         };
         let login = match &mqtt.username {
             Some(username) => {
@@ -113,6 +123,16 @@ impl Broker {
     pub fn prefix(&self) -> &Prefix {
         &self.prefix
     }
+
+    /// What it is known by on record: the host, without scheme and port, which change when TLS is set up.
+    pub fn name(&self) -> String {
+        name(&self.host)
+    }
+
+    /// [`Self::name`] of the broker with this URL.
+    pub fn name_of(url: &str) -> Result<String, BrokerError> {
+        parse(url).map(|(_, host, _)| name(&host))
+    }
 }
 
 impl std::fmt::Display for Broker {
@@ -133,7 +153,7 @@ impl std::fmt::Debug for Broker {
 
 /// Whether it is encrypted, the host and the port. No user, path or query: they would be ignored.
 fn parse(url: &str) -> Result<(bool, String, u16), BrokerError> {
-    let wrong = || BrokerError::Url { url: url.to_owned() };
+    let wrong = || BrokerError::Url { url: redacted_address(url) };
     let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
     let (encrypted, default) = match scheme {
         "mqtts" => (true, 8883),
@@ -158,6 +178,10 @@ fn parse(url: &str) -> Result<(bool, String, u16), BrokerError> {
         port => port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?,
     };
     Ok((encrypted, host.to_owned(), port))
+}
+
+fn name(host: &str) -> String {
+    if is_loopback(host) { "localhost".to_owned() } else { host.to_ascii_lowercase() }
 }
 
 fn is_loopback(host: &str) -> bool {

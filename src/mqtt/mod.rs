@@ -13,6 +13,7 @@ pub mod discovery;
 pub(crate) mod packets;
 pub mod publisher;
 pub mod reason;
+pub mod retained;
 mod stream;
 pub mod topics;
 

@@ -81,8 +81,9 @@ fn very_certificate_given_as_ca_is_taken_whatever_it_lacks() {
         ("old", ("TLSv1.3", "TLSv1.3")),
         ("old", ("TLSv1.2", "TLSv1.2")),
     ] {
-        let broker = authority.broker_of_version(test, name, "", Some(versions));
-        let Some(broker) = broker else { return };
+        let Some(broker) = authority.broker_of_version(test, name, "", Some(versions)) else {
+            return;
+        };
         let case = format!("{name} {versions:?}");
         connect(broker.port, &authority.ca(&format!("{name}.crt"))).expect(&case);
         // Another of the same kind is not that very one.

@@ -24,7 +24,7 @@ fn everything(device: &Device, url: &str) -> Publisher {
     let mqtt = toml::from_str(&format!("url = {url:?}")).unwrap();
     let broker = Broker::new(&mqtt, &device.state).unwrap();
     let home_assistant = Some("homeassistant/status".to_owned());
-    let ears = Ears { command: true, set: true, home_assistant };
+    let ears = Ears { command: true, set: true, home_assistant, identity: false };
     let identity = device.key.identity(&name()).unwrap();
     let publisher = Publisher::start(broker, &name(), identity, ears, &device.state).unwrap();
     for (topic, typ, payload) in [

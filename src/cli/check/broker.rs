@@ -57,7 +57,7 @@ pub fn check(config: &Config, state: &StateDirectory, report: &mut Report) {
     let outcome = block_on(ask(&broker, config, &topics))
         .and_then(|asked| asked.map_err(|error| Failure::Network(format!("{broker}: {error}"))));
     let Some(learned) = report.take("broker", outcome) else { return };
-    let outcome = block_on(log_in(&broker, config, &topics, &learned, state))
+    let outcome = block_on(log_in(&broker, &topics, &learned, state))
         .and_then(|login| login.map_err(|error| own_login_refused(&broker, config, &error)));
     let Some(login) = report.take("broker", outcome) else { return };
     let plain = mqtt.url.starts_with("mqtt://") && mqtt.allow_plaintext;
@@ -102,7 +102,8 @@ async fn ask(broker: &Broker, config: &Config, topics: &Topics) -> Result<Learne
     let mut connection = Connection::open(broker, &session).await?;
     let mut learned = Learned { packet_limit: connection.packet_limit(), ..Learned::default() };
     let deadline = Instant::now() + PATIENCE;
-    let wanted = Ears::of(config).filters(topics);
+    let ears = Ears { identity: false, ..Ears::of(config) };
+    let wanted = ears.filters(topics);
     // What the daemon asks for, then what is only of use here: it need not be granted.
     let more = [topics.identity(), topics.availability()];
     for filter in wanted.iter().chain(&more) {
@@ -152,7 +153,6 @@ impl Learned {
 /// that the user may not write. It is taken back by the goodbye that follows at once.
 async fn log_in(
     broker: &Broker,
-    config: &Config,
     topics: &Topics,
     learned: &Learned,
     state: &StateDirectory,
@@ -160,7 +160,9 @@ async fn log_in(
     if learned.online || daemon_runs(state) {
         return Ok(OwnLogin::NotTried);
     }
-    let session = publisher::session(topics, &config.device);
+    // A device without a key gets one at its first start; until then any will do.
+    let key = DeviceKey::look(state).ok();
+    let session = publisher::session(topics, key.as_ref().map_or("", DeviceKey::kid));
     match Connection::open(broker, &session).await {
         Ok(connection) => connection.close().await.map(|()| OwnLogin::Done),
         Err(error @ ClientError::Refused(_)) => {
@@ -265,7 +267,7 @@ fn kept(told: &[u8], config: &Config, state: &StateDirectory, report: &mut Repor
         .ok()
         .and_then(|text| Envelope::parse(text).ok())
         .and_then(|envelope| identity::introduction(envelope).ok());
-    let own = DeviceKey::open(state).ok().map(|key| key.line());
+    let own = DeviceKey::look(state).ok().map(|key| key.line());
     let ours = |line: &Line, kid: &str| line.ring().get(kid).is_some();
     match (met, own) {
         (Some(met), Some(own)) if ours(&own, met.key.kid()) => {

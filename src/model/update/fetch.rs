@@ -17,6 +17,8 @@ use super::connector::{self, Answering, Tls};
 use crate::system::dial;
 use crate::system::tls::{self, TlsError};
 
+use crate::system::plain::{redacted, redacted_address};
+
 /// How slow a server may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -76,7 +78,7 @@ impl Source {
     /// `ca`: PEM file with the certificates that may sign an `https://` server's; then those alone, else the
     /// system's.
     pub fn with(address: &str, ca: Option<&Path>, limits: Limits) -> Result<Self, FetchError> {
-        let wrong = || FetchError::Address(address.to_owned());
+        let wrong = || FetchError::Address(redacted_address(address));
         let base = address.trim_end_matches('/').to_owned();
         if let Some(path) = base.strip_prefix("file://").or(base.starts_with('/').then_some(&base))
         {
@@ -153,13 +155,17 @@ impl Source {
                 Ok(true)
             }
             Self::Http { base, agent, limits } => {
-                let address = format!("{base}/{file}");
+                let url = format!("{base}/{file}");
+                // What is told of a failure goes into logs and into `health`.
+                let address = redacted_address(&url);
                 let failed = |why: String| FetchError::Failed { address: address.clone(), why };
-                let mut request = agent.get(&address);
+                let mut request = agent.get(&url);
                 if from > 0 {
                     request = request.header("Range", format!("bytes={from}-"));
                 }
-                let response = request.call().map_err(|error| failed(connector::words(&error)))?;
+                let response = request
+                    .call()
+                    .map_err(|error| failed(redacted(&connector::words(&error)).into_owned()))?;
                 let resumed = match response.status() {
                     StatusCode::OK => false,
                     StatusCode::PARTIAL_CONTENT if from > 0 && starts_at(&response, from) => true,

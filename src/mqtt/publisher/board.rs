@@ -21,6 +21,15 @@ pub enum Statement {
     },
 }
 
+impl Statement {
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::Signed { topic, .. } | Self::Cleared { topic } => topic,
+            Self::Discovery(discovery) => discovery.topic(),
+        }
+    }
+}
+
 /// The newest statement on every topic.
 #[derive(Debug, Default)]
 pub(super) struct Board {
@@ -100,13 +109,15 @@ impl Board {
         Some(Due { topic, text: notice.text.clone(), version: notice.version })
     }
 
-    /// The broker has taken a statement.
-    pub fn taken(&mut self, topic: &str, version: u64) {
-        let Some(notice) = self.notices.get_mut(topic) else { return };
+    /// The broker has taken a statement; `true` if it keeps nothing on the topic from then on.
+    pub fn taken(&mut self, topic: &str, version: u64) -> bool {
+        let Some(notice) = self.notices.get_mut(topic) else { return false };
         notice.taken = notice.taken.max(version);
-        if notice.cleared && notice.taken == notice.version && !notice.queued {
+        let cleared = notice.cleared && notice.taken == notice.version && !notice.queued;
+        if cleared {
             self.notices.remove(topic);
         }
+        cleared
     }
 
     /// Whether the broker has taken the newest statement on the topic.
@@ -135,11 +146,11 @@ mod tests {
         board.put(cleared("a"));
         let first = board.next_due(|_| true).unwrap();
         board.put(cleared("a"));
-        board.taken("a", first.version);
+        assert!(!board.taken("a", first.version));
         assert!(!board.is_settled("a"), "the newer one is still on its way");
         let second = board.next_due(|_| true).unwrap();
         assert!(board.next_due(|_| true).is_none() && board.is_sent(|_| true));
-        board.taken("a", second.version);
+        assert!(board.taken("a", second.version));
         assert!(board.is_settled("a") && board.notices.is_empty());
     }
 

@@ -10,6 +10,7 @@ mod caution;
 mod flight;
 mod inbox;
 mod memory;
+mod noted;
 mod task;
 
 pub use board::Statement;
@@ -29,6 +30,7 @@ use super::broker::Broker;
 use super::client::{ClientError, Session};
 use super::discovery::Discovery;
 use super::reason::Reason;
+use super::retained::RecordError;
 use super::topics::Topics;
 use crate::config::{Config, DeviceName};
 use crate::event::store::StoreError;
@@ -37,6 +39,7 @@ use crate::system::state::StateDirectory;
 use board::Board;
 use caution::Caution;
 use inbox::Inbox;
+use noted::Noted;
 use task::Task;
 
 /// How long a message may stay unacknowledged before the connection is given up.
@@ -55,6 +58,8 @@ const WILLS: u32 = 2;
 const WITHOUT_WILL: Duration = Duration::from_hours(1);
 /// Outcomes of commands that wait for a connection; the oldest go.
 const OUTCOMES: usize = 128;
+/// Lines in the log about rivals, at most: whoever may publish on `identity` could fill it.
+const RIVALS: u8 = 16;
 
 /// How the publisher stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,6 +71,8 @@ pub struct Status {
     pub connections: u64,
     /// Why there is no connection, or why the last event was not taken.
     pub trouble: Option<String>,
+    /// Another device that was met, since the start, under this one's prefix and name.
+    pub rival: Option<String>,
     /// What the broker does not take beside events, or does not let us hear.
     pub left_out: Vec<LeftOut>,
 }
@@ -91,6 +98,8 @@ pub enum PublishError {
 pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error("cannot start the publisher: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -104,6 +113,8 @@ pub struct Ears {
     pub set: bool,
     /// Topic of Home Assistant's birth message.
     pub home_assistant: Option<String>,
+    /// Who tells an identity as this device does: another one of its prefix and name.
+    pub identity: bool,
 }
 
 impl Ears {
@@ -114,6 +125,7 @@ impl Ears {
             command: true,
             set: !config.commands.unsigned.is_empty(),
             home_assistant: prefix.filter(|prefix| !prefix.is_empty()).map(Discovery::birth_topic),
+            identity: true,
         }
     }
 
@@ -121,14 +133,15 @@ impl Ears {
     pub fn filters(&self, topics: &Topics) -> Vec<String> {
         let command = self.command.then(|| topics.command());
         let set = self.set.then(|| topics.set("+"));
-        command.into_iter().chain(set).chain(self.home_assistant.clone()).collect()
+        let identity = self.identity.then(|| topics.identity());
+        command.into_iter().chain(set).chain(self.home_assistant.clone()).chain(identity).collect()
     }
 }
 
-/// As whom a device logs in.
-pub fn session(topics: &Topics, device: &DeviceName) -> Session {
+/// As whom a device with the key `kid` logs in.
+pub fn session(topics: &Topics, kid: &str) -> Session {
     Session {
-        client_id: format!("familiar-{device}"),
+        client_id: topics.client_id(kid),
         will: Some((topics.availability(), "offline")),
         expiry: 0,
         clean: true,
@@ -144,12 +157,13 @@ pub struct Publisher {
     topics: Topics,
 }
 
-#[derive(Default)]
 struct Shared {
     /// Something is to be sent.
     work: Notify,
     status: Mutex<Status>,
     board: Mutex<Board>,
+    /// Locked after the board, where both are.
+    noted: Mutex<Noted>,
     outcomes: Mutex<VecDeque<SignedMessage>>,
     inbox: Mutex<Inbox>,
     /// Thumbprint of the key that the identity on the board introduces.
@@ -166,12 +180,16 @@ impl Publisher {
         ears: Ears,
         state: &StateDirectory,
     ) -> Result<Self, StartError> {
-        let shared = Arc::new(Shared::default());
-        let (stop, stopped) = watch::channel(false);
         let topics = Topics::new(broker.prefix(), device);
+        let mut noted = Noted::open(state, &broker, &topics)?;
+        noted.note_key(&identity)?;
+        noted.note([topics.availability().as_str(), &topics.identity()])?;
+        let shared = Arc::new(Shared::new(noted));
+        let (stop, stopped) = watch::channel(false);
+        let session = session(&topics, identity.kid());
         shared.introduce(&topics, identity);
         let task = Task {
-            session: session(&topics, device),
+            session,
             broker,
             topics: topics.clone(),
             ears,
@@ -185,6 +203,7 @@ impl Publisher {
             will_suspected: false,
             without_will_until: None,
             remembered: None,
+            rivals: 0,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let beating = shared.clone();
@@ -213,10 +232,18 @@ impl Publisher {
         self.shared.work.notify_one();
     }
 
-    /// Has the broker keep a statement: told as soon as there is a connection, and again on each.
+    /// Has the broker keep a statement: told as soon as there is a connection, and again on each. Its topic is put on
+    /// record first; where the disk does not take that, the statement waits.
     pub fn retain(&self, statement: Statement) {
-        lock(&self.shared.board).put(statement);
+        self.shared.retain(statement);
         self.notify();
+    }
+
+    /// Puts many topics on record at once, that are about to be retained.
+    pub fn note(&self, topics: &[String]) {
+        if let Err(error) = lock(&self.shared.noted).note(topics.iter().map(String::as_str)) {
+            log::debug!("{error}"); // said when they are retained
+        }
     }
 
     /// Says all statements again; Home Assistant asks for it by its birth message.
@@ -305,11 +332,32 @@ impl Drop for Publisher {
 }
 
 impl Shared {
+    fn new(noted: Noted) -> Self {
+        Self {
+            work: Notify::default(),
+            status: Mutex::default(),
+            board: Mutex::default(),
+            noted: Mutex::new(noted),
+            outcomes: Mutex::default(),
+            inbox: Mutex::default(),
+            introduced: Mutex::default(),
+            beat: AtomicU64::default(),
+        }
+    }
+
+    fn retain(&self, statement: Statement) {
+        // Held all along, lest an older statement on the topic be acknowledged as cleared in between.
+        let mut board = lock(&self.board);
+        for statement in lock(&self.noted).admit(statement) {
+            board.put(statement);
+        }
+    }
+
     fn introduce(&self, topics: &Topics, identity: SignedMessage) {
         // The statement first: whoever sees the key finds it on the board.
         let kid = identity.kid().to_owned();
         let topic = topics.identity();
-        lock(&self.board).put(Statement::Signed { topic, message: identity });
+        self.retain(Statement::Signed { topic, message: identity });
         *lock(&self.introduced) = kid;
     }
 }

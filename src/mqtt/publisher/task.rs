@@ -12,13 +12,15 @@ use super::caution::{Caution, Finding, Subject};
 use super::flight::{Answer, Flight, What};
 use super::{
     Ears, FIRST_WAIT, GOODBYE, INFORMED_WAIT, Inbound, LONGEST_WAIT, LOOK, LeftOut, PublishError,
-    Received, Remembered, Shared, Status, WILLS, WITHOUT_WILL, lock,
+    RIVALS, Received, Remembered, Shared, Status, WILLS, WITHOUT_WILL, lock,
 };
-use crate::event::Outbox;
+use crate::event::jws::Envelope;
+use crate::event::{Outbox, identity};
 use crate::mqtt::broker::Broker;
 use crate::mqtt::client::{ClientError, Connection, Incoming, Session};
 use crate::mqtt::reason::Reason;
 use crate::mqtt::topics::Topics;
+use crate::system::log::kind;
 use crate::system::state::StateDirectory;
 
 pub(super) struct Task {
@@ -41,6 +43,8 @@ pub(super) struct Task {
     pub without_will_until: Option<Instant>,
     /// What was last written down for `check`.
     pub remembered: Option<Vec<LeftOut>>,
+    /// Lines logged about rivals.
+    pub rivals: u8,
 }
 
 /// What is said and asked over one connection.
@@ -87,6 +91,13 @@ impl Task {
             } else if finding != Finding::Nothing {
                 // Something was learned from it: the next attempt gets further.
                 wait = wait.min(INFORMED_WAIT);
+            }
+            if matches!(error, PublishError::Client(ClientError::TakenOver)) {
+                let client = self.session.client_id.clone();
+                self.note_rival(format!(
+                    "another client logs in as {client}: a copy of this device's state is in use elsewhere; give each \
+                     device a state and a name of its own"
+                ));
             }
             self.report(&error);
             let shortened = wait.mul_f64(1.0 - fastrand::f64() / 2.0);
@@ -142,8 +153,8 @@ impl Task {
     fn report(&self, error: &PublishError) {
         let trouble = format!("{}: {error}", self.broker);
         let mut status = self.status();
-        // Days without a broker are one line in the log, not one for each attempt.
-        if status.trouble.as_ref() == Some(&trouble) && !status.connected {
+        // Days without a broker are one line in the log, not one for each attempt, whatever seconds its text counts.
+        if status.trouble.as_deref().map(kind) == Some(kind(&trouble)) && !status.connected {
             log::debug!("{trouble}");
         } else {
             log::warn!("{trouble}; trying again");
@@ -392,7 +403,10 @@ impl Task {
                     }
                     Answer::Taken(What::Statement(subject, version)) => {
                         if let Subject::Publish(topic) = &subject {
-                            lock(&self.shared.board).taken(topic, version);
+                            let mut board = lock(&self.shared.board);
+                            if board.taken(topic, version) {
+                                lock(&self.shared.noted).cleared(topic);
+                            }
                         }
                         self.taken(&subject);
                     }
@@ -425,6 +439,9 @@ impl Task {
                     Inbound::Command
                 } else if let Some(name) = topic.strip_prefix(&self.topics.set("")) {
                     Inbound::Set(name.chars().take(64).collect())
+                } else if self.ears.identity && topic == self.topics.identity() {
+                    self.meet(&payload, retained);
+                    return Ok(());
                 } else {
                     log::debug!("a message on {topic}, which was not subscribed to");
                     return Ok(());
@@ -435,6 +452,40 @@ impl Task {
         Ok(())
     }
 
+    /// Somebody told an identity as this device does; it may have been this device, now or by a former key.
+    fn meet(&mut self, told: &[u8], retained: bool) {
+        let told = std::str::from_utf8(told)
+            .ok()
+            .and_then(|text| Envelope::parse(text).ok())
+            .and_then(|envelope| identity::introduction(envelope).ok());
+        let Some(told) = told.filter(|told| told.device == self.topics.device().as_str()) else {
+            return;
+        };
+        let (kid, place) = (told.key.kid(), self.topics.place());
+        if lock(&self.shared.noted).is_own(kid) {
+            return;
+        }
+        self.note_rival(if retained {
+            format!(
+                "the broker kept another key for {place}, {kid}: another device has this prefix and name, or it is this \
+                 one's from before its state was lost"
+            )
+        } else {
+            format!(
+                "another key is told for {place}, {kid}: another device has this prefix and name; give one of them \
+                 another `device` or `prefix`"
+            )
+        });
+    }
+
+    fn note_rival(&mut self, rival: String) {
+        let known = self.status().rival.replace(rival.clone());
+        if known.as_ref() != Some(&rival) && self.rivals < RIVALS {
+            self.rivals += 1;
+            log::error!("{}: {rival}", self.broker);
+        }
+    }
+
     fn taken(&mut self, subject: &Subject) {
         if self.caution.taken(subject) {
             log::info!("the broker allows again: {subject}");
@@ -443,11 +494,17 @@ impl Task {
     }
 
     fn refused(&mut self, subject: Subject, why: &str) {
-        let shown = subject.to_string();
+        let (shown, own_identity) = (subject.to_string(), self.is_own_identity(&subject));
         if self.caution.refused(subject, why) {
-            log::warn!("left out: {shown}: {why}");
+            let level = if own_identity { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "left out: {shown}: {why}");
             self.publish_refusals();
         }
+    }
+
+    /// The subscription that only shows rivals: a broker that denies it takes nothing away that was wanted.
+    fn is_own_identity(&self, subject: &Subject) -> bool {
+        matches!(subject, Subject::Subscribe(filter) if *filter == self.topics.identity())
     }
 
     /// Whether what broke the connection was something that was sent beside events.
@@ -477,7 +534,8 @@ impl Task {
             what: subject.to_string(),
             why: why.to_owned(),
         };
-        self.caution.refusals().map(one).collect()
+        let wanted = |(subject, _): &(&Subject, &str)| !self.is_own_identity(subject);
+        self.caution.refusals().filter(wanted).map(one).collect()
     }
 
     fn publish_refusals(&self) {

@@ -15,6 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 pub use file::FileError;
 pub use words::{explain, explain_io, not_tls};
 
+use crate::system::clock::TlsClock;
 use crate::system::secret::SecretError;
 use certificate::Known;
 use trust::Trust;
@@ -64,7 +65,7 @@ pub fn client(files: Files<'_>, peer: Peer) -> Result<Arc<ClientConfig>, TlsErro
         None => (system_roots()?, Vec::new()),
     };
     let trust = Trust::new(roots, given, &provider, peer)?;
-    let builder = ClientConfig::builder_with_provider(provider.clone())
+    let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(TlsClock))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(trust));
