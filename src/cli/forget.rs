@@ -68,20 +68,17 @@ pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
             log::warn!("where else these people were published is not known: {error}");
             Known::default()
         });
-    let kept = Known { topics: of(&erased, kept.topics), ..kept };
-    let elsewhere = match &config.mqtt {
-        None => kept.topics,
-        Some(mqtt) => {
-            let cleared = clear(&erased, kept, mqtt, &device, &state);
-            cleared.unwrap_or_else(|error| {
-                log::warn!(
-                    "the broker still keeps who was present; the daemon clears it when it runs: {error}"
-                );
-                Vec::new()
-            })
+    let mut known = Known { topics: of(&erased, kept.topics), ..kept };
+    if let Some(mqtt) = &config.mqtt {
+        if let Err(error) = clear(&erased, &known, mqtt, &device, &state) {
+            log::warn!(
+                "the broker still keeps who was present; the daemon clears it when it runs: {error}"
+            );
         }
-    };
-    for Kept { broker, topic, .. } in elsewhere {
+        let here = Broker::name_of(&mqtt.url).unwrap_or_default();
+        known.topics.retain(|kept| kept.broker != here);
+    }
+    for Kept { broker, topic, .. } in &known.topics {
         log::warn!(
             "{broker}, which is not configured any more, may still keep {topic}; clear it there: \
              mosquitto_pub -h {broker} -r -n -t {topic}"
@@ -118,19 +115,19 @@ fn told(global: &Global, erased: &[PersonId]) -> Result<(), Failure> {
 }
 
 /// Has the broker forget the retained presence of these people, under this name of the device and every former one. A
-/// running daemon does so too; this is for when none runs. Gives what another broker may keep. The record stays as it
-/// is: the daemon, which may be about to publish once more, clears again.
+/// running daemon does so too; this is for when none runs. The record stays as it is: the daemon, which may be about to
+/// publish once more, clears again.
 fn clear(
     people: &[PersonId],
-    known: Known,
+    known: &Known,
     mqtt: &config::Mqtt,
     device: &DeviceName,
     state: &StateDirectory,
-) -> Result<Vec<Kept>, Failure> {
+) -> Result<(), Failure> {
     let broker = Broker::new(mqtt, state)?;
     let topics = Topics::new(broker.prefix(), device);
     let own: Vec<String> = people.iter().map(|person| topics.person(person)).collect();
-    let former = Former::of(known.topics, &broker.name(), &topics, None);
+    let former = Former::of(known.topics.clone(), &broker.name(), &topics, None);
     let due = former.due(&topics);
     let clearing = Clearing { broker: &broker, device: device.as_str(), keys: &known.keys };
     let mut fates = BTreeMap::new();
@@ -149,6 +146,5 @@ fn clear(
             Fate::Cleared | Fate::NotFound => {}
         }
     }
-    let cleared = |kept: &Kept| fates.get(&kept.topic) == Some(&Fate::Cleared);
-    Ok(former.elsewhere.into_iter().filter(|kept| !cleared(kept)).collect())
+    Ok(())
 }

@@ -41,7 +41,8 @@ fn examples(command: &Command) -> Vec<String> {
 /// As a shell splits it; what is redirected or piped is no argument.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
-    let mut rest = line.trim_start();
+    let line = line.trim_start();
+    let mut rest = line.strip_prefix("sudo ").unwrap_or(line);
     while !rest.is_empty() && !rest.starts_with(['>', '<', '|']) {
         let (word, after) = match rest.strip_prefix('\'') {
             Some(quoted) => quoted.split_once('\'').unwrap(),

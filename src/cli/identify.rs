@@ -50,6 +50,9 @@ struct Face {
     /// A negative anchor is at least as near as the nearest person.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     anchored: bool,
+    /// Near enough to be named, but somebody else is about as near; by the figures, a consumer sees it too.
+    #[serde(skip)]
+    between: bool,
 }
 
 pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure> {
@@ -120,6 +123,7 @@ fn identify(
             similarity: best.map(|best| rounded(best.similarity, 1e4)),
             threshold: rounded(threshold + best.map_or(0.0, |best| best.reserve), 1e4),
             anchored: best.is_some_and(|best| best.is_barred()),
+            between: best.is_some_and(|best| best.passes(threshold) && !best.is_clear()),
         });
     }
     Ok(faces)
@@ -144,6 +148,7 @@ fn print(photo: &Photo<'_>) {
         let who = match &face.person {
             Some(person) => format!("{} ({})", person.name, person.id),
             None if face.anchored => "nobody: as near to a face that is not to be named".to_owned(),
+            None if face.between => "nobody: may be either of two who are enrolled".to_owned(),
             None => "nobody enrolled".to_owned(),
         };
         let similarity = face.similarity.map_or("-".to_owned(), |value| format!("{value:.3}"));

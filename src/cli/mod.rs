@@ -172,15 +172,21 @@ fn usage(mut error: clap::Error) -> ExitCode {
         let printed = error.print();
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    let mut escaped = false;
     let given: Vec<(ContextKind, String)> = error
         .context()
-        .filter_map(|(kind, value)| match value {
-            ContextValue::String(text) => Some((kind, plain::message(text))),
-            _ => None,
+        .filter_map(|(kind, value)| {
+            let ContextValue::String(text) = value else { return None };
+            let plain = plain::message(text);
+            escaped |= plain != *text;
+            Some((kind, plain))
         })
         .collect();
     for (kind, text) in given {
         error.insert(kind, ContextValue::String(text));
+    }
+    if escaped {
+        error.remove(ContextKind::Suggested); // repeats it within lines of its own
     }
     eprint!("{}", error.render());
     ExitCode::from(2)

@@ -54,7 +54,12 @@ fn not_toml(text: &str, at: usize, message: &str) -> String {
         Some(name.trim().to_owned())
     };
     let section = before.lines().rev().find_map(header).unwrap_or_default();
-    let name = written.split('=').next().unwrap_or_default().trim();
+    let name = written.trim_start().split(['=', ':', ' ', '\t']).next().unwrap_or_default();
+    let value = written.split_once('=').and_then(|(_, value)| value.split('#').next());
+    let what = match value.map(str::trim) {
+        Some("") => "the value is missing",
+        _ => what,
+    };
     if what == "duplicate key" {
         return format!(
             "`{}` stands here a second time",

@@ -77,6 +77,7 @@ const INSTEAD: &[(&str, &[&str], &str)] = &[
     ("mqtt", &["topic", "base_topic"], "the first level of every topic is `prefix`: prefix = \"familiar\""),
     ("mqtt", &["client_id"], "the client id is made from the device's name"),
     ("camera", &["device", "path", "url", "rtsp"], "the camera is `source`: source = \"/dev/video0\""),
+    ("update", &["url", "address", "server"], "the place of updates is `repository`: repository = \"https://models.example.org/familiar\""),
     ("recognition", &["threshold", "similarity", "confidence"], "the threshold follows from `false_match_rate`: false_match_rate = 0.0001"),
 ];
 

@@ -62,6 +62,14 @@ impl std::fmt::Display for DeviceName {
     }
 }
 
+impl std::str::FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::try_from(name.to_owned())
+    }
+}
+
 impl TryFrom<String> for DeviceName {
     type Error = String;
 

@@ -140,7 +140,7 @@ const WRONG: &[(&str, &str)] = &[
     // not TOML
     ("device = porch", "line 1: `device`: string values must be quoted; for example: device = \"porch\""),
     ("device = \"porch", "line 1: `device`: invalid basic string; for example: device = \"porch\""),
-    ("device = \"a\"\n[camera]\nfps =", "line 3: `fps` in [camera]: missing value; for example: fps = 15"),
+    ("device = \"a\"\n[camera]\nfps =", "line 3: `fps` in [camera]: the value is missing; for example: fps = 15"),
     ("device = \"a\"\n[camera]\nfps 15", "line 3: `fps` in [camera]: key with no value; for example: fps = 15"),
     ("device = \"a\"\ndevice = \"b\"", "line 2: `device` stands here a second time"),
     ("device = \"a\"\n[camera]\n[camera]", "line 3: `camera` stands here a second time"),

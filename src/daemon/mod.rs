@@ -39,6 +39,7 @@ use crate::model::slots::{BootError, Outcome, Slots, SlotsError};
 use crate::model::{AnchorError, BundleError, Engine, EngineError};
 use crate::mqtt::publisher::{Publisher, StartError};
 use crate::mqtt::topics::Topics;
+use crate::mqtt::discovery::Discovery;
 use crate::mqtt::{Broker, BrokerError, Ears};
 use crate::recognition::gallery::{Gallery, GalleryError};
 use crate::recognition::{Decision, ThresholdError, Watch};

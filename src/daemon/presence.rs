@@ -176,13 +176,7 @@ impl Register {
     /// Adds people whose topics the broker may keep; whoever of them is not enrolled is cleared.
     pub fn owe(&mut self, people: impl IntoIterator<Item = PersonId>) {
         for id in people {
-            self.people.entry(id).or_insert_with(|| Entry {
-                name: String::new(),
-                kept: None,
-                confirmed: false,
-                told: None,
-                due: true,
-            });
+            self.people.entry(id).or_insert_with(|| Entry::new(false));
         }
     }
 

@@ -84,7 +84,7 @@ mod tests {
         record("mqtts://ann:secret@broker:8883 is away");
         let kept = logger.0.0.into_inner().unwrap_or_default();
         let plain =
-            [r"a\u001b[2J.jpg: broken\nfamiliar: all is well", "mqtts://***@broker:8883 is away"];
+            [r"a\u001b[2J.jpg: broken familiar: all is well", "mqtts://***@broker:8883 is away"];
         assert_eq!(kept, plain);
     }
 }

@@ -16,6 +16,7 @@ macro_rules! println {
 
 /// As the standard library's, with [`lines`] and [`redacted`] applied.
 macro_rules! eprintln {
+    () => { std::eprintln!() };
     ($($argument:tt)*) => { $crate::system::plain::say(format_args!($($argument)*)) };
 }
 
@@ -39,9 +40,9 @@ pub fn ask(text: Arguments<'_>) {
     std::eprint!("{}", lines(&in_words(&redacted(&text.to_string()))));
 }
 
-/// A message of one line, without passwords.
+/// A message of one line, without passwords. A library may have made several of it, to be read as one.
 pub fn message(text: &str) -> String {
-    line(&in_words(&redacted(text))).into_owned()
+    line(&in_words(&redacted(&text.replace('\n', " ")))).into_owned()
 }
 
 /// One line: control characters and those that turn the direction of writing are escaped, line breaks as well.
@@ -185,6 +186,7 @@ mod tests {
         let error = std::io::Error::from_raw_os_error(2);
         assert!(error.to_string().contains("(os error 2)"));
         assert_eq!(message(&format!("a.jpg: {error}; b")), "a.jpg: No such file or directory; b");
+        assert_eq!(message("two\nlines \u{1b}"), "two lines \\u001b");
         assert_eq!(message("x (os error y) z (os error ) w"), "x (os error y) z (os error ) w");
     }
 }

@@ -33,7 +33,7 @@ pub enum Outcome {
 
 impl Outcome {
     pub fn refused(reason: &'static str, detail: String) -> Self {
-        Self::Refused { reason, detail }
+        Self::Refused { reason, detail: plain::message(&detail) }
     }
 
     pub fn refused_look(refusal: &LookRefusal) -> Self {
@@ -133,7 +133,7 @@ impl Report {
         for (number, line) in lines.enumerate() {
             let source = line.photo.map_or(format!("look {}", number + 1), str::to_owned);
             let source = plain::line(&source);
-            match line.detail.map(plain::line) {
+            match line.detail {
                 None => println!("{source}: accepted"),
                 Some(detail) => println!("{source}: refused: {detail}"),
             }

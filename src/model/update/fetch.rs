@@ -299,6 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn password_in_the_address_is_in_no_error() {
+        for address in ["ftp://ann:hunter22@h", "http://ann:hunter22@models.example.org"] {
+            let error = Source::new(address).unwrap_err().to_string();
+            assert!(error.contains("***@") && !error.contains("hunter22"), "{error}");
+        }
+        // Nobody listens there.
+        let source = Source::new("https://ann:hunter22@127.0.0.1:9").unwrap();
+        let error = source.read("root.json", 10).unwrap_err().to_string();
+        let hidden = error.contains("https://***@127.0.0.1:9/root.json");
+        assert!(hidden && !error.contains("hunter22"), "{error}");
+    }
+
+    #[test]
     fn plain_http_is_for_this_machine_alone() {
         for address in [
             "https://models.example.org/familiar/",

@@ -79,6 +79,8 @@ pub(super) fn pairs<'a>(
             }
         }
     }
+    // Records lie in a random order.
+    pairs.values_mut().for_each(|lookalikes| lookalikes.sort());
     pairs
 }
 

@@ -232,6 +232,35 @@ fn stranger_is_nobody() {
     assert_eq!(watch.present().count(), 0);
 }
 
+/// A face so many degrees from `look(1)`, in one plane.
+fn turned(degrees: f32) -> Vec<f32> {
+    let (a, b) = (look(1), look(2));
+    let along: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
+    let across = b.iter().zip(&a).map(|(b, a)| b - along * a).collect();
+    let across = Embedding::normalized(across).unwrap();
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    a.iter().zip(across.values()).map(|(a, c)| cos * a + sin * c).collect()
+}
+
+#[test]
+fn lookalikes_are_named_where_they_are_told_apart_and_stay_named() {
+    let mut people = [person("a", &turned(0.0)), person("b", &turned(45.0))];
+    let said = |people: &[Candidate], degrees: f32| {
+        let (mut scene, mut watch) = (Scene::new(), watch());
+        watch.settings.departed_after = Duration::from_secs(2);
+        scene.actors = vec![actor(100.0, &turned(degrees))];
+        told(&scene.play(&mut watch, people, 300))
+    };
+    // Ahead by 0.08: more than a tie.
+    assert_eq!(said(&people, 16.0), ["+a"]);
+    people[0].lookalikes.push(people[1].person.id.clone());
+    people[1].lookalikes.push(people[0].person.id.clone());
+    assert_eq!(said(&people, 16.0), [""; 0]);
+    for (degrees, named) in [(0.0, "+a"), (8.0, "+a"), (37.0, "+b"), (45.0, "+b")] {
+        assert_eq!(said(&people, degrees), [named], "{degrees}");
+    }
+}
+
 #[test]
 fn strangers_are_not_told_of_unless_asked() {
     let (mut scene, mut watch) = (Scene::new(), watch());

@@ -33,6 +33,8 @@ OTHERS = ("aiohttp", "homeassistant.helpers.frame", "py.warnings", "asyncio")
 # Of versions before 2024.12 only; see House.states and take_apart.
 OF_OLD = ("Invalid state message", "Integration device is not supported")
 SHARED = ("availability_topic", "state_topic")
+# What was made of each device's message.
+TAKEN_APART = {}
 
 if VERSION < (2024, 8):
     # Written for paho-mqtt 1.6, of which there is no wheel; 2.x differs in these two.
@@ -109,6 +111,10 @@ def in_full(options, names):
 
 async def take_apart(hass, message):
     node = message.topic.split("/")[-2]
+    if not message.payload:
+        for topic in TAKEN_APART.pop(node, ()):
+            await mqtt.async_publish(hass, topic, "")
+        return
     device = in_full(json.loads(message.payload), abbreviations.ABBREVIATIONS | {"cmps": "components", "o": "origin", "p": "platform"})
     for key, options in device["components"].items():
         options = in_full(options, abbreviations.ABBREVIATIONS | {"p": "platform"})
@@ -122,7 +128,9 @@ async def take_apart(hass, message):
             # Without its platform that is what older versions take.
             options["object_id"] = options.pop("def_ent_id").split(".")[1]
             text = json.dumps(options)
-        await mqtt.async_publish(hass, f"homeassistant/{platform}/{node}/{key}/config", text)
+        topic = f"homeassistant/{platform}/{node}/{key}/config"
+        TAKEN_APART.setdefault(node, set()).add(topic)
+        await mqtt.async_publish(hass, topic, text)
 
 
 def older(step):
