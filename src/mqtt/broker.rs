@@ -1,11 +1,13 @@
 //! Where the broker is and how to speak to it: `[mqtt]` of the configuration, parsed.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
+use super::client::ClientError;
+use super::stream;
 use super::topics::Prefix;
 use crate::config;
 use crate::system::dial::{self, Resolver};
@@ -105,6 +107,11 @@ impl Broker {
         let prefix = Prefix::try_from(mqtt.prefix.clone()).map_err(BrokerError::Prefix)?;
         let resolver = dial::system_resolver();
         Ok(Self { host, port, security, login, resolver, prefix })
+    }
+
+    /// Where it may be, as its name says now.
+    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
+        stream::addresses(self).await
     }
 
     /// The same broker, with its name looked up in another way.

@@ -13,7 +13,7 @@ use crate::system::tls;
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Where the broker may be.
+/// Where the broker may be; where it is to be on this machine, nowhere else.
 pub async fn addresses(broker: &Broker) -> Result<Vec<SocketAddr>, ClientError> {
     let addresses = dial::resolve(&broker.resolver, &broker.host, broker.port).await?;
     if matches!(broker.security, Security::Loopback)

@@ -300,6 +300,7 @@ fn another_device_of_the_same_name() {
 struct Asked {
     logins: Vec<(String, bool)>,
     filters: Vec<String>,
+    published: usize,
 }
 
 /// A broker that notes what is asked, and answers each as `judge` alters it.
@@ -322,7 +323,7 @@ fn noting(
                     into.lock().unwrap().logins.push((id, body[7] & 4 != 0));
                 }
                 8 => into.lock().unwrap().filters.push(text(&body, 3)),
-                3 => panic!("check published something"),
+                3 => into.lock().unwrap().published += 1,
                 _ => {}
             }
             let Some(mut answer) = answer(first, &body) else { return };
@@ -365,6 +366,7 @@ fn broker_is_asked_for_what_the_daemon_asks() {
         home.configure(&format!("[mqtt]\nurl = {:?}\n{more}", broker.url()));
         assert!(home.says("broker").1.starts_with("ok"));
         let asked = notes.lock().unwrap();
+        assert_eq!(asked.published, 0);
         // What it only looks at comes after that.
         assert_eq!(asked.filters[..wanted.len()], wanted);
         assert_eq!(

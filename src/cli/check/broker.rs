@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::{Instant, timeout_at};
 
-use super::Report;
+use super::{Report, address_rules};
 use crate::cli::{Failure, block_on};
 use crate::config::Config;
 use crate::event::{DeviceKey, Line, identity, jws, jws::Envelope};
@@ -85,6 +85,7 @@ pub fn check(config: &Config, state: &StateDirectory, report: &mut Report) {
     }
     rights(&learned, &broker, state, report);
     packets(&learned, mqtt, &topics, report);
+    address_rules::check(&broker, state, report);
     if let Some(told) = learned.identity {
         kept(&told, config, state, report);
     }

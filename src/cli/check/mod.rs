@@ -1,5 +1,6 @@
 //! `familiar check`: what would keep the daemon from its work, one line each.
 
+mod address_rules;
 mod broker;
 mod camera;
 mod former;

@@ -5,17 +5,20 @@ use std::time::Instant;
 
 use super::caution::Subject;
 use super::{PATIENCE, PublishError};
+use crate::event::SignedMessage;
 use crate::event::outbox::Position;
 use crate::mqtt::reason::Reason;
 
 /// Messages in flight, at most; fewer if the broker says so.
 const WINDOW: usize = 16;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum What {
     Event(Position, u64),
-    /// Availability, a subscription, the outcome of a command.
+    /// Availability or a subscription.
     Aside(Subject),
+    /// Of a command.
+    Outcome(Subject, SignedMessage),
     /// A statement of the board in this version.
     Statement(Subject, u64),
 }
@@ -24,7 +27,9 @@ impl What {
     fn subject(&self) -> Option<&Subject> {
         match self {
             Self::Event(..) => None,
-            Self::Aside(subject) | Self::Statement(subject, _) => Some(subject),
+            Self::Aside(subject) | Self::Outcome(subject, _) | Self::Statement(subject, _) => {
+                Some(subject)
+            }
         }
     }
 }
@@ -89,9 +94,10 @@ impl Flight {
         match (what, refusal) {
             (what, None) => Ok(Answer::Taken(what)),
             (What::Event(_, seq), Some(reason)) => Err(PublishError::Refused { seq, reason }),
-            (What::Aside(subject) | What::Statement(subject, _), Some(reason)) => {
-                Ok(Answer::Refused(subject, reason))
-            }
+            (
+                What::Aside(subject) | What::Outcome(subject, _) | What::Statement(subject, _),
+                Some(reason),
+            ) => Ok(Answer::Refused(subject, reason)),
         }
     }
 
@@ -101,6 +107,20 @@ impl Flight {
         let mut subjects: Vec<_> = subjects.collect();
         subjects.dedup();
         (subjects, self.messages.values().any(|(_, what)| what.subject().is_none()))
+    }
+
+    /// Outcomes that nobody may have got, in the order in which they were sent.
+    pub fn outcomes(&self) -> Vec<SignedMessage> {
+        let mut outcomes: Vec<_> = self
+            .messages
+            .values()
+            .filter_map(|(sent, what)| match what {
+                What::Outcome(_, outcome) => Some((*sent, outcome.clone())),
+                _ => None,
+            })
+            .collect();
+        outcomes.sort_by_key(|(sent, _)| *sent);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
     pub fn check_patience(&self) -> Result<(), PublishError> {

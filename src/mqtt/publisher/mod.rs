@@ -49,6 +49,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Waits between attempts: doubled each time, each shortened by up to a half by chance.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// No longer than this while each break tells more of what the broker minds.
+const INFORMED_WAIT: Duration = Duration::from_secs(2);
 /// For `offline` and what is in flight when the device stops.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Refused logins, until one without the last will is tried; and how long it then goes without.
@@ -199,6 +201,7 @@ impl Publisher {
             caution: Caution::default(),
             events_first: true,
             login_refusals: 0,
+            will_suspected: false,
             without_will_until: None,
             remembered: None,
             rivals: 0,

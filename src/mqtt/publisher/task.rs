@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 use super::caution::{Caution, Finding, Subject};
 use super::flight::{Answer, Flight, What};
 use super::{
-    Ears, FIRST_WAIT, GOODBYE, Inbound, LONGEST_WAIT, LOOK, LeftOut, PublishError, RIVALS,
-    Received, Remembered, Shared, Status, WILLS, WITHOUT_WILL, lock,
+    Ears, FIRST_WAIT, GOODBYE, INFORMED_WAIT, Inbound, LONGEST_WAIT, LOOK, LeftOut, PublishError,
+    RIVALS, Received, Remembered, Shared, Status, WILLS, WITHOUT_WILL, lock,
 };
 use crate::event::jws::Envelope;
 use crate::event::{Outbox, identity};
@@ -38,7 +38,9 @@ pub(super) struct Task {
     pub events_first: bool,
     /// Logins refused in a row.
     pub login_refusals: u32,
-    /// The broker lets us in only without the last will.
+    /// The broker let us in without the last will after it refused us with it.
+    pub will_suspected: bool,
+    /// So long we log in without it.
     pub without_will_until: Option<Instant>,
     /// What was last written down for `check`.
     pub remembered: Option<Vec<LeftOut>>,
@@ -67,21 +69,29 @@ impl Task {
             let connecting = Connection::open(&self.broker, &session);
             let outcome = tokio::select! {
                 connection = connecting => match connection {
+                    Ok(connection) if session.will.is_none() && !self.goes_without_will() => {
+                        // Perhaps not because of the will: it is asked for once more.
+                        self.will_suspected = true;
+                        let _ = connection.close().await;
+                        continue;
+                    }
                     Ok(connection) => {
                         self.let_in(session.will.is_some());
                         self.serve(connection).await
                     }
                     Err(error) => {
-                        self.kept_out(&error);
+                        self.kept_out(&error, session.will.is_some());
                         Err(Broken { error: error.into(), finding: Finding::Nothing })
                     }
                 },
                 _ = stopped.wait_for(|stop| *stop) => break,
             };
             let Err(Broken { error, finding }) = outcome else { break };
-            // Where something was learned from it, the next attempt gets further.
-            if self.status().acknowledged > before || finding != Finding::Nothing {
+            if self.status().acknowledged > before {
                 wait = FIRST_WAIT;
+            } else if finding != Finding::Nothing {
+                // Something was learned from it: the next attempt gets further.
+                wait = wait.min(INFORMED_WAIT);
             }
             if matches!(error, PublishError::Client(ClientError::TakenOver)) {
                 self.note_copy();
@@ -96,34 +106,38 @@ impl Task {
 
     /// As whom to log in: with the last will, unless the broker refuses the login because of it.
     fn session(&self) -> Session {
-        let without = self.without_will_until.is_some_and(|until| until > Instant::now())
-            || self.login_refusals % (WILLS + 1) == WILLS;
+        let rests = self.without_will_until.is_some_and(|until| until > Instant::now());
+        let tried = !self.will_suspected && self.login_refusals % (WILLS + 1) == WILLS;
         let mut session = self.session.clone();
-        if without {
+        if rests || tried {
             session.will = None;
         }
         session
     }
 
     fn let_in(&mut self, with_will: bool) {
+        self.login_refusals = 0;
         if with_will {
+            self.will_suspected = false;
             self.without_will_until = None;
             if self.caution.taken(&Subject::Will) {
                 log::info!("the broker takes the last will again");
+                self.publish_refusals();
             }
-        } else if self.login_refusals > 0 {
-            self.without_will_until = Some(Instant::now() + WITHOUT_WILL);
-            let why = format!(
-                "the broker refuses the login with it; let this user publish on {}",
-                self.topics.availability()
-            );
-            self.refused(Subject::Will, &why);
         }
-        self.login_refusals = 0;
     }
 
-    fn kept_out(&mut self, error: &ClientError) {
+    fn kept_out(&mut self, error: &ClientError, with_will: bool) {
         match error {
+            ClientError::Refused(_) if with_will && self.will_suspected => {
+                // Refused with it, let in without it, and refused with it again.
+                self.without_will_until = Some(Instant::now() + WITHOUT_WILL);
+                let why = format!(
+                    "the broker refuses the login with it; let this user publish on {}",
+                    self.topics.availability()
+                );
+                self.refused(Subject::Will, &why);
+            }
             ClientError::Refused(_) => self.login_refusals += 1,
             _ => self.login_refusals = 0,
         }
@@ -196,7 +210,9 @@ impl Task {
             if !self.events_first {
                 self.send_a_suspect(connection, talk, |_| true)?;
             }
-            self.send_event(connection, talk)?;
+            if self.events_first || !self.has_suspects(talk) {
+                self.send_event(connection, talk)?;
+            }
             self.send_a_suspect(connection, talk, |_| true)?;
             self.settle(talk);
             tokio::select! {
@@ -263,7 +279,7 @@ impl Task {
             if let Some(outcome) = outcome {
                 let sent = connection.publish(&self.topics.result(), outcome.as_str(), false);
                 if let Some(id) = self.sent(&result, sent)? {
-                    talk.flight.push(id, What::Aside(result.clone()));
+                    talk.flight.push(id, What::Outcome(result.clone(), outcome));
                 }
                 continue;
             }
@@ -278,6 +294,15 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// Whether something that is suspected waits for its turn over this connection.
+    fn has_suspects(&self, talk: &Talk) -> bool {
+        let (caution, now) = (&self.caution, Instant::now());
+        let may = |topic: &str| caution.may_be_tried(&Subject::publish(topic), now);
+        talk.greetings.iter().any(|subject| caution.may_be_tried(subject, now))
+            || !lock(&self.shared.board).is_sent(may)
+            || may(&self.topics.result()) && !lock(&self.shared.outcomes).is_empty()
     }
 
     /// Sends one thing that is suspected, of those that are wanted, if nothing else is on its way.
@@ -304,7 +329,7 @@ impl Task {
         if let Some(outcome) = outcome {
             let sent = connection.publish(&self.topics.result(), outcome.as_str(), false);
             if let Some(id) = self.sent(&result, sent)? {
-                talk.flight.push_alone(id, What::Aside(result));
+                talk.flight.push_alone(id, What::Outcome(result, outcome));
             }
             return Ok(());
         }
@@ -326,8 +351,10 @@ impl Task {
     ) -> Result<Option<u16>, PublishError> {
         match sent {
             Ok(id) => Ok(Some(id)),
-            Err(error @ ClientError::PacketTooLarge { .. }) => {
-                self.refused(subject.clone(), &error.to_string());
+            // Without its own size, which differs each time: that would be news each time.
+            Err(ClientError::PacketTooLarge { limit, .. }) => {
+                let why = format!("larger than the {limit} bytes that the broker takes at most");
+                self.refused(subject.clone(), &why);
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -380,7 +407,9 @@ impl Task {
                         }
                         self.taken(&subject);
                     }
-                    Answer::Taken(What::Aside(subject)) => self.taken(&subject),
+                    Answer::Taken(What::Aside(subject) | What::Outcome(subject, _)) => {
+                        self.taken(&subject);
+                    }
                     Answer::Refused(subject, reason) => {
                         self.refused(subject, &format!("the broker refuses it: {reason}"));
                     }
@@ -503,6 +532,9 @@ impl Task {
 
     /// Whether what broke the connection was something that was sent beside events.
     fn suspect(&mut self, flight: &Flight, error: &PublishError) -> Finding {
+        for outcome in flight.outcomes().into_iter().rev() {
+            lock(&self.shared.outcomes).push_front(outcome);
+        }
         let (subjects, with_an_event) = flight.on_the_way();
         self.events_first = !(with_an_event || matches!(error, PublishError::Refused { .. }));
         if !may_be_for_a_message(error) {

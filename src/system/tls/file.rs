@@ -2,7 +2,6 @@
 //! editor, or DER; and what a file is that is neither.
 
 use std::borrow::Cow;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{self, PemObject};
@@ -11,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::TlsError;
 use super::certificate::Known;
+use crate::system::bounded;
 use crate::system::dial;
 use crate::system::secret;
 
@@ -55,22 +55,16 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         match error.kind() {
         std::io::ErrorKind::NotFound => "is not there".to_owned(),
         std::io::ErrorKind::PermissionDenied => {
-            "may not be read by this user: let its group or all read it (chmod g+r, chmod o+r), and its \
-             folders be entered"
+            "may not be read by this user: let its group or all read it (chmod g+r, chmod o+r), and its folders be \
+             entered"
                 .to_owned()
         }
-        std::io::ErrorKind::IsADirectory => "is a folder".to_owned(),
+        // In words of our own.
+        std::io::ErrorKind::InvalidData => format!("is {error}"),
         _ => dial::words(&error),
     }
     };
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(words)?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(format!("has more than {} KiB: that is no certificate", LIMIT / 1024));
-    }
-    Ok(bytes)
+    bounded::read(path, LIMIT).map_err(words)
 }
 
 fn parse_certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -145,7 +139,11 @@ fn text(bytes: &[u8]) -> Result<Option<Cow<'_, str>>, String> {
         // Comments before PEM may be of any encoding.
         _ if find(bytes, b"-----BEGIN ") => Some(String::from_utf8_lossy(bytes).into_owned()),
         [0x30, ..] => None,
-        _ => std::str::from_utf8(bytes).ok().map(str::to_owned),
+        _ => {
+            let text = std::str::from_utf8(bytes).ok();
+            let strange = |c: char| c.is_control() && !c.is_whitespace();
+            text.filter(|text| !text.contains(strange)).map(str::to_owned)
+        }
     };
     // Lines that were indented by whatever they were copied from.
     let trimmed = |text: String| {

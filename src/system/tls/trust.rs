@@ -67,9 +67,6 @@ impl Trust {
     ) -> String {
         let peer = self.peer.name;
         let subject = shown.subject();
-        if let Some(why) = shown.unusable_key() {
-            return format!("the certificate \"{subject}\" of {peer} has {why}");
-        }
         if shown.is_version_1() {
             return format!(
                 "the certificate \"{subject}\" of {peer} is of X.509 version 1, which names no host; make it anew \
@@ -109,6 +106,7 @@ impl Trust {
                 CertificateError::Revoked => {
                     format!("the certificate \"{subject}\" of {peer} was revoked")
                 }
+                _ if shown.names_itself_as_issuer() => self.unknown_issuer(shown, others),
                 _ if shown.is_authority() => self.an_authority(shown),
                 _ => format!(
                     "the certificate \"{subject}\" of {peer} does not hold: it, or who signed it, breaks a rule of \
@@ -223,6 +221,12 @@ impl ServerCertVerifier for Trust {
         };
         let time = i64::try_from(now.as_secs()).ok().and_then(|s| Timestamp::from_second(s).ok());
         let time = time.unwrap_or(Timestamp::MAX);
+        // The chain may hold all the same; the handshake would fail on it, and without a word of why.
+        if let Some(why) = shown.unusable_key() {
+            let (subject, peer) = (shown.subject(), self.peer.name);
+            let why = format!("the certificate \"{subject}\" of {peer} has {why}");
+            return Err(refused(CertificateError::BadEncoding, why));
+        }
         if self.is_given(end_entity) {
             // Whoever has its private key is who was meant, by whatever name; the handshake proves that.
             return if time > shown.not_after() {

@@ -14,6 +14,7 @@ pub fn explain_io(error: &io::Error, peer: Peer) -> Option<String> {
 
 pub fn explain(error: &Error, peer: Peer) -> String {
     let name = peer.name;
+    log::debug!("TLS with {name}: {error:?}");
     match error {
         // By `trust`, in words already.
         Error::InvalidCertificate(CertificateError::Other(why)) => why.0.to_string(),
