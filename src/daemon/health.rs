@@ -222,6 +222,7 @@ pub struct LeftOut {
 
 /// What an operator acts upon: a change is told at once.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 struct Alarm {
     state: State,
     storing: bool,

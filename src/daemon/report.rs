@@ -70,7 +70,7 @@ impl Daemon {
     fn count_frames(&mut self) {
         match self.sight.state() {
             sight::State::Watching => {
-                self.frames.note(Instant::now(), self.sight.counters().frames)
+                self.frames.note(Instant::now(), self.sight.counters().frames);
             }
             sight::State::Paused | sight::State::Blind => self.frames.interrupt(),
         }

@@ -85,7 +85,6 @@ fn verb_names_the_file_that_the_disk_did_not_keep() {
     std::fs::set_permissions(home.path("passphrase"), private).unwrap();
     let photo = text(home.picture("P005", "studio_portrait.jpg"));
     let (backup, passphrase) = (text(home.path("people.backup")), text(home.path("passphrase")));
-    let bundle = text(home.bundle.clone());
     for (file, arguments, name) in [
         ("gallery.db", &["enroll", "Mia", &photo][..], "gallery.db"),
         ("gallery.db", &["people", "rename", "ada", "Ada B"], "gallery.db"),
@@ -97,7 +96,6 @@ fn verb_names_the_file_that_the_disk_did_not_keep() {
             &["people", "backup", &backup, "--passphrase-file", &passphrase],
             "people.backup",
         ),
-        ("models/", &["model", "install", &bundle], "state/models"),
     ] {
         let faults = Faults::new();
         faults.break_disk(file);

@@ -3,12 +3,13 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::home::{self, Home};
+use crate::support::home::{self, Home, copy};
 use crate::support::mosquitto::wait;
+use crate::support::program;
 
 /// Somebody else: any user that is neither root nor the one who runs the tests.
 const OTHER: u32 = 64_123;
@@ -153,14 +154,32 @@ fn owners(folder: &Path) -> Vec<(PathBuf, u32)> {
     found
 }
 
-/// As the daemon's user, whom nothing but its own directory belongs to.
-fn as_other(home: &Home, arguments: &[&str]) -> Output {
-    home.command(arguments).uid(OTHER).gid(OTHER).output().unwrap()
+/// As the daemon's user, whom nothing but its own directory belongs to, with a program that this user may reach.
+fn as_other(folder: &Path, arguments: &[&str]) -> Output {
+    let program = folder.join("familiar");
+    if !program.exists() {
+        // By a process of its own: a file that this one had open for writing could not be run while another test forks.
+        let copied = Command::new("cp").arg(program::familiar()).arg(&program).status().unwrap();
+        assert!(copied.success());
+    }
+    let mut command = Command::new(program);
+    command.arg("--config").arg(folder.join("familiar.toml")).args(arguments);
+    command.env("STATE_DIRECTORY", folder.join("state")).env_remove("CREDENTIALS_DIRECTORY");
+    command.env_remove("NOTIFY_SOCKET").uid(OTHER).gid(OTHER).output().unwrap()
+}
+
+/// Models that every user may read, wherever this project lies.
+fn bundle_for_all(home: &Home) {
+    let bundle = home.path("bundle");
+    copy(&home.bundle, &bundle);
+    let frames = format!("replay:{}", home.path("frames").display());
+    home.configure_with(&bundle, &frames, "");
+    std::fs::set_permissions(home.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// A state directory of somebody else's, as a package makes it; only root can make one.
 fn foreign(home: &Home) {
-    std::fs::set_permissions(home.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    bundle_for_all(home);
     let state = home.path("state");
     std::fs::create_dir(&state).unwrap();
     std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -177,7 +196,6 @@ fn what_root_does_leaves_the_daemon_its_files() {
     assert!(is_root(), "only root can make another user's files");
     let home = Home::small();
     home.record("P001", 30);
-    home.configure("");
     foreign(&home);
     // What root alone can read, and where root alone can write.
     let secret = home.path("root");
@@ -215,11 +233,12 @@ fn what_root_does_leaves_the_daemon_its_files() {
     }
     assert_eq!(std::fs::metadata(&backup).unwrap().uid(), 0, "root's own file");
     // And the daemon's user works with all of it.
-    let run = as_other(&home, &["run", "--stdout"]);
+    let run = as_other(home.folder.path(), &["run", "--stdout"]);
     assert!(run.status.success(), "{}", said(&run));
     assert!(String::from_utf8_lossy(&run.stdout).contains("Ada B"), "{run:?}");
     // That user cannot read what root gave.
-    assert_eq!(as_other(&home, &["identify", &photo]).status.code(), Some(1));
+    let refused = as_other(home.folder.path(), &["identify", &photo]);
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
 }
 
 #[test]
@@ -229,10 +248,10 @@ fn files_that_root_left_before_are_named_with_the_mend() {
     let home = Home::small();
     home.record("P001", 1);
     home.enroll("Ada", "P001");
-    std::fs::set_permissions(home.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    bundle_for_all(&home);
     chown(home.path("state"), Some(OTHER), Some(OTHER)).unwrap();
     let key = home.path("state/gallery-key");
-    for output in [as_other(&home, &["people"]), home.familiar(&["people"])] {
+    for output in [as_other(home.folder.path(), &["people"]), home.familiar(&["people"])] {
         let text = said(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(&format!("sudo chown {OTHER} {}", key.display())), "{text}");
@@ -262,15 +281,15 @@ fn directory_of_another_user_says_whose_it_is() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("familiar.toml"), "device = \"porch\"\n").unwrap();
     // A plain user meets root's folder here, root its own.
-    let mut command = home::command(folder.path(), &["forget", "nobody"]);
+    let arguments = ["forget", "nobody"];
     let output = if is_root() {
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let state = folder.path().join("state");
         std::fs::create_dir(&state).unwrap();
         std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
-        command.uid(OTHER).gid(OTHER).output().unwrap()
+        as_other(folder.path(), &arguments)
     } else {
-        command.env("STATE_DIRECTORY", "/root").output().unwrap()
+        home::command(folder.path(), &arguments).env("STATE_DIRECTORY", "/root").output().unwrap()
     };
     let text = said(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");

@@ -20,7 +20,7 @@ pub enum GalleryError {
     Secret(#[from] SecretError),
     #[error("gallery {}: {}", .path.display(), disk::told(.path, .source))]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("gallery.db in the state directory: {}", told(.0))]
+    #[error("{}", told(.0))]
     Database(#[from] rusqlite::Error),
     #[error("gallery {}: not a gallery, or one of format {found}; this version knows format {known}", .store.display())]
     Format { store: PathBuf, found: i64, known: i64 },
@@ -72,9 +72,10 @@ impl GalleryError {
     }
 }
 
-/// By the state directory: most errors of SQLite's do not know their file.
+/// With the file's name, by the state directory: most errors of SQLite's do not know theirs.
 fn told(error: &rusqlite::Error) -> String {
-    disk::told_by_sqlite(&StateDirectory::locate().join(super::store::FILE), error)
+    let path = StateDirectory::locate().join(super::store::FILE);
+    format!("gallery {}: {}", path.display(), disk::told_by_sqlite(&path, error))
 }
 
 fn suggestion(nearest: Option<&PersonId>) -> String {

@@ -21,31 +21,32 @@ struct control {
     int32_t failed;        /* how often they did */
 };
 
-static struct control *control(void)
+static struct control none, *shared = &none;
+
+/* Before the program confines itself (Landlock) and may not open it any more. */
+__attribute__((constructor)) static void begin(void)
 {
-    static struct control *shared, none;
-    if (shared)
-        return shared;
     const char *path = getenv("FAMILIAR_TEST_FAULTS");
     int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-    void *at = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof none, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (fd >= 0)
-        close(fd);
-    shared = at == MAP_FAILED ? &none : at;
-    return shared;
+    if (fd < 0)
+        return;
+    void *at = mmap(NULL, sizeof none, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    if (at != MAP_FAILED)
+        shared = at;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *time)
 {
     int result = syscall(SYS_clock_gettime, clock, time);
     if (result == 0 && clock == CLOCK_REALTIME)
-        time->tv_sec += control()->clock_offset;
+        time->tv_sec += shared->clock_offset;
     return result;
 }
 
 int adjtimex(struct timex *state)
 {
-    int32_t clock = control()->clock;
+    int32_t clock = shared->clock;
     if (clock == 0)
         return syscall(SYS_adjtimex, state);
     memset(state, 0, sizeof *state);
@@ -55,7 +56,6 @@ int adjtimex(struct timex *state)
 
 static int fails(int fd)
 {
-    struct control *shared = control();
     char link[64], path[4096];
     if (shared->fsync_errno == 0)
         return 0;

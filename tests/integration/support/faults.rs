@@ -78,6 +78,7 @@ fn library() -> &'static PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        std::fs::create_dir_all(&folder).unwrap();
         let source =
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/integration/support/faults.c");
         let (made, library) =
