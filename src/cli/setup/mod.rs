@@ -30,7 +30,7 @@ use files::Place;
 )]
 pub struct Args {
     /// Name of this device in topics and events: 1 to 64 of a-z, 0-9, _ and -
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = device_name)]
     device: Option<DeviceName>,
     /// Camera: a device such as /dev/video0, or replay:DIR [default without a terminal: /dev/video0]
     #[arg(long, value_name = "SOURCE")]
@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     root: Option<PathBuf>,
     /// Set up the unit familiar@NAME, for a second camera: /etc/familiar/NAME/familiar.toml
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    #[arg(long, value_name = "NAME", value_parser = device_name, conflicts_with = "config")]
     instance: Option<DeviceName>,
 }
 
@@ -103,6 +103,10 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let checked = if args.no_check || args.root.is_some() { Ok(()) } else { check(&place) };
     eprintln!("\n{}", left(&place, &answers, args.root.is_some() || args.no_check));
     checked
+}
+
+fn device_name(text: &str) -> Result<DeviceName, String> {
+    DeviceName::try_from(text.to_owned())
 }
 
 fn unanswered(error: std::io::Error) -> Failure {
