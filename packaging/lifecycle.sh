@@ -50,7 +50,7 @@ holds unit_is_there eval 'there lib/systemd/system/familiar.service || there usr
 for file in usr/bin/familiar usr/share/man/man1/familiar.1.gz usr/share/man/man1/familiar-enroll.1.gz \
   usr/share/bash-completion/completions/familiar usr/share/zsh/vendor-completions/_familiar \
   usr/share/fish/vendor_completions.d/familiar.fish etc/familiar/familiar.toml usr/share/familiar/models/facenet/model.sig \
-  usr/libexec/familiar/camera-came usr/libexec/familiar/familiar-model usr/share/familiar/fleet/mender-module lib/systemd/system/familiar-camera@.service lib/udev/rules.d/70-familiar.rules; do
+  usr/libexec/familiar/camera-came usr/libexec/familiar/familiar-model usr/share/familiar/fleet/mender-module lib/systemd/system/familiar-camera@.service lib/systemd/system/familiar-ip-camera@.service usr/lib/tmpfiles.d/familiar.conf lib/udev/rules.d/70-familiar.rules; do
   holds "has $file" there "$file"
 done
 holds configuration_is_kept_by_dpkg eval 'inside dpkg-query -Wf "\${Conffiles}" familiar | grep -q familiar.toml'

@@ -49,15 +49,15 @@ cp -r "$FAMILIAR_TEST_BUNDLE" stage/models/facenet
 "$runs" completions fish >stage/completions/familiar.fish
 cp "$top"/{README.md,CHANGELOG.md,SPECIFICATION.md,SECURITY.md,RESPONSIBLE_USE.md,NOTICE} "$top"/docs/*.md stage/doc/
 cp -r "$top/schemas" stage/doc/schemas
-cp "$top/systemd/chrony.conf" stage/doc/
+cp "$top/systemd/chrony.conf" "$top/systemd/public-broker.conf" stage/doc/
 install -m755 "$top/systemd/camera-came" "$top/packaging/fleet/familiar-model" stage/
 mkdir -p stage/fleet
 cp "$top"/packaging/fleet/{mender-module,rauc-handler,swupdate-script,sw-description} stage/fleet/
-install -m644 "$top/systemd/familiar-camera@.service" stage/
+install -m644 "$top/systemd/familiar-camera@.service" "$top/systemd/familiar-ip-camera@.service" stage/
 # debhelper knows them by these names, and puts each where it belongs.
 for file in "$top"/systemd/*; do
   case $(basename "$file") in
-    familiar-camera@.service) ;; # of no package's name: by familiar.install
+    familiar-camera@.service | familiar-ip-camera@.service) ;; # of no package's name: by familiar.install
     *.service | *.socket | *.timer | *.path | *.target) cp "$file" "debian/" ;;
     familiar.sysusers | familiar.tmpfiles) cp "$file" debian/ ;;
     *.rules) cp "$file" debian/familiar.udev ;;

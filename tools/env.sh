@@ -16,7 +16,8 @@ export FAMILIAR_JUDGES=$target/judges/bin/python
 export FAMILIAR_JUDGES_HOME=$target/judges-home/bin/python
 export FAMILIAR_JUDGES_NODE=$target/judges-node
 export FAMILIAR_OPENPEOPLE=$target/openpeople/curated
-export FAMILIAR_TEST_BUNDLE=$top/models/facenet
+# BUNDLE is what models/build.sh calls another folder for the bundle.
+export FAMILIAR_TEST_BUNDLE=${BUNDLE:-$top/models/facenet}
 export FAMILIAR_TEST_TRUST=$top/models/.build/trust.d
 
 say() { printf '\n== %s\n' "$*" >&2; }

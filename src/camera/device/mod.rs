@@ -20,6 +20,7 @@ use super::pixels::Matrix;
 use super::{CameraError, Feed};
 use capture::Settings;
 pub use list::list;
+pub use retry::Pacer;
 
 /// Opens the camera at `path`, starts it and waits for its first frame.
 pub fn open(path: &Path, wish: Wish) -> Result<Feed, CameraError> {

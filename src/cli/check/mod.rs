@@ -2,8 +2,10 @@
 
 mod broker;
 mod camera;
+mod former;
 mod machine;
 mod models;
+mod preview;
 mod state;
 mod within;
 
@@ -11,21 +13,29 @@ use serde::Serialize;
 
 use super::{Failure, Global};
 use crate::config::{Located, Mqtt};
-use crate::system::secret;
 use crate::system::state::StateDirectory;
+use crate::system::{plain, secret};
 
+/// Check the configuration, the models, the camera, the broker and the machine
+///
 /// Reads the configuration, verifies the models, reads frames from the camera for two seconds, logs in at the
 /// broker, and looks at keys, people, outbox, clock, permissions and the sandbox. It publishes nothing and changes
-/// nothing, but makes the state directory where there is none. Ends with the exit code of the first thing that
+/// nothing. Ends with the exit code of the first thing that
 /// fails.
 ///
 /// Where the unit that runs the daemon has credentials (the broker's password, keys), root's `check` runs as that unit:
-/// `sudo familiar check`. Other users cannot read them; what needs them is then left out, and said so. With --json: [{"check","state","message"}], state being "ok", "warn" or "fail".
+/// `sudo familiar check`. Other users cannot read them; what needs them is then left out, and said so. What --json
+/// prints: docs/operations.md.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar check\n  familiar check --self-test --json")]
 pub struct Args {
     /// Also load the models and run the bundle's self-test, as every start of the daemon does
     #[arg(long)]
     self_test: bool,
+    /// Show what the camera sees as characters on this terminal, and check nothing else: after `rotate` and `flip`,
+    /// with `masks`. Nothing is written
+    #[arg(long, conflicts_with = "self_test")]
+    preview: bool,
     #[command(flatten)]
     within: within::Args,
 }
@@ -54,7 +64,9 @@ struct Report {
 
 impl Report {
     fn say(&mut self, check: &'static str, state: State, message: impl Into<String>) {
-        self.lines.push(Line { check, state, message: message.into() });
+        // One line, whatever a file name or a broker put into it.
+        let message = plain::message(&message.into());
+        self.lines.push(Line { check, state, message });
     }
 
     fn ok(&mut self, check: &'static str, message: impl Into<String>) {
@@ -77,6 +89,9 @@ impl Report {
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    if args.preview {
+        return preview::run(global);
+    }
     let mut report = Report::default();
     let hidden = within::look(global, &args.within, &mut report)?;
     let Some(located) = report.take("configuration", global.located()) else {
@@ -86,18 +101,17 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     machine::permissions(&located, &mut report);
     let space = models::check(global, &located, args.self_test, &mut report);
     camera::check(&located.config, &mut report);
-    let opened = StateDirectory::open().map_err(Failure::from);
-    if let Some(state) = report.take("state", opened) {
-        machine::landlock(&located, &state, &mut report);
-        state::check(&located, &state, space.as_ref(), &mut report);
-        match &located.config.mqtt {
-            Some(mqtt) if lacks_password(mqtt, &hidden, &state) => report.warn(
-                "broker",
-                "not asked: this user cannot read its password, a credential of the unit; `sudo familiar check` asks",
-            ),
-            _ => broker::check(&located.config, &state, &mut report),
-        }
+    let state = StateDirectory::there();
+    machine::landlock(&located, &state, &mut report);
+    state::check(&located, &state, space.as_ref(), &mut report);
+    match &located.config.mqtt {
+        Some(mqtt) if lacks_password(mqtt, &hidden, &state) => report.warn(
+            "broker",
+            "not asked: this user cannot read its password, a credential of the unit; `sudo familiar check` asks",
+        ),
+        _ => broker::check(&located.config, &state, &mut report),
     }
+    former::check(&located.config, &state, &mut report);
     operators(&located, &mut report);
     machine::clock(&mut report);
     machine::sandbox(&mut report);
@@ -148,8 +162,7 @@ fn print(global: &Global, report: Report) -> Result<(), Failure> {
                 State::Warn => "warn",
                 State::Fail => "fail",
             };
-            // One line, whatever a file name or a broker put into it.
-            println!("{state:<5} {check:<14} {}", super::verdict::plain(message));
+            println!("{state:<5} {check:<14} {message}");
         }
     }
     report.failure.map_or(Ok(()), Err)

@@ -1,6 +1,7 @@
 //! Where faces are: a frame, scaled to a network's input, and the network's answers back in frame pixels.
 
 mod centerface;
+mod tiles;
 mod yunet;
 
 use image::RgbImage;
@@ -40,6 +41,18 @@ impl Detector {
             *face = face.scaled(1.0 / scale.0, 1.0 / scale.1);
         }
         Ok(faces)
+    }
+
+    /// The same for a still, whose faces may be small: where it is large and shows none at first, it is looked at in
+    /// tiles as well. Takes seconds at most.
+    pub fn detect_still(&self, still: &RgbImage) -> Result<Vec<DetectedFace>, NetworkError> {
+        let faces = self.detect(still)?;
+        if !faces.is_empty() {
+            return Ok(faces);
+        }
+        let input = self.network.input();
+        let overlap = self.manifest.overlap_threshold;
+        tiles::search(still, (input.width, input.height), overlap, |part| self.detect(part))
     }
 
     /// The faces of a picture of exactly the network's input size, in its pixels.
