@@ -16,8 +16,10 @@ use crate::system::terminal::Terminal;
 use answers::{Answers, Broker};
 use files::Place;
 
-/// Writes the configuration of this device, and stores the broker's password so that systemd alone hands it to the
-/// daemon. On a terminal it asks for what the options leave open; elsewhere it takes the options alone.
+/// Write the configuration from a few answers, and try it
+///
+/// On a terminal it asks for what the options leave open; elsewhere it takes the options alone. The broker's password is
+/// stored so that systemd hands it to the daemon, and to nobody else.
 ///
 /// Nothing is written before all of it is valid. A configuration that is there already is replaced only if you agree
 /// (or by --replace), and kept as familiar.toml.bak. Then `familiar check` tries it. Nothing is started or enabled.
@@ -25,15 +27,15 @@ use files::Place;
 /// Ends with the exit code of `check`; what was written stays.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  sudo familiar setup\n  sudo familiar setup --device porch --broker \
-                        mqtts://broker.local:8883 --ca ca.pem --username porch --password-file password.txt"
+    after_help = "Examples:\n  familiar setup\n  familiar setup --device porch --broker mqtts://broker.local:8883 --ca ca.pem \
+                  --username porch --password-file password.txt"
 )]
 pub struct Args {
     /// Name of this device in topics and events: 1 to 64 of a-z, 0-9, _ and -
     #[arg(long, value_name = "NAME", value_parser = device_name)]
     device: Option<DeviceName>,
     /// Camera: a device such as /dev/video0, or replay:DIR [default without a terminal: /dev/video0]
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = answers::camera)]
     camera: Option<String>,
     /// Broker: mqtts://HOST[:PORT] or mqtt://HOST[:PORT] [default without a terminal: none, events stay on this device]
     #[arg(long, value_name = "URL", value_parser = answers::url)]
