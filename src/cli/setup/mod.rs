@@ -30,6 +30,7 @@ use files::Place;
     after_help = "Examples:\n  familiar setup\n  familiar setup --device porch --broker mqtts://broker.local:8883 --ca ca.pem \
                   --username porch --password-file password.txt"
 )]
+#[allow(clippy::struct_excessive_bools)] // options that say nothing about each other
 pub struct Args {
     /// Name of this device in topics and events: 1 to 64 of a-z, 0-9, _ and -
     #[arg(long, value_name = "NAME", value_parser = device_name)]
@@ -120,6 +121,7 @@ struct Taken {
     device: Option<DeviceName>,
     camera: Option<String>,
     /// `Some(None)`: none is wanted.
+    #[allow(clippy::option_option)]
     broker: Option<Option<String>>,
     allow_plaintext: bool,
     ca: Option<PathBuf>,
