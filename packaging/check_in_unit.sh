@@ -21,7 +21,7 @@ inside() {
   cp "$deb" "$root/familiar.deb"
   cat >"$root/bus.conf" <<'END'
 <busconfig>
-  <listen>unix:path=/run/systemd/private</listen>
+  <listen>unix:path=/run/dbus/system_bus_socket</listen>
   <auth>EXTERNAL</auth>
   <policy context="default"><allow send_destination="*"/><allow own="*"/><allow user="*"/></policy>
 </busconfig>
@@ -30,7 +30,7 @@ END
 set -eu
 dpkg -i /familiar.deb >/dev/null
 # What systemd-run takes for a running systemd.
-mkdir -p /run/systemd/system
+mkdir -p /run/systemd/system /run/dbus
 dbus-daemon --config-file=/bus.conf --fork --nopidfile
 echo secret | familiar setup --device porch --broker mqtt://127.0.0.1:1 --username porch --password-file - --no-check 2>/dev/null
 familiar check || true

@@ -109,15 +109,15 @@ impl Verb {
             | Self::Man(_) => {
                 return Ok(());
             }
+            // Root's rights are what they are for: one writes the system's configuration, the other reads a unit's credentials
+            // and then gives them up by itself.
+            Self::Setup(_) | Self::Check(_) => return Ok(()),
             Self::Model(args) if !args.touches_state() => return Ok(()),
             _ => {}
         }
         owner::become_owner(&StateDirectory::locate()).map_err(Failure::failed)?;
         // The others read files that root names, and give root's rights up when they have done so.
-        if matches!(
-            self,
-            Self::Run(_) | Self::Check(_) | Self::Forget(_) | Self::Listen(_) | Self::Key(_)
-        ) {
+        if matches!(self, Self::Run(_) | Self::Forget(_) | Self::Listen(_) | Self::Key(_)) {
             owner::for_good();
         }
         Ok(())

@@ -185,9 +185,10 @@ fn configuration_that_is_there_is_replaced_only_if_asked_for_and_kept() {
 fn wrong_answer_changes_nothing() {
     let place = Place::new();
     fs::write(place.path("no.pem"), "no certificate").unwrap();
-    let wrong: [(&[&str], &str); 10] = [
+    let wrong: [(&[&str], &str); 11] = [
         (&[], "--device"),
         (&["--device", "Front Door"], "a-z"),
+        (&["--device", "porch", "--camera", "rtsp://cam/1"], "docs/camera.md"),
         (&["--device", "porch", "--broker", "http://broker"], "mqtts://HOST"),
         (&["--device", "porch", "--broker", "mqtt://192.0.2.1"], "plain"),
         (&["--device", "porch", "--broker", "mqtts://b", "--ca", "no.pem"], "no.pem"),
@@ -289,7 +290,8 @@ fn terminal_is_asked_and_shows_no_password() {
     let mut dialogue = Dialogue::start(&mut command);
     dialogue.until("Name of this device").until("]: ").answer("Front Door");
     dialogue.until("a-z, 0-9").until("Name of this device").until("]: ").answer("porch");
-    dialogue.until("Camera").until("]: ").answer("/dev/video42");
+    dialogue.until("Camera").until("]: ").answer("rtsp://cam/1");
+    dialogue.until("docs/camera.md").until("Camera").until("]: ").answer("/dev/video42");
     dialogue.until("Broker").until(": ").answer("ftp://broker");
     dialogue.until("is not mqtts://").until("Broker").until(": ").answer("mqtt://127.0.0.1:1883");
     dialogue.until("User name").until(": ").answer("porch");

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Failure, Global};
 use crate::config::{Located, Mqtt};
 use crate::system::state::StateDirectory;
-use crate::system::{plain, secret};
+use crate::system::{owner, plain, secret};
 
 /// Check the configuration, the models, the camera, the broker and the machine
 ///
@@ -90,11 +90,18 @@ impl Report {
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let hidden = if args.preview {
+        within::Hidden::default()
+    } else {
+        within::look(global, &args.within, &mut report)?
+    };
+    // Only root reads the credentials of a unit. From here on it looks as the daemon's user.
+    owner::become_owner(&StateDirectory::locate()).map_err(Failure::failed)?;
+    owner::for_good();
     if args.preview {
         return preview::run(global);
     }
-    let mut report = Report::default();
-    let hidden = within::look(global, &args.within, &mut report)?;
     let Some(located) = report.take("configuration", global.located()) else {
         return print(global, report);
     };

@@ -153,6 +153,8 @@ fn by_hand(unit: &Unit, credentials: &[Credential], why: &str) -> Result<Output,
             Err(error) => missed.push(format!("{}: {error}", credential.id)),
         }
     }
+    // Last of all: until now nobody else could put anything there.
+    give(&folder.0).map_err(Failure::failed)?;
     let mut how = format!(
         "{} was not started ({why}); read {} as root and looked with it, outside of its sandbox",
         unit.name(),
@@ -206,9 +208,7 @@ impl Folder {
         let parent = parent.unwrap_or_else(std::env::temp_dir);
         let path = parent.join(format!("familiar-check-{:016x}", fastrand::u64(..)));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        let folder = Self(path);
-        folder.give(&folder.0)?;
-        Ok(folder)
+        Ok(Self(path))
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
@@ -219,20 +219,27 @@ impl Folder {
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(bytes)?;
-        self.give(&path)
+        give(&path)
     }
+}
 
-    /// To whom the state belongs: root's `check` may go on as that user.
-    fn give(&self, path: &Path) -> std::io::Result<()> {
-        let Ok(state) = std::fs::metadata(StateDirectory::locate()) else { return Ok(()) };
-        std::os::unix::fs::chown(path, Some(state.uid()), Some(state.gid()))
-    }
+/// To whom the state belongs: root's `check` goes on as that user.
+fn give(path: &Path) -> std::io::Result<()> {
+    let Ok(state) = std::fs::metadata(StateDirectory::locate()) else { return Ok(()) };
+    std::os::unix::fs::chown(path, Some(state.uid()), Some(state.gid()))
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        // Taken back first: a link that its user put there must not lead root to another file.
+        let taken_back = std::os::unix::fs::chown(&self.0, Some(0), Some(0));
         for entry in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
-            let _ = secret::wipe(&entry.path());
+            let plain = entry.metadata().is_ok_and(|data| data.is_file() && data.nlink() == 1);
+            let _ = if plain && taken_back.is_ok() {
+                secret::wipe(&entry.path())
+            } else {
+                std::fs::remove_file(entry.path())
+            };
         }
         let _ = std::fs::remove_dir(&self.0);
     }

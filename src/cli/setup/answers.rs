@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, ConfigError, DeviceName, load};
+use crate::config::{CameraSource, Config, ConfigError, DeviceName, load};
 
 /// Where a camera is looked for if nobody says otherwise.
 pub const CAMERA: &str = "/dev/video0";
@@ -29,6 +29,11 @@ pub fn url(text: &str) -> Result<String, String> {
         return Err("a broker is named as mqtts://HOST[:PORT]".to_owned());
     }
     Ok(if text.contains("://") { text.to_owned() } else { format!("mqtts://{text}") })
+}
+
+/// A source as the configuration takes it.
+pub fn camera(text: &str) -> Result<String, String> {
+    CameraSource::try_from(text.to_owned()).map(|_| text.to_owned())
 }
 
 impl Answers {
@@ -82,7 +87,6 @@ fn quoted(text: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::config::CameraSource;
 
     #[test]
     fn answers_come_out_of_the_configuration_as_they_were_given() {

@@ -18,8 +18,8 @@ use files::Place;
 
 /// Write the configuration from a few answers, and try it
 ///
-/// Writes the configuration of this device, and stores the broker's password so that systemd alone hands it to the
-/// daemon. On a terminal it asks for what the options leave open; elsewhere it takes the options alone.
+/// On a terminal it asks for what the options leave open; elsewhere it takes the options alone. The broker's password is
+/// stored so that systemd hands it to the daemon, and to nobody else.
 ///
 /// Nothing is written before all of it is valid. A configuration that is there already is replaced only if you agree
 /// (or by --replace), and kept as familiar.toml.bak. Then `familiar check` tries it. Nothing is started or enabled.
@@ -27,15 +27,16 @@ use files::Place;
 /// Ends with the exit code of `check`; what was written stays.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  sudo familiar setup\n  sudo familiar setup --device porch --broker \
-                        mqtts://broker.local:8883 --ca ca.pem --username porch --password-file password.txt"
+    after_help = "Examples:\n  familiar setup\n  familiar setup --device porch --broker mqtts://broker.local:8883 --ca ca.pem \
+                  --username porch --password-file password.txt"
 )]
+#[allow(clippy::struct_excessive_bools)] // options that say nothing about each other
 pub struct Args {
     /// Name of this device in topics and events: 1 to 64 of a-z, 0-9, _ and -
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = device_name)]
     device: Option<DeviceName>,
     /// Camera: a device such as /dev/video0, or replay:DIR [default without a terminal: /dev/video0]
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", value_parser = answers::camera)]
     camera: Option<String>,
     /// Broker: mqtts://HOST[:PORT] or mqtt://HOST[:PORT] [default without a terminal: none, events stay on this device]
     #[arg(long, value_name = "URL", value_parser = answers::url)]
@@ -68,7 +69,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     root: Option<PathBuf>,
     /// Set up the unit familiar@NAME, for a second camera: /etc/familiar/NAME/familiar.toml
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    #[arg(long, value_name = "NAME", value_parser = device_name, conflicts_with = "config")]
     instance: Option<DeviceName>,
 }
 
@@ -107,6 +108,10 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     checked
 }
 
+fn device_name(text: &str) -> Result<DeviceName, String> {
+    DeviceName::try_from(text.to_owned())
+}
+
 fn unanswered(error: std::io::Error) -> Failure {
     Failure::usage(format!("nothing was changed: {error}"))
 }
@@ -116,6 +121,7 @@ struct Taken {
     device: Option<DeviceName>,
     camera: Option<String>,
     /// `Some(None)`: none is wanted.
+    #[allow(clippy::option_option)]
     broker: Option<Option<String>>,
     allow_plaintext: bool,
     ca: Option<PathBuf>,

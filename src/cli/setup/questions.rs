@@ -95,7 +95,10 @@ fn camera_source(terminal: Terminal, before: &Before) -> io::Result<String> {
     loop {
         let answer = terminal.ask(question, &default)?;
         match answer.parse::<usize>() {
-            Err(_) => return Ok(answer),
+            Err(_) => match answers::camera(&answer) {
+                Ok(source) => return Ok(source),
+                Err(why) => eprintln!("  {why}"),
+            },
             Ok(number) => match number.checked_sub(1).and_then(|index| found.get(index)) {
                 Some(camera) => return Ok(camera.path.display().to_string()),
                 None => eprintln!("  there is no camera {number}"),
