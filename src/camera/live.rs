@@ -1,15 +1,12 @@
 //! A live camera by way of a named pipe, into which another program (ffmpeg) writes JPEG after JPEG. It differs from a
 //! recording as a camera does: the newest frame counts, and whoever writes may go away and come back.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, flock};
 
 use super::device::Pacer;
 use super::feed::skip;
@@ -21,8 +18,8 @@ use super::{CameraError, Feed};
 
 /// For a frame, before the camera counts as away; longer at slow rates.
 const STALLED: Duration = Duration::from_secs(3);
-/// For bytes, before looking whether the pipeline is still there.
-const SLICE: Duration = Duration::from_millis(200);
+/// Between two looks whether bytes have come: less than a frame lasts.
+const SLICE: Duration = Duration::from_millis(20);
 
 /// Whether frames come through this path as from a camera.
 pub fn is_pipe(path: &Path) -> bool {
@@ -80,13 +77,13 @@ fn run(pipe: Pipe<'_>, fps: f64, slot: &Slot) {
 /// Opens without waiting for somebody to write, and alone: of two readers each would have a part of every frame.
 fn open_pipe(path: &Path) -> io::Result<File> {
     let pipe = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    match flock(&pipe, FlockOperation::NonBlockingLockExclusive) {
+    match pipe.try_lock() {
         Ok(()) => Ok(pipe),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        Err(TryLockError::WouldBlock) => {
             let reason = "another program reads this pipe; is the daemon running?";
             Err(io::Error::new(io::ErrorKind::ResourceBusy, reason))
         }
-        Err(error) => Err(error.into()),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -139,26 +136,24 @@ impl Pipe<'_> {
                 }
             },
         };
-        let slice = Timespec { tv_sec: 0, tv_nsec: SLICE.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&slice)) {
-            Ok(0) => return None,
-            Err(error) if error != rustix::io::Errno::INTR => {
-                pause();
-                return None;
-            }
-            _ => {}
-        }
         match pipe.read(into) {
-            Ok(length) if length > 0 => Some(length),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            // Whoever wrote is gone. Opened anew, it waits for the next one instead of saying so for ever.
-            _ => {
-                self.pipe = None;
-                pause();
-                None
-            }
+            Ok(length) if length > 0 => return Some(length),
+            // Nobody writes. The pipe that somebody will write may be another by now.
+            Ok(_) if self.away && !is_at(pipe, &self.path) => self.pipe = None,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.pipe = None,
         }
+        pause();
+        None
     }
+}
+
+/// Whether a path still leads to an open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let same =
+        |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    matches!((file.metadata(), std::fs::metadata(path)), (Ok(open), Ok(named)) if same(open, named))
 }
 
 #[cfg(test)]
@@ -175,9 +170,13 @@ mod tests {
     fn named_pipe() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("porch.mjpeg");
-        let (mode, kind) = (rustix::fs::Mode::from_raw_mode(0o600), rustix::fs::FileType::Fifo);
-        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        make_pipe(&path);
         (folder, path)
+    }
+
+    fn make_pipe(path: &Path) {
+        let (mode, kind) = (rustix::fs::Mode::from_raw_mode(0o600), rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
     }
 
     /// The next frame; outages on the way are passed over.
@@ -237,10 +236,33 @@ mod tests {
         .unwrap();
         let Next::Lost(reason) = feed.next(LONG) else { panic!() };
         assert!(reason.contains("porch.mjpeg") && reason.contains("running?"), "{reason}");
-        assert!(matches!(feed.next(SLICE * 3), Next::Nothing));
+        assert!(matches!(feed.next(SLICE * 10), Next::Nothing));
         let mut writer = File::options().write(true).open(&path).unwrap();
         writer.write_all(&jpeg(60)).unwrap();
         assert!(is_near(frame_of(&feed), 60));
+    }
+
+    #[test]
+    fn pipe_that_is_made_anew_is_followed() {
+        let (folder, path) = named_pipe();
+        let slot = Arc::new(Slot::default());
+        let reader = path.clone();
+        let feed = Feed::start(
+            move |slot| {
+                let (pipe, stalled) = (Some(open_pipe(&reader).unwrap()), Duration::ZERO);
+                let pipe =
+                    Pipe { slot, path: reader, stalled, pipe, last: Instant::now(), away: false };
+                run(pipe, 200.0, slot);
+            },
+            slot,
+        )
+        .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        make_pipe(&path);
+        let mut writer = File::options().write(true).open(&path).unwrap(); // waits for the reader
+        writer.write_all(&jpeg(60)).unwrap();
+        assert!(is_near(frame_of(&feed), 60));
+        drop(folder);
     }
 
     #[test]

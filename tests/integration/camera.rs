@@ -2,13 +2,11 @@
 //! masked, and what `check --preview` shows.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use image::{Rgb, RgbImage};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 
 use super::support::bundle::TestBundle;
@@ -213,27 +211,24 @@ fn live_pictures_come_through_a_named_pipe() {
     assert!(line.contains("recognized"), "{line}");
 }
 
-/// A terminal of so many columns and rows; what is written to it.
-fn on_a_terminal(mut command: Command, columns: u16, rows: u16) -> (Option<i32>, String) {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let name = ptsname(&terminal, Vec::new()).unwrap();
-    let other =
-        File::options().read(true).write(true).open(Path::new(name.to_str().unwrap())).unwrap();
-    tcsetwinsize(&other, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
-        .unwrap();
-    let mut child = command.stdout(other).stderr(Stdio::null()).spawn().unwrap();
-    drop(command);
-    let mut seen = Vec::new();
-    let mut terminal = File::from(terminal);
-    let mut buffer = [0; 4096];
-    // The kernel ends it with an error (EIO) when the last who had it open is gone.
-    while let Ok(length @ 1..) = terminal.read(&mut buffer) {
-        seen.extend_from_slice(&buffer[..length]);
+/// On a terminal of so many columns and rows, by way of script(1) and stty(1); the exit code, and what was written to it.
+fn on_a_terminal(command: &Command, columns: u16, rows: u16) -> (Option<i32>, String) {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let quoted: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let line = format!("stty cols {columns} rows {rows}; exec {} 2>/dev/null", quoted.join(" "));
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("SHELL", "/bin/sh").stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
     }
-    let code = child.wait().unwrap().code();
-    (code, String::from_utf8(seen).unwrap().replace("\r\n", "\n"))
+    let output = script.output().unwrap();
+    // Where its input ends it says so to the terminal, which shows it.
+    let seen =
+        String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n").replace("^D\u{8}\u{8}", "");
+    (output.status.code(), seen)
 }
 
 #[test]
@@ -245,7 +240,7 @@ fn preview_shows_the_picture_as_characters_that_fit_the_terminal() {
         let mut command = site.command(&["check", "--preview"]);
         command.env("LC_ALL", locale).env("TERM", "xterm-256color").env_remove("COLORTERM");
         command.env_remove("NO_COLOR");
-        on_a_terminal(command, 16, 24)
+        on_a_terminal(&command, 16, 24)
     };
     let (code, seen) = preview("", "C");
     assert_eq!(code, Some(0), "{seen}");
@@ -271,6 +266,6 @@ fn preview_goes_to_a_terminal_and_nowhere_else() {
     let output = site.command(&["check", "--preview"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty() && complaint(&output).contains("on a terminal"), "{output:?}");
-    let (code, seen) = on_a_terminal(site.command(&["check", "--preview", "--json"]), 80, 24);
+    let (code, seen) = on_a_terminal(&site.command(&["check", "--preview", "--json"]), 80, 24);
     assert_eq!((code, seen.as_str()), (Some(2), ""));
 }

@@ -28,11 +28,12 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     let camera = |error: camera::CameraError| Failure::Camera(error.to_string());
     let feed = camera::open(&located.config.camera).map_err(camera)?;
     let frame = settled(&feed)?;
-    let size = rustix::termios::tcgetwinsize(&stdout).ok();
     // The lines before and after it stay in view.
-    let (columns, rows) = size
-        .filter(|size| size.ws_col > 0 && size.ws_row > 0)
-        .map_or((80, 21), |size| (size.ws_col.into(), u32::from(size.ws_row).saturating_sub(3)));
+    let (columns, rows) = terminal_size::terminal_size_of(&stdout)
+        .filter(|(columns, rows)| columns.0 > 0 && rows.0 > 0)
+        .map_or((80, 21), |(columns, rows)| {
+            (columns.0.into(), u32::from(rows.0).saturating_sub(3))
+        });
     let style = Style::of(|name| std::env::var(name).ok());
     let drawn = draw(&frame.image, frame.mask.as_deref(), (columns, rows.max(1)), style);
     eprintln!("familiar: {}", feed.format());
