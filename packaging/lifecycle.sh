@@ -1,24 +1,20 @@
 #!/usr/bin/env bash
 # The life of the package in a small Debian of its own, where nothing is booted: installed, used, upgraded, removed, installed again, purged.
 #
-#   packaging/lifecycle.sh OLD.deb NEW.deb PICTURE      as root; PICTURE of somebody to enrol
+#   packaging/lifecycle.sh OLD.deb NEW.deb PICTURE [RELEASE]     as root; PICTURE of somebody to enrol
 #
-# NEW differs from OLD in its version.
+# NEW differs from OLD in its version. RELEASE is Debian's: bookworm (12), the default, or trixie (13).
 set -euo pipefail
 . "$(dirname "$0")/../tools/env.sh"
+. "$top/tools/debian_root.sh"
 [ "$(id -u)" = 0 ] || die "as root: it makes a root file system and changes into it"
-old=$1 new=$2 picture=$3
-work=$target/deb/lifecycle
-root=$work/root
-mkdir -p "$work"
+old=$1 new=$2 picture=$3 release=${4:-bookworm}
+root=$target/deb/lifecycle-$release
+say "The package in Debian, $release"
 
 # No systemd in it: what its snippets call is there where something calls it without asking first.
-base=$work/base.tar
-[ -e "$base" ] || {
-  say "A bare Debian"
-  mmdebstrap --quiet --format=tar --variant=minbase --include=systemd-standalone-sysusers,libgcc-s1 bookworm "$base.part" </dev/null
-  mv "$base.part" "$base"
-}
+base=$(debian_base "$release" package systemd-standalone-sysusers libgcc-s1)
+trap 'rm -rf "$root"' EXIT
 rm -rf "$root"
 mkdir "$root"
 tar -xf "$base" -C "$root"
@@ -44,7 +40,8 @@ knows_ada() { [ "$(familiar people --json | grep -c '"ada"')" -ge 1 ]; }
 version() { inside dpkg-query -Wf '${Version}' familiar; }
 
 say "Installed"
-holds installs inside dpkg -i /old.deb
+holds installs eval 'inside dpkg -i /old.deb >"$root/said"'
+holds says_how_to_set_it_up grep -q "sudo familiar setup" "$root/said"
 holds user_in_group_video eval 'inside id -nG familiar | grep -qw video'
 holds state_is_for_its_user_alone is var/lib/familiar %a 700
 holds state_belongs_to_familiar eval '[ "$(inside stat -c %U:%G /var/lib/familiar)" = familiar:familiar ]'
@@ -53,7 +50,7 @@ holds unit_is_there eval 'there lib/systemd/system/familiar.service || there usr
 for file in usr/bin/familiar usr/share/man/man1/familiar.1.gz usr/share/man/man1/familiar-enroll.1.gz \
   usr/share/bash-completion/completions/familiar usr/share/zsh/vendor-completions/_familiar \
   usr/share/fish/vendor_completions.d/familiar.fish etc/familiar/familiar.toml usr/share/familiar/models/facenet/model.sig \
-  usr/libexec/familiar/camera-came usr/libexec/familiar/familiar-model usr/share/familiar/fleet/mender-module lib/systemd/system/familiar-camera@.service lib/udev/rules.d/70-familiar.rules; do
+  usr/libexec/familiar/camera-came usr/libexec/familiar/familiar-model usr/share/familiar/fleet/mender-module lib/systemd/system/familiar-camera@.service lib/systemd/system/familiar-ip-camera@.service usr/lib/tmpfiles.d/familiar.conf lib/udev/rules.d/70-familiar.rules; do
   holds "has $file" there "$file"
 done
 holds configuration_is_kept_by_dpkg eval 'inside dpkg-query -Wf "\${Conffiles}" familiar | grep -q familiar.toml'
@@ -63,10 +60,26 @@ holds model_is_verified familiar model verify /usr/share/familiar/models/facenet
 said=$(familiar check 2>/dev/null || true) # there is no camera
 for part in configuration models; do holds "check says $part is sound" grep -q "^ok  *$part " <<<"$said"; done
 
-say "Used"
-sed -i 's/^device = .*/device = "porch"/' "$root/etc/familiar/familiar.toml"
-echo secret >"$root/var/lib/familiar/mqtt-password"
-chmod 600 "$root/var/lib/familiar/mqtt-password"
+say "Set up and used"
+# No broker answers there: what is asked is written, and `check` says what does not work yet.
+port=1
+setup() { inside familiar setup --device porch --broker "mqtt://127.0.0.1:$port" --username porch --password-file - "$@" <<<"secret word"; }
+setup >"$root/said" 2>&1 || true
+holds set_up_by_options grep -q '^device = "porch"' "$root/etc/familiar/familiar.toml"
+holds configuration_before_is_kept grep -q '^device = "familiar"' "$root/etc/familiar/familiar.toml.bak"
+holds configuration_is_read_by_the_daemon eval 'familiar people --json | grep -q "\[\]"'
+holds password_is_for_root_alone is etc/familiar/mqtt-password '%U %a' 'root 600'
+drop_in=etc/systemd/system/familiar.service.d/mqtt-password.conf
+holds unit_gets_the_password grep -qx 'LoadCredential=mqtt-password:/etc/familiar/mqtt-password' "$root/$drop_in"
+holds check_looks_with_the_password grep -q 'unit .*read the credential mqtt-password as root' "$root/said"
+holds check_names_the_broker grep -q '^fail *broker .*127.0.0.1' "$root/said"
+holds says_what_is_left grep -q 'sudo systemctl enable --now familiar' "$root/said"
+holds set_up_twice_is_refused eval '! setup --no-check >"$root/said" 2>&1 && grep -q -- --replace "$root/said"'
+holds nothing_was_changed_by_it absent etc/familiar/familiar.toml.bak.2
+said=$(familiar check 2>/dev/null || true)
+holds user_without_the_password_is_shown_the_way grep -q '^warn *unit .*sudo familiar check' <<<"$said"
+holds broker_is_not_blamed_for_it grep -q '^warn *broker *not asked' <<<"$said"
+holds no_credential_is_left_behind eval '[ -z "$(find "$root/run" "$root/dev" "$root/tmp" -name "familiar-check-*")" ]'
 holds enrols familiar enroll Ada --id ada /ada.jpg
 holds identifies eval 'familiar identify --json /ada.jpg | tr -d " \n" | grep -q "\"id\":\"ada\""'
 # As `systemctl enable` does.
@@ -79,6 +92,7 @@ before=$(version)
 holds upgrades inside dpkg -i /new.deb
 holds version_is_another [ "$(version)" != "$before" ]
 holds configuration_survives grep -q '^device = "porch"' "$root/etc/familiar/familiar.toml"
+holds password_survives there etc/familiar/mqtt-password
 holds gallery_survives knows_ada
 holds still_enabled eval '[ -L "$root/$enabled" ]'
 
@@ -96,12 +110,12 @@ say "Purged"
 holds purges inside dpkg -P familiar
 holds nothing_of_people_stays absent var/lib/familiar
 holds nothing_of_the_configuration_stays absent etc/familiar
+holds no_drop_in_stays absent etc/systemd/system/familiar.service.d
 holds no_enablement_stays absent "$enabled"
 holds dpkg_knows_nothing eval '! inside dpkg-query -W familiar >/dev/null 2>&1'
 left=$(cd "$root" && find . -xdev -iname '*familiar*' ! -path './proc/*' ! -path './var/lib/dpkg/*' ! -path './var/log/*' | sort)
 holds nothing_is_left eval '[ -z "$left" ]'
 [ -z "$left" ] || echo "$left"
-rm -rf "$root"
 
-printf '%s passed, %s failed\n' $passed $failed
+printf '%s, %s: %s passed, %s failed\n' "$(basename "$old")" "$release" $passed $failed
 [ $failed = 0 ]

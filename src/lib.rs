@@ -5,6 +5,10 @@
 //! with [`model`] (trust in the networks that are run) and [`system`] (the machine) at its sides.
 //! [`daemon`] joins them; [`cli`] is what a person types.
 
+// First: its macros print for the modules below.
+#[macro_use]
+pub mod system;
+
 pub mod camera;
 pub mod cli;
 pub mod command;
@@ -16,6 +20,5 @@ pub mod face;
 pub mod model;
 pub mod mqtt;
 pub mod recognition;
-pub mod system;
 #[doc(hidden)]
 pub mod untrusted;

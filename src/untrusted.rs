@@ -23,7 +23,7 @@ use crate::model::update::metadata::{
     Delegation, Role, Root, Signed, Snapshot, Targets, TimestampRole,
 };
 use crate::model::{TrustAnchors, signature};
-use crate::mqtt::client;
+use crate::mqtt::packets;
 use crate::recognition::gallery::backup::{Backup, BackupError};
 
 /// A still picture's bytes.
@@ -76,7 +76,7 @@ pub fn pins(bytes: &[u8]) -> Result<String, String> {
 pub fn packets(bytes: &[u8]) -> Result<(usize, usize), String> {
     let mut incoming = bytes::BytesMut::from(bytes);
     let mut count = 0;
-    while client::next_packet(&mut incoming).map_err(|error| error.to_string())?.is_some() {
+    while packets::next(&mut incoming).map_err(|error| error.to_string())?.is_some() {
         count += 1;
     }
     Ok((count, incoming.len()))

@@ -29,7 +29,11 @@ program() { # what goes into the package; `runs` is what runs here, for manual p
 }
 program
 
-say "Package $version for $arch"
+# The C library that the program asks for: of a Debian 13 it may be later than what Debian 12 has. 2.35 is what is promised at best.
+glibc=$({ echo 2.35; readelf -VW "$program" | grep -o 'GLIBC_2[.0-9]*' | cut -d _ -f 2; } | sort -uV | tail -n 1)
+
+say "Package $version for $arch, for systems with glibc $glibc or later"
+tools/bundle.sh "$FAMILIAR_TEST_BUNDLE" >&2
 work=$target/deb/work-$arch
 rm -rf "$work"
 mkdir -p "$work/stage"/{man,completions,models,trust.d,doc}
@@ -45,15 +49,15 @@ cp -r "$FAMILIAR_TEST_BUNDLE" stage/models/facenet
 "$runs" completions fish >stage/completions/familiar.fish
 cp "$top"/{README.md,CHANGELOG.md,SPECIFICATION.md,SECURITY.md,RESPONSIBLE_USE.md,NOTICE} "$top"/docs/*.md stage/doc/
 cp -r "$top/schemas" stage/doc/schemas
-cp "$top/systemd/chrony.conf" stage/doc/
+cp "$top/systemd/chrony.conf" "$top/systemd/public-broker.conf" stage/doc/
 install -m755 "$top/systemd/camera-came" "$top/packaging/fleet/familiar-model" stage/
 mkdir -p stage/fleet
 cp "$top"/packaging/fleet/{mender-module,rauc-handler,swupdate-script,sw-description} stage/fleet/
-install -m644 "$top/systemd/familiar-camera@.service" stage/
+install -m644 "$top/systemd/familiar-camera@.service" "$top/systemd/familiar-ip-camera@.service" stage/
 # debhelper knows them by these names, and puts each where it belongs.
 for file in "$top"/systemd/*; do
   case $(basename "$file") in
-    familiar-camera@.service) ;; # of no package's name: by familiar.install
+    familiar-camera@.service | familiar-ip-camera@.service) ;; # of no package's name: by familiar.install
     *.service | *.socket | *.timer | *.path | *.target) cp "$file" "debian/" ;;
     familiar.sysusers | familiar.tmpfiles) cp "$file" debian/ ;;
     *.rules) cp "$file" debian/familiar.udev ;;
@@ -63,7 +67,7 @@ done
 SOURCE_DATE_EPOCH=$(git -C "$top" log -1 --format=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
 maintainer="${DEBFULLNAME:-the authors of familiar} <${DEBEMAIL:-familiar@localhost}>"
-sed -i "s/MAINTAINER/$maintainer/" debian/control
+sed -i "s/MAINTAINER/$maintainer/; s/GLIBC/$glibc/" debian/control
 printf 'familiar (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' \
   "$version" "$maintainer" "$(date -uRd "@$SOURCE_DATE_EPOCH")" >debian/changelog
 DEB_BUILD_OPTIONS=nocheck dpkg-architecture --host-arch "$arch" -f -c debian/rules binary >build.log 2>&1 ||

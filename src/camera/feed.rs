@@ -1,6 +1,7 @@
 //! The pipeline's end of a camera.
 
 use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use image::RgbImage;
 
 use super::jpeg::Skipped;
 use super::slot::{Captured, Counters, Slot, Taken};
+use super::view::View;
 use super::{CameraError, Frame};
 use crate::system::contain::contained;
 
@@ -27,6 +29,8 @@ pub enum Next {
     Lost(String),
     /// The recording is over; a device never ends.
     End,
+    /// The recording is over, and not one picture in it could be shown.
+    Failed(CameraError),
 }
 
 /// A running camera or recording. A thread of its own reads it; the newest frame waits in one place and
@@ -36,6 +40,9 @@ pub struct Feed {
     thread: Option<JoinHandle<()>>,
     /// When there is time again for a frame, on the frames' time line.
     due: Cell<Duration>,
+    view: View,
+    /// Where a recording lies.
+    recording: Option<PathBuf>,
 }
 
 impl Feed {
@@ -55,7 +62,22 @@ impl Feed {
                 }
             })
             .map_err(CameraError::Thread)?;
-        Ok(Self { slot, thread: Some(thread), due: Cell::new(Duration::ZERO) })
+        let due = Cell::new(Duration::ZERO);
+        Ok(Self { slot, thread: Some(thread), due, view: View::default(), recording: None })
+    }
+
+    /// Shows every picture as it is to be seen.
+    #[must_use]
+    pub(super) fn seen_through(mut self, view: View) -> Self {
+        self.view = view;
+        self
+    }
+
+    /// It has an end, which may come before a picture could be shown.
+    #[must_use]
+    pub(super) fn of_recording(mut self, path: &Path) -> Self {
+        self.recording = Some(path.to_owned());
+        self
     }
 
     /// Waits at most `timeout` for the next frame. Frames that cannot be decoded are counted and passed
@@ -67,7 +89,7 @@ impl Feed {
                 Taken::Captured(captured) => captured,
                 Taken::Nothing => return Next::Nothing,
                 Taken::Lost(reason) => return Next::Lost(reason),
-                Taken::End => return Next::End,
+                Taken::End => return self.end(),
             };
             if captured.media < self.due.get() {
                 self.slot.count(|counters| counters.dropped_heavy += 1);
@@ -78,7 +100,7 @@ impl Feed {
                 Err(Skipped::Broken(format!("the decoder panicked: {panic}")))
             });
             self.slot.give_back(captured.bytes);
-            match decoded {
+            match decoded.map(|image| self.view.of(image)) {
                 Ok(image) => {
                     self.slot.count(|counters| counters.frames += 1);
                     return Next::Frame(Frame {
@@ -86,6 +108,7 @@ impl Feed {
                         image,
                         time: captured.time,
                         media: captured.media,
+                        mask: self.view.mask(),
                     });
                 }
                 Err(skipped) => skip(&self.slot, captured.number, &skipped),
@@ -103,6 +126,22 @@ impl Feed {
         let seconds = picture.pixels() as f64 / PIXELS_PER_SECOND;
         self.due.set(captured.media + Duration::from_secs_f64(seconds));
         picture.decode()
+    }
+
+    fn end(&self) -> Next {
+        match &self.recording {
+            Some(path) if self.slot.showed_nothing() => Next::Failed(CameraError::Unreadable {
+                path: path.clone(),
+                skipped: self.counters().skipped(),
+                first: self.slot.first_skipped().unwrap_or_default(),
+            }),
+            _ => Next::End,
+        }
+    }
+
+    /// Why the first of the frames was skipped that were.
+    pub fn first_skipped(&self) -> Option<String> {
+        self.slot.first_skipped()
     }
 
     /// What became of the frames so far.
@@ -148,6 +187,7 @@ pub fn skip(slot: &Slot, number: u64, skipped: &Skipped) {
         *counter += 1;
         times = *counter;
     });
+    slot.note_skipped(|| format!("frame {number}: {skipped}"));
     if times.is_power_of_two() {
         log::warn!("frame {number} skipped, {times} of this kind so far: {skipped}");
     } else {
@@ -158,7 +198,25 @@ pub fn skip(slot: &Slot, number: u64, skipped: &Skipped) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::pixels::Encoding;
     use super::*;
+
+    #[test]
+    fn endless_broken_frames_do_not_hold_the_pipeline_up() {
+        let broken = |slot: &Slot| {
+            let frame = || Captured {
+                bytes: b"no picture".to_vec(),
+                encoding: Encoding::Jpeg,
+                number: 0,
+                time: jiff::Timestamp::UNIX_EPOCH,
+                media: Duration::ZERO,
+            };
+            while slot.hand_over(frame()) {}
+        };
+        let feed = Feed::start(broken, Arc::default()).unwrap();
+        assert!(matches!(feed.next(Duration::from_millis(50)), Next::Nothing));
+        assert!(feed.counters().skipped_broken > 0);
+    }
 
     #[test]
     fn thread_that_panics_is_told_of_and_ends() {

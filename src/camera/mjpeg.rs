@@ -9,7 +9,7 @@ const CHUNK: usize = 64 * 1024;
 /// One thing found in the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// A whole JPEG, by its markers.
+    /// A JPEG to its end of image, or without one to the start of the next or the end of the file.
     Jpeg(Vec<u8>),
     /// The start of a JPEG that does not go on as one.
     Broken,
@@ -41,11 +41,19 @@ impl<R: Read> Splitter<R> {
         loop {
             let rest = &self.buffer[self.start..];
             let (piece, skip) = match walker.advance(rest) {
-                Step::Whole(length) if length > JPEG_BYTES => (Piece::TooLarge, length),
-                Step::Whole(length) => (Piece::Jpeg(rest[..length].to_vec()), length),
+                Step::Whole(length) | Step::Unended(length) if length > JPEG_BYTES => {
+                    (Piece::TooLarge, length)
+                }
+                Step::Whole(length) | Step::Unended(length) => {
+                    (Piece::Jpeg(rest[..length].to_vec()), length)
+                }
                 Step::Broken { resume } => (Piece::Broken, resume),
                 Step::More if rest.len() > JPEG_BYTES => (Piece::TooLarge, walker.resume()),
                 Step::More if self.fill()? => continue,
+                Step::More if walker.is_in_picture() => {
+                    let rest = &self.buffer[self.start..];
+                    (Piece::Jpeg(rest.to_vec()), rest.len())
+                }
                 Step::More => (Piece::Broken, walker.resume()),
             };
             self.start += skip;
@@ -75,9 +83,18 @@ impl<R: Read> Splitter<R> {
         if self.ended {
             return Ok(false);
         }
-        let read = (&mut self.reader).take(CHUNK as u64).read_to_end(&mut self.buffer)?;
-        self.ended = read == 0;
-        Ok(read > 0)
+        // Whatever is there: more of a live stream may be long in coming.
+        let from = self.buffer.len();
+        self.buffer.resize(from + CHUNK, 0);
+        let read = loop {
+            match self.reader.read(&mut self.buffer[from..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
+        self.buffer.truncate(from + read.as_ref().map_or(0, |read| *read));
+        self.ended = read? == 0;
+        Ok(!self.ended)
     }
 }
 
@@ -142,10 +159,23 @@ mod tests {
         let (a, b) = (jpeg(10), jpeg(200));
         for length in 3..a.len() {
             let found = pieces(&[&a[..length], &b].concat());
-            assert_eq!(whole(&found), [&b[..]], "cut at {length}");
-            assert!(found.contains(&Piece::Broken), "cut at {length}");
+            assert_eq!(found.len(), 2, "cut at {length}");
+            // As far as it came, if it came to its picture: whether that is enough the decoder knows.
+            assert!(
+                found[0] == Piece::Broken || whole(&found)[0] == &a[..length],
+                "cut at {length}"
+            );
+            assert_eq!(whole(&found).last(), Some(&&b[..]), "cut at {length}");
         }
-        assert_eq!(pieces(&b[..b.len() - 1]), [Piece::Broken]);
+        assert_eq!(whole(&pieces(&b[..b.len() - 1])), [&b[..b.len() - 1]]);
+        assert_eq!(pieces(&b[..100]), [Piece::Broken]);
+    }
+
+    #[test]
+    fn frames_without_ends_are_told_apart_by_their_starts() {
+        let (a, b) = (jpeg(10), jpeg(200));
+        let (a, b) = (&a[..a.len() - 2], &b[..b.len() - 2]);
+        assert_eq!(whole(&pieces(&[a, b, a].concat())), [a, b, a]);
     }
 
     #[test]

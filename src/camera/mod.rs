@@ -7,8 +7,10 @@
 mod device;
 mod error;
 mod feed;
+mod foreign;
 mod frame;
 pub(crate) mod jpeg;
+mod live;
 pub(crate) mod mjpeg;
 pub(crate) mod photo;
 pub(crate) mod pixels;
@@ -17,16 +19,20 @@ mod slot;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod testing;
+mod view;
 
 use crate::config::{Camera, CameraSource};
 use device::Wish;
+use view::View;
 
+pub use device::list as cameras;
 pub use error::CameraError;
 pub use feed::{Feed, Next};
 pub use frame::Frame;
 pub use jpeg::{FRAME_PIXELS, JPEG_BYTES, Skipped, decode as decode_frame};
 pub use photo::{PHOTO_BYTES, PHOTO_PIXELS, PhotoError, decode_photo};
 pub use slot::Counters;
+pub use view::Mask;
 
 /// Opens the configured camera or recording and starts reading it.
 ///
@@ -44,12 +50,21 @@ pub fn open(camera: &Camera) -> Result<Feed, CameraError> {
     wish("width", f64::from(camera.width), 16.0, 16384.0)?;
     wish("height", f64::from(camera.height), 16.0, 16384.0)?;
     wish("fps", camera.fps, 0.1, 1000.0)?;
-    match &camera.source {
+    let feed = match &camera.source {
         CameraSource::Replay(path) => replay::open(path, camera.fps, camera.repeat, camera.speed),
         CameraSource::Device(path) => {
             let Camera { width, height, fps, .. } = *camera;
             device::open(path, Wish { width, height, fps })
         }
+    }?;
+    Ok(feed.seen_through(View::new(camera)))
+}
+
+/// Whether it goes on for ever, may be away and come back: a device or a named pipe, not a recording.
+pub fn is_live(camera: &Camera) -> bool {
+    match &camera.source {
+        CameraSource::Device(_) => true,
+        CameraSource::Replay(path) => live::is_pipe(path),
     }
 }
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
-use super::jpeg::{Step, Walker};
+use super::foreign::{Foreign, foreign};
+use super::jpeg::{Skipped, Whole};
+use crate::system::owner;
 
 /// Largest photo file that is read, in bytes.
 pub const PHOTO_BYTES: u64 = 32 * 1024 * 1024;
@@ -25,6 +27,10 @@ pub enum PhotoError {
     TooManyBytes { path: PathBuf },
     #[error("{}: {width}x{height} is more than {} megapixels; give a smaller copy", .path.display(), PHOTO_PIXELS / 1_000_000)]
     TooManyPixels { path: PathBuf, width: u32, height: u32 },
+    #[error("{}: {}, and familiar reads JPEG, PNG and WebP; {}", .path.display(), .foreign.what, .foreign.advice)]
+    ForeignFormat { path: PathBuf, foreign: Foreign },
+    #[error("{}: the file is empty", .path.display())]
+    Empty { path: PathBuf },
     #[error("{}: not a JPEG, PNG or WebP picture", .path.display())]
     UnknownFormat { path: PathBuf },
     #[error("{}: broken picture: {reason}", .path.display())]
@@ -43,7 +49,12 @@ pub fn decode_photo(path: &Path) -> Result<RgbImage, PhotoError> {
     })
 }
 
+/// With the rights of whoever named it: `sudo familiar enroll` finds pictures where root does.
 fn read(path: &Path) -> Result<Vec<u8>, PhotoError> {
+    owner::as_invoker(|| read_file(path))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, PhotoError> {
     let io = |source| PhotoError::Io { path: path.to_owned(), source };
     // The type is asked for before opening, because opening a FIFO would wait for ever.
     if !std::fs::metadata(path).map_err(io)?.is_file() {
@@ -63,18 +74,27 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> 
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|source| PhotoError::Io { path: path.to_owned(), source })?;
+    let io = |source| PhotoError::Io { path: path.to_owned(), source };
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(io)?;
     if reader.format().is_none_or(|format| !format.reading_enabled()) {
-        return Err(PhotoError::UnknownFormat { path: path.to_owned() });
+        let path = path.to_owned();
+        return Err(match foreign(bytes) {
+            Some(foreign) => PhotoError::ForeignFormat { path, foreign },
+            None if bytes.is_empty() => PhotoError::Empty { path },
+            None => PhotoError::UnknownFormat { path },
+        });
     }
-    // The decoder of JPEG fills up what is missing with grey; the other two refuse.
-    if reader.format() == Some(ImageFormat::Jpeg)
-        && !matches!(Walker::default().advance(bytes), Step::Whole(_))
-    {
-        let reason = "the end of the picture is missing".to_owned();
-        return Err(PhotoError::Broken { path: path.to_owned(), reason });
+    let skipped = |error: Skipped| PhotoError::Broken {
+        path: path.to_owned(),
+        reason: error.to_string().trim_start_matches("broken: ").to_owned(),
+    };
+    // JPEGs are taken as sloppy as from cameras.
+    let jpeg = match reader.format() {
+        Some(ImageFormat::Jpeg) => Some(Whole::find(bytes).map_err(skipped)?),
+        _ => None,
+    };
+    if let Some(jpeg) = &jpeg {
+        reader = ImageReader::with_format(Cursor::new(jpeg.tidy()), ImageFormat::Jpeg);
     }
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
@@ -86,7 +106,14 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> 
     decoder.set_limits(limits).map_err(broken)?;
     // A picture whose EXIF cannot be read is still a picture.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    // The decoder of JPEG fills up what is missing with grey; the other two refuse.
+    let unended = jpeg.as_ref().is_some_and(|jpeg| !jpeg.is_ended());
+    let mut picture = if unended && let Some(jpeg) = jpeg.clone() {
+        drop(decoder);
+        DynamicImage::from(jpeg.decode().map_err(skipped)?)
+    } else {
+        DynamicImage::from_decoder(decoder).map_err(broken)?
+    };
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
 }
@@ -146,10 +173,35 @@ mod tests {
     fn truncated_photo_is_refused_never_half_decoded() {
         for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
             let whole = coded(format);
-            for length in [1, 12, whole.len() / 2, whole.len() * 9 / 10, whole.len() - 13] {
+            for length in [1, 12, whole.len() / 2, whole.len() * 7 / 10] {
                 assert!(decoded(&whole[..length]).is_err(), "{format:?} cut at {length}");
             }
+            if format != ImageFormat::Jpeg {
+                assert!(decoded(&whole[..whole.len() - 13]).is_err(), "{format:?}");
+            }
         }
+    }
+
+    #[test]
+    fn jpeg_as_sloppy_as_from_a_camera_is_the_same_photo() {
+        let clean = oriented(6);
+        let wanted = decoded(&clean).unwrap();
+        let (start, rest) = clean.split_at(2);
+        for (kind, bytes) in [
+            ("two starts", [start, start, rest].concat()),
+            ("strays", [start, &[0, 0, 0, 0, 0], rest].concat()),
+            ("no end", clean[..clean.len() - 2].to_vec()),
+            ("garbage after the end", [&clean[..], b"garbage"].concat()),
+        ] {
+            let photo = decoded(&bytes).unwrap();
+            assert_eq!(photo.dimensions(), wanted.dimensions(), "{kind}: turned as EXIF says");
+            // Two settings of one decoder.
+            let apart =
+                photo.as_raw().iter().zip(wanted.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(apart <= Some(2), "{kind}: {apart:?}");
+        }
+        let bomb = claiming(&clean[..clean.len() - 2], 65535, 65535);
+        assert!(matches!(decoded(&bomb), Err(PhotoError::TooManyPixels { .. })));
     }
 
     #[test]
@@ -164,13 +216,21 @@ mod tests {
     #[test]
     fn what_is_no_picture_is_said_so() {
         assert!(matches!(decoded(b"hello"), Err(PhotoError::UnknownFormat { .. })));
-        assert!(matches!(decoded(b"GIF89a......"), Err(PhotoError::UnknownFormat { .. })));
-        assert!(matches!(decoded(b""), Err(PhotoError::UnknownFormat { .. })));
+        assert!(matches!(decoded(b"GIF89a......"), Err(PhotoError::ForeignFormat { .. })));
+        assert!(matches!(decoded(b""), Err(PhotoError::Empty { .. })));
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(decode_photo(folder.path()), Err(PhotoError::NotAFile { .. })));
         let missing = folder.path().join("missing.jpg");
         let error = decode_photo(&missing).unwrap_err();
         assert!(error.to_string().contains("missing.jpg"), "{error}");
+    }
+
+    #[test]
+    fn heic_is_named_with_the_way_out() {
+        let error = decoded(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").unwrap_err().to_string();
+        for words in ["a HEIC picture", "Most Compatible", "heif-convert"] {
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub struct Raw {
     pub pixels: Pixels,
     pub width: u32,
     pub height: u32,
-    /// Bytes from one row to the next; of NV12 in both of its parts.
+    /// Bytes from one row to the next: of Y where colour lies apart, of all where it does not. Rows of Cb Cr pairs have
+    /// the same, rows of Cb or Cr alone half of it.
     pub stride: u32,
     pub colors: Colors,
 }
@@ -60,12 +61,46 @@ pub struct Raw {
 pub enum Pixels {
     /// Y₀ Cb Y₁ Cr: two pixels in four bytes.
     Yuyv,
+    /// Cb Y₀ Cr Y₁: as capture cards give.
+    Uyvy,
     /// All Y, then rows of Cb Cr, each for two by two pixels.
     Nv12,
+    /// The same with Cr before Cb.
+    Nv21,
+    /// All Y, then all Cb, then all Cr (I420): what ffmpeg writes to a loopback device.
+    Yu12,
+    /// The same with Cr before Cb.
+    Yv12,
     /// R G B.
     Rgb,
+    /// B G R.
+    Bgr,
     /// Y alone.
     Grey,
+}
+
+impl Pixels {
+    /// All of them, with the four characters that V4L2 names them by.
+    pub const ALL: [(Self, [u8; 4]); 9] = [
+        (Self::Yuyv, *b"YUYV"),
+        (Self::Nv12, *b"NV12"),
+        (Self::Rgb, *b"RGB3"),
+        (Self::Grey, *b"GREY"),
+        (Self::Uyvy, *b"UYVY"),
+        (Self::Nv21, *b"NV21"),
+        (Self::Yu12, *b"YU12"),
+        (Self::Yv12, *b"YV12"),
+        (Self::Bgr, *b"BGR3"),
+    ];
+
+    /// Bytes of a row that holds nothing else, as [`Raw::stride`] counts them.
+    pub fn row(self, width: u32) -> u32 {
+        match self {
+            Self::Yuyv | Self::Uyvy => width.div_ceil(2).saturating_mul(4),
+            Self::Rgb | Self::Bgr => width.saturating_mul(3),
+            Self::Grey | Self::Nv12 | Self::Nv21 | Self::Yu12 | Self::Yv12 => width,
+        }
+    }
 }
 
 /// What the numbers of a pixel mean.
@@ -92,19 +127,15 @@ impl Raw {
             return Err(Skipped::TooLarge(format!("{width}x{height}")));
         }
         let stride = self.stride as usize;
-        let row = match self.pixels {
-            Pixels::Yuyv => width.div_ceil(2) * 4,
-            Pixels::Rgb => width * 3,
-            Pixels::Grey | Pixels::Nv12 => width,
+        let row = self.pixels.row(self.width) as usize;
+        let colors = self.colors_of(stride, width, height);
+        // The last row of all need not reach to the end of its stride.
+        let needed = match colors {
+            Some(Planes { end, .. }) => end,
+            None => stride * (height - 1) + row,
         };
-        let chroma = if self.pixels == Pixels::Nv12 { height.div_ceil(2) } else { 0 };
-        let chroma_row = width.div_ceil(2) * 2;
-        // The last row need not reach to the end of its stride.
-        let needed = match chroma {
-            0 => stride * (height - 1) + row,
-            rows => stride * (height + rows - 1) + chroma_row,
-        };
-        if stride < row.max(if chroma > 0 { chroma_row } else { 0 }) || bytes.len() < needed {
+        let overlap = stride < row || colors.is_some_and(|planes| planes.stride < planes.row);
+        if overlap || bytes.len() < needed {
             let length = bytes.len();
             return Err(Skipped::Broken(format!("{length} bytes where {needed} should be")));
         }
@@ -112,40 +143,118 @@ impl Raw {
         let converter = Converter::new(self.colors);
         for (y, out) in image.chunks_exact_mut(width * 3).enumerate() {
             let line = &bytes[stride * y..stride * y + row];
-            match self.pixels {
-                Pixels::Yuyv => yuyv_row(&converter, line, out),
-                Pixels::Nv12 => {
-                    let start = stride * (height + y / 2);
-                    nv12_row(&converter, line, &bytes[start..start + chroma_row], out);
+            let colors = colors.map(|planes| planes.at(bytes, y / 2));
+            match (self.pixels, colors) {
+                (Pixels::Yuyv, _) => {
+                    packed_row(&converter, line, out, |[y0, cb, y1, cr]| [y0, y1, cb, cr])
                 }
-                Pixels::Rgb => out.copy_from_slice(line),
-                Pixels::Grey => grey_row(&converter, line, out),
+                (Pixels::Uyvy, _) => {
+                    packed_row(&converter, line, out, |[cb, y0, cr, y1]| [y0, y1, cb, cr])
+                }
+                (Pixels::Rgb, _) => out.copy_from_slice(line),
+                (Pixels::Bgr, _) => bgr_row(line, out),
+                (Pixels::Nv12, Some((pairs, _))) => {
+                    shared_row(&converter, line, pairs.as_chunks().0.iter().copied(), out);
+                }
+                (Pixels::Nv21, Some((pairs, _))) => {
+                    let colors = pairs.as_chunks().0.iter().map(|&[cr, cb]| [cb, cr]);
+                    shared_row(&converter, line, colors, out);
+                }
+                (Pixels::Yu12, Some((cb, cr))) | (Pixels::Yv12, Some((cr, cb))) => {
+                    let colors = cb.iter().zip(cr).map(|(&cb, &cr)| [cb, cr]);
+                    shared_row(&converter, line, colors, out);
+                }
+                (Pixels::Grey, _) | (_, None) => grey_row(&converter, line, out),
             }
         }
         Ok(image)
     }
+
+    /// Where colour lies apart from Y.
+    fn colors_of(&self, stride: usize, width: usize, height: usize) -> Option<Planes> {
+        let first = stride * height;
+        let (columns, rows) = (width.div_ceil(2), height.div_ceil(2));
+        match self.pixels {
+            Pixels::Nv12 | Pixels::Nv21 => {
+                let row = columns * 2;
+                // Of an odd width without padding, rows of pairs are a byte longer.
+                let stride = if stride == width { stride.max(row) } else { stride };
+                let end = first + stride * (rows - 1) + row;
+                Some(Planes { first, second: first, stride, row, end })
+            }
+            Pixels::Yu12 | Pixels::Yv12 => {
+                let half = stride.div_ceil(2);
+                let second = first + half * rows;
+                let end = second + half * (rows - 1) + columns;
+                Some(Planes { first, second, stride: half, row: columns, end })
+            }
+            _ => None,
+        }
+    }
 }
 
-fn yuyv_row(converter: &Converter, line: &[u8], out: &mut [u8]) {
+/// Where in a frame its colour lies, for each two by two pixels.
+#[derive(Clone, Copy)]
+struct Planes {
+    first: usize,
+    /// The same as the first where Cb and Cr come in pairs.
+    second: usize,
+    stride: usize,
+    row: usize,
+    end: usize,
+}
+
+impl Planes {
+    fn at(self, bytes: &[u8], row: usize) -> (&[u8], &[u8]) {
+        let line = |plane: usize| {
+            let start = plane + self.stride * row;
+            &bytes[start..start + self.row]
+        };
+        (line(self.first), line(self.second))
+    }
+}
+
+/// Two pixels in four bytes; `order` brings them into Y₀ Y₁ Cb Cr.
+#[inline]
+fn packed_row(
+    converter: &Converter,
+    line: &[u8],
+    out: &mut [u8],
+    order: impl Fn([u8; 4]) -> [u8; 4],
+) {
     let (pairs, _) = line.as_chunks::<4>();
     let (twos, odd) = out.as_chunks_mut::<6>();
-    for (&[y0, cb, y1, cr], two) in pairs.iter().zip(&mut *twos) {
+    for (&pair, two) in pairs.iter().zip(&mut *twos) {
+        let [y0, y1, cb, cr] = order(pair);
         *two = converter.pair([y0, y1], converter.chroma(cb, cr));
     }
-    if let (Some(&[y, cb, _, cr]), [_, ..]) = (pairs.get(twos.len()), &odd) {
+    if let (Some(&pair), [_, ..]) = (pairs.get(twos.len()), &odd) {
+        let [y, _, cb, cr] = order(pair);
         odd.copy_from_slice(&converter.pixel(y, converter.chroma(cb, cr)));
     }
 }
 
-fn nv12_row(converter: &Converter, luma: &[u8], chroma: &[u8], out: &mut [u8]) {
-    let (colors, _) = chroma.as_chunks::<2>();
+/// Each two pixels of a row share a Cb and a Cr.
+#[inline]
+fn shared_row(
+    converter: &Converter,
+    luma: &[u8],
+    mut colors: impl Iterator<Item = [u8; 2]>,
+    out: &mut [u8],
+) {
     let (pairs, last) = luma.as_chunks::<2>();
     let (twos, odd) = out.as_chunks_mut::<6>();
-    for ((&ys, &[cb, cr]), two) in pairs.iter().zip(colors).zip(twos) {
+    for ((&ys, two), [cb, cr]) in pairs.iter().zip(twos).zip(&mut colors) {
         *two = converter.pair(ys, converter.chroma(cb, cr));
     }
-    if let ([y], Some(&[cb, cr])) = (last, colors.last()) {
+    if let ([y], Some([cb, cr])) = (last, colors.next()) {
         odd.copy_from_slice(&converter.pixel(*y, converter.chroma(cb, cr)));
+    }
+}
+
+fn bgr_row(line: &[u8], out: &mut [u8]) {
+    for (pixel, &[b, g, r]) in out.as_chunks_mut::<3>().0.iter_mut().zip(line.as_chunks::<3>().0) {
+        *pixel = [r, g, b];
     }
 }
 
@@ -308,6 +417,75 @@ mod tests {
     }
 
     #[test]
+    fn nv21_has_its_colours_the_other_way_round() {
+        let bytes = [76, 76, 29, 29, 76, 76, 29, 29, 255, 85, 107, 255];
+        let image = raw(Pixels::Nv21, 4, 2, 4, FULL).decode(&bytes).unwrap();
+        let twin = [76, 76, 29, 29, 76, 76, 29, 29, 85, 255, 255, 107];
+        assert_eq!(image, raw(Pixels::Nv12, 4, 2, 4, FULL).decode(&twin).unwrap());
+        assert!(near(image.get_pixel(0, 0).0, [254, 0, 0]), "{image:?}");
+    }
+
+    #[test]
+    fn uyvy_is_yuyv_with_its_bytes_swapped() {
+        for ([y, cb, cr], rgb) in BARS {
+            let image = raw(Pixels::Uyvy, 2, 1, 4, LIMITED).decode(&[cb, y, cr, y]).unwrap();
+            assert!(pixels(&image).iter().all(|&pixel| near(pixel, rgb)), "{rgb:?}: {image:?}");
+        }
+        // An odd width, and bytes after each row.
+        let bytes = [108, 100, 158, 50, 128, 70, 128, 9, 1, 1, 1, 1].repeat(2);
+        let image = raw(Pixels::Uyvy, 3, 2, 12, FULL).decode(&bytes).unwrap();
+        let row = [[142, 85, 65], [92, 35, 15], [70; 3]];
+        assert_eq!(pixels(&image), [row, row].concat());
+    }
+
+    /// 4 × 2 pixels in full range, Cb 108 and Cr 158 at the left, 128 both at the right.
+    #[test]
+    fn yu12_and_yv12_have_a_plane_for_each_colour() {
+        let luma = [100, 50, 70, 9, 100, 50, 70, 9];
+        let row = [[142, 85, 65], [92, 35, 15], [70; 3], [9; 3]];
+        let wanted = [row, row].concat();
+        let yu12 = [&luma[..], &[108, 128], &[158, 128]].concat();
+        assert_eq!(pixels(&raw(Pixels::Yu12, 4, 2, 4, FULL).decode(&yu12).unwrap()), wanted);
+        let yv12 = [&luma[..], &[158, 128], &[108, 128]].concat();
+        assert_eq!(pixels(&raw(Pixels::Yv12, 4, 2, 4, FULL).decode(&yv12).unwrap()), wanted);
+        // Limited range, as ffmpeg writes it: 255/219 · (126 − 16) = 128.08
+        let grey = [[126; 8].as_slice(), &[128; 4]].concat();
+        let image = raw(Pixels::Yu12, 4, 2, 4, LIMITED).decode(&grey).unwrap();
+        assert_eq!(pixels(&image), [[128; 3]; 8]);
+    }
+
+    #[test]
+    fn yu12_of_odd_size_and_wide_stride() {
+        // Y in rows of 8, three used; Cb and Cr in rows of 4, two used; of the very last nothing is padded.
+        let mut bytes = Vec::new();
+        for y in [100, 50, 70] {
+            bytes.extend([y, y, y, 0xee, 0xee, 0xee, 0xee, 0xee]);
+        }
+        bytes.extend([108, 128, 0xee, 0xee, 128, 128, 0xee, 0xee]);
+        bytes.extend([158, 128, 0xee, 0xee, 128, 128]);
+        let layout = raw(Pixels::Yu12, 3, 3, 8, FULL);
+        let image = layout.decode(&bytes).unwrap();
+        let wanted = [
+            [[142, 85, 65], [142, 85, 65], [100; 3]],
+            [[92, 35, 15], [92, 35, 15], [50; 3]],
+            [[70; 3]; 3],
+        ];
+        assert_eq!(pixels(&image), wanted.concat());
+        assert!(layout.decode(&bytes[..bytes.len() - 1]).is_err());
+        // Without padding, as ffmpeg writes an odd width.
+        let tight = [[100; 3], [50; 3], [70; 3]].concat();
+        let tight = [&tight[..], &[108, 128, 128, 128], &[158, 128, 128, 128]].concat();
+        assert_eq!(raw(Pixels::Yu12, 3, 3, 3, FULL).decode(&tight).unwrap(), image);
+    }
+
+    #[test]
+    fn bgr3_is_turned_round() {
+        let bytes = [1, 2, 3, 4, 5, 6, 0xee, 7, 8, 9, 10, 11, 12];
+        let image = raw(Pixels::Bgr, 2, 2, 7, FULL).decode(&bytes).unwrap();
+        assert_eq!(pixels(&image), [[3, 2, 1], [6, 5, 4], [9, 8, 7], [12, 11, 10]]);
+    }
+
+    #[test]
     fn stride_is_stepped_over() {
         let line = |a: u8, b: u8| [a, a, a, b, b, b, 0xee, 0xee];
         let bytes = [line(1, 2), line(3, 4)].concat();
@@ -319,7 +497,7 @@ mod tests {
 
     #[test]
     fn short_buffer_or_impossible_layout_is_refused() {
-        for pixels in [Pixels::Yuyv, Pixels::Nv12, Pixels::Rgb, Pixels::Grey] {
+        for (pixels, _) in Pixels::ALL {
             let fits = raw(pixels, 6, 4, 24, LIMITED);
             let whole = vec![100; 24 * 6];
             assert!(fits.decode(&whole).is_ok());
@@ -336,7 +514,7 @@ mod tests {
     #[test]
     #[ignore = "a measurement"]
     fn convert_time() {
-        for pixels in [Pixels::Yuyv, Pixels::Nv12, Pixels::Rgb, Pixels::Grey] {
+        for (pixels, _) in Pixels::ALL {
             let raw = raw(pixels, 640, 480, 640 * 3, LIMITED);
             let bytes = vec![77; 640 * 3 * 720];
             let best = (0..200)

@@ -11,11 +11,14 @@ use super::jpeg::{JPEG_BYTES, Skipped};
 use super::mjpeg::{Piece, Splitter};
 use super::pixels::Encoding;
 use super::slot::{Captured, Slot};
-use super::{CameraError, Feed};
+use super::{CameraError, Feed, live};
 use crate::config::Speed;
 
-/// Opens a recording. It begins when the pipeline asks for its first frame.
+/// Opens a recording. It begins when the pipeline asks for its first frame. A named pipe is a live camera instead.
 pub fn open(path: &Path, fps: f64, repeat: bool, speed: Speed) -> Result<Feed, CameraError> {
+    if live::is_pipe(path) {
+        return live::open(path, fps);
+    }
     let recording = Recording::find(path)?;
     let slot = Arc::new(Slot::default());
     slot.set_format(format!(
@@ -27,10 +30,11 @@ pub fn open(path: &Path, fps: f64, repeat: bool, speed: Speed) -> Result<Feed, C
         },
         if repeat { ", again and again" } else { "" },
     ));
-    Feed::start(
+    let feed = Feed::start(
         move |slot| Player { recording, fps, speed, number: 0, shown: 0 }.run(repeat, slot),
         slot,
-    )
+    )?;
+    Ok(feed.of_recording(path))
 }
 
 enum Recording {
@@ -45,11 +49,16 @@ impl Recording {
         let kind = std::fs::metadata(path).map_err(wrong)?.file_type();
         if kind.is_file() {
             // What cannot be read should be told now, not by the thread.
-            File::open(path).map_err(wrong)?;
+            let mut start = Vec::new();
+            let file = File::open(path).map_err(|error| wrong(explained(path, error)))?;
+            file.take(16).read_to_end(&mut start).map_err(wrong)?;
+            if let Some(reason) = no_recording(&start) {
+                return Err(CameraError::NotARecording { path: path.to_owned(), reason });
+            }
             return Ok(Self::Stream(path.to_owned()));
         }
         if !kind.is_dir() {
-            let reason = "neither a folder of JPEG files nor an .mjpeg file";
+            let reason = "neither a folder of JPEG files nor an .mjpeg file nor a named pipe";
             return Err(wrong(io::Error::other(reason)));
         }
         let mut files = Vec::new();
@@ -89,7 +98,7 @@ impl Player {
         loop {
             self.shown = 0;
             // A recording without a single readable frame would spin for ever.
-            if !self.play(start, slot) || !repeat || self.shown == 0 {
+            if !self.play(start, slot) || !repeat || self.shown == 0 || slot.is_unreadable() {
                 return;
             }
         }
@@ -158,13 +167,15 @@ impl Player {
     }
 }
 
-fn too_large() -> Skipped {
+pub(super) fn too_large() -> Skipped {
     Skipped::TooLarge(format!("a frame of more than {} MiB", JPEG_BYTES >> 20))
 }
 
 /// Reads a file that is small enough. A folder or a FIFO of that name is a broken frame.
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Skipped> {
-    let broken = |error: io::Error| Skipped::Broken(format!("{}: {error}", path.display()));
+    let broken = |error: io::Error| {
+        Skipped::Broken(format!("{}: {}", path.display(), explained(path, error)))
+    };
     if !std::fs::metadata(path).map_err(broken)?.is_file() {
         return Err(broken(io::Error::other("not a regular file")));
     }
@@ -172,6 +183,43 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Skipped> {
     let file = File::open(path).map_err(broken)?;
     file.take(JPEG_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(broken)?;
     if bytes.len() > JPEG_BYTES { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// A link that leads elsewhere may be readable to everybody but a confined daemon; the system's words do not say so.
+fn explained(path: &Path, error: io::Error) -> io::Error {
+    let hidden = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+    match std::fs::read_link(path) {
+        Ok(target) if hidden => io::Error::new(
+            error.kind(),
+            format!(
+                "{error}; it is a link to {}, and the daemon's sandbox shows it only what lies in the recording's own \
+                 folder: put the files there, not links to them",
+                target.display()
+            ),
+        ),
+        _ => error,
+    }
+}
+
+/// What a file that begins so is, if it is surely not a recording.
+fn no_recording(start: &[u8]) -> Option<String> {
+    let video = |kind: &str| {
+        format!(
+            "it is {kind}, not JPEG pictures one after another; `ffmpeg -i VIDEO -c:v mjpeg -q:v 3 -an RECORDING.mjpeg` \
+             makes a recording of it"
+        )
+    };
+    match start {
+        [] => Some("it is empty".to_owned()),
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => Some(video("an MP4 or QuickTime video")),
+        [0x1a, 0x45, 0xdf, 0xa3, ..] => Some(video("a Matroska or WebM video")),
+        [0, 0, 0, 1, ..] | [0, 0, 1, 0x09 | 0x67 | 0xb0..=0xbf, ..] => {
+            Some(video("an MPEG or raw H.264 video"))
+        }
+        [b'G', b'I', b'F', b'8', ..] => Some(video("a GIF picture")),
+        [0x89, b'P', b'N', b'G', ..] => Some(video("a PNG picture")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -286,15 +334,70 @@ mod tests {
         let folder = folder(&[]);
         std::os::unix::fs::symlink("nowhere", folder.path().join("1.jpg")).unwrap();
         let feed = open(folder.path(), 2.0, true, Speed::Max).unwrap();
-        assert!(matches!(feed.next(LONG), Next::End));
+        let Next::Failed(error) = feed.next(LONG) else { panic!() };
+        let error = error.to_string();
+        // What the system says of a link that leads out of a sandbox would not help anybody.
+        assert!(error.contains("a link to nowhere") && error.contains("sandbox"), "{error}");
     }
 
     #[test]
-    fn endless_broken_frames_do_not_hold_the_pipeline_up() {
-        let folder = folder(&[("1.jpg", b"no picture".to_vec())]);
-        let feed = open(folder.path(), 2.0, true, Speed::Max).unwrap();
-        assert!(matches!(feed.next(Duration::from_millis(50)), Next::Nothing));
-        assert!(feed.counters().skipped_broken > 0);
+    fn recording_of_which_nothing_can_be_shown_says_why() {
+        let files: Vec<_> =
+            (10..90).map(|n| (format!("{n}.jpg"), b"no picture".to_vec())).collect();
+        let files: Vec<_> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        let folder = folder(&files);
+        for (repeat, speed) in [(false, Speed::Max), (true, Speed::Max), (false, Speed::Pace)] {
+            let feed = open(folder.path(), 200.0, repeat, speed).unwrap();
+            let failure = loop {
+                match feed.next(LONG) {
+                    Next::Failed(error) => break error.to_string(),
+                    Next::Nothing => {}
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert!(failure.contains("not one picture"), "{failure}");
+            assert!(failure.contains("not a JPEG"), "{failure}");
+            assert!(matches!(feed.next(LONG), Next::Failed(_)), "it stays so");
+        }
+        let path = folder.path().join("noise.mjpeg");
+        std::fs::write(&path, [7; 5000]).unwrap();
+        let feed = open(&path, 10.0, false, Speed::Max).unwrap();
+        let Next::Failed(error) = feed.next(LONG) else { panic!() };
+        assert!(error.to_string().contains("holds no JPEG"), "{error}");
+    }
+
+    #[test]
+    fn readable_part_of_a_recording_is_shown_and_the_rest_counted() {
+        let folder =
+            folder(&[("1.jpg", jpeg(10)), ("2.jpg", b"x".to_vec()), ("3.jpg", Vec::new())]);
+        let feed = open(folder.path(), 10.0, false, Speed::Max).unwrap();
+        assert!(shades(&rest(&feed), &[10]));
+        assert_eq!(feed.counters().skipped(), 2);
+        assert!(
+            feed.first_skipped().unwrap().starts_with("frame 1: "),
+            "{:?}",
+            feed.first_skipped()
+        );
+    }
+
+    #[test]
+    fn video_in_place_of_a_recording_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clip.mjpeg");
+        for (start, says) in [
+            (&b"\0\0\0\x20ftypisom\0\0\x02\0"[..], "MP4"),
+            (&b"\x1a\x45\xdf\xa3\x9f\x42"[..], "WebM"),
+            (&b"\0\0\0\x01\x67\x64"[..], "H.264"),
+            (&b""[..], "is empty"),
+        ] {
+            std::fs::write(&path, start).unwrap();
+            let error = match open(&path, 10.0, false, Speed::Max) {
+                Err(error @ CameraError::NotARecording { .. }) => error.to_string(),
+                other => panic!("{}", other.is_ok()),
+            };
+            assert!(error.contains(says) && error.contains("clip.mjpeg"), "{error}");
+        }
     }
 
     #[test]

@@ -37,6 +37,18 @@ pub struct Counters {
     pub reopened: u64,
 }
 
+impl Counters {
+    /// Frames that could not be shown for what they are.
+    pub fn skipped(&self) -> u64 {
+        self.skipped_broken + self.skipped_too_large
+    }
+
+    /// Whether a frame was shown, or might have been had there been time.
+    fn has_shown(&self) -> bool {
+        self.frames + self.dropped_stale + self.dropped_heavy + self.dropped_surplus > 0
+    }
+}
+
 impl std::ops::Add for Counters {
     type Output = Self;
 
@@ -72,6 +84,8 @@ struct State {
     /// The pipeline is gone.
     closed: bool,
     counters: Counters,
+    /// Why the first frame was skipped that was.
+    first_skipped: Option<String>,
     format: String,
     /// A used buffer, to be filled again.
     spare: Vec<u8>,
@@ -160,6 +174,17 @@ impl Slot {
     pub fn count(&self, change: impl FnOnce(&mut Counters)) {
         change(&mut self.lock().counters);
     }
+
+    /// Remembers the first of the reasons for which frames were skipped.
+    pub fn note_skipped(&self, reason: impl FnOnce() -> String) {
+        self.lock().first_skipped.get_or_insert_with(reason);
+    }
+
+    /// Whether frames came and not one of them could be shown.
+    pub fn is_unreadable(&self) -> bool {
+        let state = self.lock();
+        state.waiting.is_none() && state.counters.skipped() > 0 && !state.counters.has_shown()
+    }
 }
 
 /// The pipeline's side.
@@ -199,6 +224,15 @@ impl Slot {
 
     pub fn format(&self) -> String {
         self.lock().format.clone()
+    }
+
+    pub fn first_skipped(&self) -> Option<String> {
+        self.lock().first_skipped.clone()
+    }
+
+    /// Whether nothing that came, if anything came, could be shown.
+    pub fn showed_nothing(&self) -> bool {
+        !self.lock().counters.has_shown()
     }
 
     pub fn close(&self) {

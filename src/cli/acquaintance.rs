@@ -11,7 +11,7 @@ use crate::system::state::StateDirectory;
 /// The pins of this machine; its own device needs none.
 pub fn pins(state: &StateDirectory, own: &DeviceName) -> Result<Pins, Failure> {
     let mut pins = Pins::open(state).map_err(Failure::failed)?;
-    match DeviceKey::open(state) {
+    match DeviceKey::look(state) {
         Ok(key) => pins.trust(own.as_str(), key.line()),
         Err(KeyError::Missing) => {}
         Err(error) => return Err(key::failure(error)),

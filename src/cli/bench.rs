@@ -20,8 +20,13 @@ use crate::model::{Engine, ModelIdentity};
 use crate::recognition::Embedding;
 use crate::system::memory;
 
+/// Measure speed and memory on this device
+///
 /// Measures speed and memory with the configured models, or those given.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  familiar bench\n  familiar bench --photo face.jpg --people 100"
+)]
 pub struct Args {
     /// Picture to work on; it should show a face [default: a drawn 640x480 picture without one]
     #[arg(long, value_name = "FILE")]

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
-use uuid::Uuid;
 
 use super::verdict::{envelope, plain};
 use super::{Failure, Global, acquaintance, block_on};
@@ -16,19 +15,26 @@ use crate::event::{KeyRing, Typ};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, ClientError, Connection, Incoming, Session};
 use crate::recognition::PersonId;
-use crate::system::clock::ClockState;
+use crate::system::clock::{self, ClockState};
+use crate::system::owner;
 use crate::system::state::StateDirectory;
 
 /// How long to wait for the identity that the broker keeps of a device whose key is known already: it may
 /// have been rotated.
 const IDENTITY: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Command a device, signed, and wait for its signed result
+///
 /// Ends with 0 when the device has done it, 3 when it refused, 1 when it failed, and 5 without the broker or an
 /// answer. The result is believed only if the device's own key signed it; keys are pinned as `listen`
 /// does. With --json: the result's payload, as signed.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  familiar command pause --key operator.pem\n  familiar command forget --person ada --key operator.pem --device porch"
+)]
 pub struct Args {
     /// pause, resume, forget, update, rollback, identify-device or health
+    #[arg(value_name = "COMMAND")]
     name: String,
     /// The operator's private key; `familiar operator new` makes one
     #[arg(long, value_name = "FILE")]
@@ -64,8 +70,9 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     if args.name == "forget" && args.person.is_none() {
         return Err(Failure::usage("`forget` needs --person ID"));
     }
-    let key = OperatorKey::open(&args.key)?;
+    let key = owner::as_invoker(|| OperatorKey::open(&args.key))?;
     let config = global.located()?.config;
+    owner::for_good();
     let device = args.device.clone().unwrap_or(config.device.clone());
     if args.print {
         println!("{}", key.sign(&args.order(&device, Timestamp::now())?));
@@ -91,7 +98,7 @@ impl Args {
         }
         let lifetime = SignedDuration::try_from(self.expires.get()).map_err(Failure::usage)?;
         Ok(Order {
-            id: CommandId::try_from(Uuid::now_v7().to_string()).map_err(Failure::failed)?,
+            id: CommandId::try_from(clock::new_id().to_string()).map_err(Failure::failed)?,
             device: device.to_string(),
             issued: now,
             expires: now.saturating_add(lifetime).map_err(Failure::usage)?,
@@ -242,10 +249,10 @@ impl Conversation {
         loop {
             let incoming = timeout_at(deadline, connection.next()).await;
             match incoming.unwrap_or(Err(ClientError::Timeout)) {
-                Ok(Incoming::Subscribed { refusal: None }) => return Ok(()),
-                Ok(Incoming::Subscribed { refusal: Some(reason) }) => {
+                Ok(Incoming::Subscribed { refusal: None, .. }) => return Ok(()),
+                Ok(Incoming::Subscribed { refusal: Some(reason), .. }) => {
                     return Err(Failure::Network(format!(
-                        "the broker refused the subscription to {topic}: {reason:?}"
+                        "the broker refused the subscription to {topic}: {reason}"
                     )));
                 }
                 // A message may come before the answer to the subscription that it comes by.
@@ -283,7 +290,7 @@ impl Conversation {
             match incoming {
                 Incoming::Acknowledged { id, refusal: Some(reason) } if id == sent => {
                     return Err(Failure::Network(format!(
-                        "the broker refused the command: {reason:?}"
+                        "the broker refused the command: {reason}"
                     )));
                 }
                 Incoming::Message { topic, payload, .. } if topic == self.topics.identity() => {

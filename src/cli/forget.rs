@@ -1,5 +1,6 @@
 //! `familiar forget`: erase a person.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,22 +9,29 @@ use tokio::time::timeout;
 use super::people::{open, print_json};
 use super::{Failure, Global, block_on};
 use crate::config::{self, DeviceName};
+use crate::daemon::former::Former;
 use crate::daemon::presence;
 use crate::event::{self, Context, Fact};
+use crate::mqtt::retained::clear::{Clearing, Fate};
+use crate::mqtt::retained::{Kept, Record, RecordError};
 use crate::mqtt::topics::Topics;
-use crate::mqtt::{Broker, ClientError, Connection, Incoming, Session};
+use crate::mqtt::{Broker, ClientError};
 use crate::recognition::PersonId;
 use crate::system::state::StateDirectory;
 
 /// For the broker to clear who was present; without an answer the daemon does it later.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Templates and name are wiped from the store first; then the signed `erased` event is put into the outbox,
-/// for the daemon to publish, and the broker is asked to forget whether the person was here. What a crash cuts
-/// short is finished by the daemon's next start, or by calling this again. With --json: {"erased":[ID]}, which may hold ids of erasures that were cut short before.
+/// Erase a person
 ///
-/// A negative anchor (`familiar enroll --not`) is wiped likewise, without an event: none told that it was there.
+/// Templates and name are wiped from the store first; then the signed `erased` event is put into the outbox,
+/// for the daemon to publish, and the broker is asked to forget whether the person was here, under this name of the
+/// device and every former one. What a crash cuts short is finished by the daemon's next start, or by calling this
+/// again, which then erases those as well. What --json prints: docs/people.md.
+///
+/// A negative anchor (`familiar enroll --negative`) is wiped likewise, without an event: none told that it was there.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  familiar forget ada")]
 pub struct Args {
     /// Of a person, or of a face that is not to be named
     id: PersonId,
@@ -54,14 +62,46 @@ pub fn run(global: &Global, Args { id }: Args) -> Result<(), Failure> {
             Failure::failed(format!("{person} is erased, but not from presence.json: {error}"))
         })?;
     }
-    if let Some(mqtt) = &config.mqtt
-        && let Err(error) = clear(&erased, mqtt, &device, &state)
-    {
+    let kept = Record::find(&state)
+        .and_then(|record| record.map_or(Ok(Known::default()), Known::of))
+        .unwrap_or_else(|error| {
+            log::warn!("where else these people were published is not known: {error}");
+            Known::default()
+        });
+    let mut known = Known { topics: of(&erased, kept.topics), ..kept };
+    if let Some(mqtt) = &config.mqtt {
+        if let Err(error) = clear(&erased, &known, mqtt, &device, &state) {
+            log::warn!(
+                "the broker still keeps who was present; the daemon clears it when it runs: {error}"
+            );
+        }
+        let here = Broker::name_of(&mqtt.url).unwrap_or_default();
+        known.topics.retain(|kept| kept.broker != here);
+    }
+    for Kept { broker, topic, .. } in &known.topics {
         log::warn!(
-            "the broker still keeps who was present; the daemon clears it when it runs: {error}"
+            "{broker}, which is not configured any more, may still keep {topic}; clear it there: \
+             mosquitto_pub -h {broker} -r -n -t {topic}"
         );
     }
     told(global, &erased)
+}
+
+/// What the record tells.
+#[derive(Default)]
+struct Known {
+    topics: Vec<Kept>,
+    keys: BTreeSet<String>,
+}
+
+impl Known {
+    fn of(record: Record) -> Result<Self, RecordError> {
+        Ok(Self { topics: record.all()?, keys: record.keys()? })
+    }
+}
+
+fn of(people: &[PersonId], all: Vec<Kept>) -> Vec<Kept> {
+    all.into_iter().filter(|kept| people.iter().any(|person| kept.is_of(person))).collect()
 }
 
 fn told(global: &Global, erased: &[PersonId]) -> Result<(), Failure> {
@@ -74,40 +114,37 @@ fn told(global: &Global, erased: &[PersonId]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has the broker forget the retained presence of these people. A running daemon does so too; this is for
-/// when none runs.
+/// Has the broker forget the retained presence of these people, under this name of the device and every former one. A
+/// running daemon does so too; this is for when none runs. The record stays as it is: the daemon, which may be about to
+/// publish once more, clears again.
 fn clear(
     people: &[PersonId],
+    known: &Known,
     mqtt: &config::Mqtt,
     device: &DeviceName,
     state: &StateDirectory,
 ) -> Result<(), Failure> {
     let broker = Broker::new(mqtt, state)?;
     let topics = Topics::new(broker.prefix(), device);
-    let session = Session {
-        client_id: format!("familiar-{device}-forget-{:08x}", fastrand::u32(..)),
-        will: None,
-        expiry: 0,
-        clean: true,
-    };
-    let cleared = async {
-        let mut connection = Connection::open(&broker, &session).await?;
-        for person in people {
-            let id = connection.publish(&topics.person(person), "", true)?;
-            loop {
-                match connection.next().await? {
-                    Incoming::Acknowledged { id: of, refusal: None } if of == id => break,
-                    Incoming::Acknowledged { refusal: Some(reason), .. } => {
-                        return Err(ClientError::Ended(format!("{reason:?}")));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        connection.close().await
-    };
-    block_on(async { timeout(PATIENCE, cleared).await })?
+    let own: Vec<String> = people.iter().map(|person| topics.person(person)).collect();
+    let former = Former::of(known.topics.clone(), &broker.name(), &topics, None);
+    let due = former.due(&topics);
+    let clearing = Clearing { broker: &broker, device: device.as_str(), keys: &known.keys };
+    let mut fates = BTreeMap::new();
+    let outcome =
+        block_on(async { timeout(PATIENCE, clearing.run(&own, &due, &mut fates)).await })?;
+    outcome
         .map_err(|_| ClientError::Timeout)
         .flatten()
-        .map_err(|error| Failure::Network(format!("{broker}: {error}")))
+        .map_err(|error| Failure::Network(format!("{broker}: {error}")))?;
+    for (topic, fate) in &fates {
+        match fate {
+            Fate::Refused(reason) => log::warn!(
+                "the broker still keeps {topic}, and refuses to clear it: {reason}; the daemon tries again when it runs"
+            ),
+            Fate::Anothers => log::info!("{topic} is another device's by now, and stays"),
+            Fate::Cleared | Fate::NotFound => {}
+        }
+    }
+    Ok(())
 }

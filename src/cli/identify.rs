@@ -4,23 +4,29 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::people::{open, print_json};
+use super::people::{look, print_json};
 use super::{Failure, Global, engine};
 use crate::camera::decode_photo;
 use crate::face::DetectedFace;
 use crate::model::Engine;
 use crate::recognition::PersonRef;
-use crate::recognition::consensus::TIE;
 use crate::recognition::gallery::{Fit, Gallery};
 use crate::recognition::matcher::{Known, nearest};
+use crate::system::plain;
 
+/// Say who is on these pictures
+///
 /// A face is named when its similarity (cosine) to a person's template reaches the threshold of the configured
-/// false match rate for one look, and nobody else is about as near. `similarity` is that to the nearest person,
-/// whether named or not; null in JSON when nobody is enrolled. Nobody is named who is as near to a negative
-/// anchor (`familiar enroll --not`); `anchored` is true then, and absent otherwise. A picture without a face has an empty list.
+/// false match rate for one look, and nobody else is about as near: not by 0.05, and a lookalike
+/// (`familiar enroll --similar-to`) not by 0.1. The similarity that is printed is that to the nearest person, whether
+/// named or not. Nobody is named who is as near to a face that is not to be named (`familiar enroll --negative`).
 ///
 /// Ends with 1 when a picture could not be read (the others are told all the same), and with 6 when none had a face.
+/// What --json prints: docs/people.md.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  familiar identify group.jpg\n  familiar identify --json a.jpg b.png"
+)]
 pub struct Args {
     /// JPEG, PNG or WebP pictures
     #[arg(required = true, value_name = "PHOTO")]
@@ -44,6 +50,9 @@ struct Face {
     /// A negative anchor is at least as near as the nearest person.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     anchored: bool,
+    /// Near enough to be named, but somebody else is about as near; by the figures, a consumer sees it too.
+    #[serde(skip)]
+    between: bool,
 }
 
 pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure> {
@@ -51,7 +60,7 @@ pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure>
     let rate = config.recognition.false_match_rate;
     let engine = engine::open(global)?;
     let space = engine.space().mapped_if(config.models.mapping);
-    let gallery = open()?;
+    let gallery = look()?;
     let threshold = engine.threshold(rate, 1).map_err(Failure::usage)?;
     let candidates = gallery.candidates(&space)?;
     let anchors = gallery.anchor_templates(&space)?;
@@ -71,7 +80,7 @@ pub fn run(global: &Global, Args { photos: paths }: Args) -> Result<(), Failure>
             Ok(faces) => photos.push(Photo { photo: path.to_string_lossy(), faces }),
             Err(reason) => {
                 failed += 1;
-                eprintln!("familiar: {reason}");
+                eprintln!("familiar: {}", plain::message(&reason));
             }
         }
     }
@@ -100,20 +109,21 @@ fn identify(
 ) -> Result<Vec<Face>, String> {
     let image = decode_photo(path).map_err(|error| error.to_string())?;
     let failed = |error| format!("{}: {error}", path.display());
-    let mut detected = engine.detect(&image).map_err(failed)?;
+    let mut detected = engine.detect_still(&image).map_err(failed)?;
     detected.sort_by(|a, b| a.bounds.x.total_cmp(&b.bounds.x));
     let mut faces = Vec::new();
     for face in detected {
         let look = engine.embed(&image, &face).map_err(failed)?;
         let look = gallery.probe(&look).map_err(|error| error.to_string())?;
         let best = nearest(&look, known);
-        let named = best.filter(|best| best.passes(threshold) && best.margin() >= TIE);
+        let named = best.filter(|best| best.passes(threshold) && best.is_clear());
         faces.push(Face {
             bounds: bounds(&face),
             person: named.map(|best| known[best.index].person.clone()),
             similarity: best.map(|best| rounded(best.similarity, 1e4)),
             threshold: rounded(threshold + best.map_or(0.0, |best| best.reserve), 1e4),
             anchored: best.is_some_and(|best| best.is_barred()),
+            between: best.is_some_and(|best| best.passes(threshold) && !best.is_clear()),
         });
     }
     Ok(faces)
@@ -129,20 +139,22 @@ fn rounded(value: f32, parts: f64) -> f64 {
 }
 
 fn print(photo: &Photo<'_>) {
+    let name = plain::line(&photo.photo);
     if photo.faces.is_empty() {
-        println!("{}: no face", photo.photo);
+        println!("{name}: no face");
     }
     for face in &photo.faces {
         let [x, y, width, height] = face.bounds;
         let who = match &face.person {
             Some(person) => format!("{} ({})", person.name, person.id),
             None if face.anchored => "nobody: as near to a face that is not to be named".to_owned(),
+            None if face.between => "nobody: may be either of two who are enrolled".to_owned(),
             None => "nobody enrolled".to_owned(),
         };
         let similarity = face.similarity.map_or("-".to_owned(), |value| format!("{value:.3}"));
         println!(
-            "{}: {who}, similarity {similarity}, threshold {:.3}, face {width:.0}x{height:.0} at {x:.0},{y:.0}",
-            photo.photo, face.threshold,
+            "{name}: {who}, similarity {similarity}, threshold {:.3}, face {width:.0}x{height:.0} at {x:.0},{y:.0}",
+            face.threshold,
         );
     }
 }

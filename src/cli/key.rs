@@ -5,6 +5,7 @@ use crate::event::rotation::{self, RotateError, Rotation};
 use crate::event::{DeviceKey, KeyError};
 use crate::system::state::StateDirectory;
 
+/// Show or replace the device's key
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -14,6 +15,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Print the device's public key as a JWK with its thumbprint
+    #[command(after_help = "Example:\n  familiar key show")]
     Show,
     /// Replace the device's key by a new one that the old one vouches for
     ///
@@ -21,6 +23,7 @@ enum Action {
     /// word for the new one on the topic `identity`. The old private key is overwritten and removed; a
     /// disk that writes elsewhere than before (flash, btrfs) may keep its bytes for a while. Prints the
     /// new public key.
+    #[command(after_help = "Example:\n  familiar key rotate")]
     Rotate,
 }
 
@@ -28,7 +31,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let Args { action } = args;
     match action {
         Action::Show => {
-            let key = DeviceKey::open(&StateDirectory::open()?).map_err(failure)?;
+            let key = DeviceKey::look(&StateDirectory::there()).map_err(failure)?;
             println!("{}", key.public().to_jwk());
             Ok(())
         }

@@ -28,9 +28,12 @@ const IDENTITIES: Duration = Duration::from_millis(500);
 /// The broker keeps messages that long for us while the connection is broken, in seconds.
 const SESSION: u32 = 3600;
 
-/// Keys are pinned on first use (contract §4, `identity`). Ends with 3 if a message was not verified,
+/// Subscribe, verify every message, print
+///
+/// Keys are pinned on first use (docs/messages.md). Ends with 3 if a message was not verified,
 /// with 5 if the broker cannot be reached.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar listen\n  familiar listen --all --json --for 1h")]
 pub struct Args {
     /// Listen to every device below the prefix, not only to this one
     #[arg(long)]
@@ -210,7 +213,7 @@ impl Listener {
                         bridge.pass_on(connection, &topic, word, retained)?;
                     }
                 }
-                Incoming::Subscribed { refusal } => {
+                Incoming::Subscribed { refusal, .. } => {
                     granted(refusal)?;
                     self.session.clean = false;
                     self.worked = true;
@@ -218,11 +221,7 @@ impl Listener {
                 }
                 Incoming::Acknowledged { id, refusal } => {
                     if let Some(bridge) = &mut self.bridge {
-                        bridge.taken(
-                            connection,
-                            id,
-                            refusal.map(|reason| format!("{reason:?}")),
-                        )?;
+                        bridge.taken(connection, id, refusal.map(|reason| reason.to_string()))?;
                     }
                 }
             }
@@ -243,7 +242,7 @@ impl Listener {
             match timeout(IDENTITIES, connection.next()).await {
                 Err(_) => return Ok(()),
                 Ok(incoming) => match incoming? {
-                    Incoming::Subscribed { refusal } => granted(refusal)?,
+                    Incoming::Subscribed { refusal, .. } => granted(refusal)?,
                     Incoming::Message { topic, payload, .. } => {
                         // It comes again with everything else; then it is printed and counted.
                         if let Some((device, _)) = topics::parse(self.broker.prefix(), &topic) {
@@ -376,11 +375,11 @@ fn told_by(device: &str, believed: Believed) -> Result<Believed, VerifyError> {
     }
 }
 
-fn granted(refusal: Option<rumqttc::v5::mqttbytes::v5::SubscribeReasonCode>) -> Result<(), Ended> {
+fn granted(refusal: Option<crate::mqtt::reason::Reason>) -> Result<(), Ended> {
     match refusal {
         None => Ok(()),
         Some(reason) => Err(Ended::Failed(Failure::Network(format!(
-            "the broker refused the subscription: {reason:?}"
+            "the broker refused the subscription: {reason}"
         )))),
     }
 }

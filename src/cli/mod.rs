@@ -9,6 +9,8 @@ mod enroll;
 mod evaluate;
 mod failure;
 mod forget;
+#[cfg(test)]
+mod help_tests;
 mod identify;
 mod key;
 mod listen;
@@ -16,6 +18,7 @@ mod model;
 mod operator;
 mod people;
 mod run;
+mod setup;
 mod shell;
 mod verdict;
 mod verify;
@@ -23,10 +26,12 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Located};
-use crate::system;
+use crate::system::state::StateDirectory;
+use crate::system::{self, owner, plain};
 pub use failure::Failure;
 
 /// Knows the faces of a household or a site and tells of them in signed facts.
@@ -56,7 +61,7 @@ pub struct Global {
 impl Global {
     /// The configuration; an error if there is none.
     pub fn located(&self) -> Result<Located, Failure> {
-        Ok(config::find(self.config.as_deref())?)
+        Ok(owner::as_invoker(|| config::find(self.config.as_deref()))?)
     }
 }
 
@@ -71,43 +76,60 @@ fn block_on<T>(conversation: impl Future<Output = T>) -> Result<T, Failure> {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the daemon
     Run(run::Args),
-    /// Check the configuration, the models, the camera, the broker and the machine
+    Setup(setup::Args),
     Check(check::Args),
-    /// Add a person from pictures or from the camera
     Enroll(enroll::Args),
-    /// List, show, rename, export people; back them up and restore them
     People(people::Args),
-    /// Erase a person
     Forget(forget::Args),
-    /// Say who is on these pictures
     Identify(identify::Args),
-    /// Subscribe, verify every message, print
     Listen(listen::Args),
-    /// Verify signed messages, one JSON per line
     Verify(verify::Args),
-    /// Measure accuracy on your own pictures
     Evaluate(evaluate::Args),
-    /// Verify, sign and list model bundles
     Model(model::Args),
-    /// The device's key
     Key(key::Args),
-    /// Command a device, signed, and wait for its signed result
     Command(command::Args),
-    /// Make and show keys of operators, who may command devices
     Operator(operator::Args),
-    /// Measure speed and memory on this device
     Bench(bench::Args),
-    /// Print a completion script for a shell
     Completions(shell::CompletionsArgs),
-    /// Print the manual page
     Man(shell::ManArgs),
+}
+
+impl Verb {
+    /// Root becomes the owner of the state directory, before it is touched.
+    fn act_as_owner(&self) -> Result<(), Failure> {
+        match self {
+            // They need nothing of it, or only look at the models that are installed there.
+            // It writes the configuration, which is root's.
+            Self::Setup(_)
+            | Self::Evaluate(_)
+            | Self::Operator(_)
+            | Self::Bench(_)
+            | Self::Completions(_)
+            | Self::Man(_) => {
+                return Ok(());
+            }
+            // Root's rights are what they are for: one writes the system's configuration, the other reads a unit's credentials
+            // and then gives them up by itself.
+            Self::Setup(_) | Self::Check(_) => return Ok(()),
+            Self::Model(args) if !args.touches_state() => return Ok(()),
+            _ => {}
+        }
+        owner::become_owner(&StateDirectory::locate()).map_err(Failure::failed)?;
+        // The others read files that root names, and give root's rights up when they have done so.
+        if matches!(self, Self::Run(_) | Self::Forget(_) | Self::Listen(_) | Self::Key(_)) {
+            owner::for_good();
+        }
+        Ok(())
+    }
 }
 
 /// Parses the arguments, runs the verb and gives its exit code.
 pub fn main() -> ExitCode {
-    let Cli { global, verb } = Cli::parse(); // ends with 2 on a usage error
+    let Cli { global, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(error),
+    };
     system::log::start(global.verbose, !matches!(verb, Verb::Run(_) | Verb::Listen(_)));
     system::confine::process();
     // Not those that speak to a broker, write state, or must tell how it ended.
@@ -117,8 +139,9 @@ pub fn main() -> ExitCode {
     ) {
         system::pipe::end_quietly();
     }
-    let outcome = match verb {
+    let outcome = verb.act_as_owner().and_then(|()| match verb {
         Verb::Run(args) => run::run(&global, args),
+        Verb::Setup(args) => setup::run(&global, args),
         Verb::Check(args) => check::run(&global, args),
         Verb::Enroll(args) => enroll::run(&global, args),
         Verb::People(args) => people::run(&global, args),
@@ -134,13 +157,39 @@ pub fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&global, args),
         Verb::Completions(args) => shell::completions(args),
         Verb::Man(args) => shell::man(args),
-    };
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // One line, whatever a file name or a library put into it.
-            eprintln!("familiar: {}", failure.to_string().replace('\n', " "));
+            eprintln!("familiar: {}", plain::message(&failure.to_string()));
             failure.exit_code()
         }
     }
+}
+
+/// What clap has to say: help, or what is wrong with the arguments (2), which it repeats as they were given.
+fn usage(mut error: clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let printed = error.print();
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let mut escaped = false;
+    let given: Vec<(ContextKind, String)> = error
+        .context()
+        .filter_map(|(kind, value)| {
+            let ContextValue::String(text) = value else { return None };
+            let plain = plain::message(text);
+            escaped |= plain != *text;
+            Some((kind, plain))
+        })
+        .collect();
+    for (kind, text) in given {
+        error.insert(kind, ContextValue::String(text));
+    }
+    if escaped {
+        error.remove(ContextKind::Suggested); // repeats it within lines of its own
+    }
+    eprint!("{}", error.render());
+    ExitCode::from(2)
 }

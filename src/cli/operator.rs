@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Failure, Global};
 use crate::command::{OperatorKey, OperatorKeyError};
 
+/// Make and show keys of operators, who may command devices
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -17,9 +18,19 @@ enum Action {
     ///
     /// The file is PEM of PKCS#8, mode 0600, as `openssl genpkey -algorithm ed25519` makes it. One that is
     /// there already is never overwritten.
-    New { file: PathBuf },
+    #[command(after_help = "Example:\n  familiar operator new operator.pem")]
+    New {
+        /// Where the private key goes; must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Print the public half of an operator's key
-    Show { file: PathBuf },
+    #[command(after_help = "Example:\n  familiar operator show operator.pem")]
+    Show {
+        /// The private key
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 pub fn run(_global: &Global, args: Args) -> Result<(), Failure> {

@@ -4,25 +4,23 @@ mod anchors;
 mod backup;
 mod check;
 mod export;
+pub(super) mod lookalikes;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Failure, Global, engine};
 use crate::model;
-use crate::recognition::gallery::{Gallery, GalleryError, Person, PersonName};
+use crate::recognition::gallery::{Expiry, Gallery, GalleryError, Person, PersonName};
 use crate::recognition::{PersonId, Space, Usable};
+use crate::system::owner;
 use crate::system::state::StateDirectory;
 
-/// With --json: `people` prints an array and `show` one object of {"id","name","looks","usable_looks",
-/// "enrolled","expires","consent","expired"}; `usable_looks`, those that the configured model made, is null
-/// where that model cannot be read. `export` prints {"id","name","consent","enrolled","expires","expired",
-/// "templates":[{"embedder","count","dimensions","first","last"}],"presence":{"present","since","last_seen"}|null,
-/// "outbox_events","retained_topic","exported"}; it gives no template. `backup` prints {"people","anchors","bytes"},
-/// `restore` {"restored":[ID],"anchors":[ID],"existing":[ID],"expired":[ID],"unusable":[ID]}. `anchors` prints an
-/// array of {"id","looks","usable_looks","enrolled","expires","consent","expired"}, faces that are nobody and so not
-/// among the people. For `check` see there.
+/// List, show, check, rename and export people; back them up and restore them
+///
+/// Without an action: lists the people and the faces that are not to be named. What --json prints: docs/people.md.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar people\n  familiar people show ada")]
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
@@ -31,18 +29,30 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Show one person
-    Show { id: PersonId },
-    /// List the faces that are not to be named (`familiar enroll --not`)
+    #[command(after_help = "Example:\n  familiar people show ada")]
+    Show {
+        /// Of the person; `familiar people` lists them
+        id: PersonId,
+    },
+    /// List the faces that are not to be named (`familiar enroll --negative`)
+    #[command(after_help = "Example:\n  familiar people anchors --json")]
     Anchors,
-    /// Find looks that hurt, and people who are nearly one
     Check(check::CheckArgs),
     /// Give a person another name; the id stays
-    Rename { id: PersonId, name: PersonName },
+    #[command(after_help = "Example:\n  familiar people rename ada 'Ada Lovelace'")]
+    Rename {
+        /// Of the person; `familiar people` lists them
+        id: PersonId,
+        /// What the person is called from now on, 1 to 64 characters
+        name: PersonName,
+    },
     /// Tell all that is held on one person
-    Export { id: PersonId },
-    /// Write everybody enrolled to a file for another device, sealed under a passphrase
+    #[command(after_help = "Example:\n  familiar people export ada --json")]
+    Export {
+        /// Of the person; `familiar people` lists them
+        id: PersonId,
+    },
     Backup(backup::BackupArgs),
-    /// Enrol the people of such a file, all of them or nobody
     Restore(backup::RestoreArgs),
 }
 
@@ -56,8 +66,13 @@ struct Row {
     mapped: bool,
     enrolled: Timestamp,
     expires: Option<Timestamp>,
+    /// In place of `expires`: a span that waits for a clock that can be believed, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_after: Option<String>,
     consent: Option<String>,
     expired: bool,
+    /// Who was enrolled as looking alike.
+    lookalikes: Vec<PersonId>,
 }
 
 impl Row {
@@ -71,8 +86,10 @@ impl Row {
             id: person.id,
             name: person.name,
             enrolled: person.enrolled,
-            expires: person.expires,
+            expires: person.expires.as_ref().and_then(Expiry::date),
+            expires_after: waiting(person.expires.as_ref()),
             consent: person.consent,
+            lookalikes: person.lookalikes,
         }
     }
 
@@ -81,6 +98,9 @@ impl Row {
         let mut flags = Vec::new();
         if self.expired {
             flags.push("expired".to_owned());
+        }
+        if let Some(after) = &self.expires_after {
+            flags.push(format!("expires {after}"));
         }
         match self.usable_looks {
             Some(0) => flags.push("templates of another model: enrol anew".to_owned()),
@@ -97,13 +117,16 @@ impl Row {
 }
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    if !matches!(args.action, Some(Action::Backup(_) | Action::Restore(_))) {
+        owner::for_good();
+    }
     match args.action {
         None => list(global),
         Some(Action::Show { id }) => show(global, &id),
         Some(Action::Anchors) => anchors::run(global),
         Some(Action::Check(args)) => check::run(global, &args),
         Some(Action::Rename { id, name }) => {
-            let person = open()?.rename(&id, name)?;
+            let person = look()?.rename(&id, name)?;
             if global.json {
                 return print_json(&person);
             }
@@ -118,7 +141,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
 
 fn list(global: &Global) -> Result<(), Failure> {
     let space = space(global);
-    let gallery = open()?;
+    let gallery = look()?;
     let rows: Vec<Row> =
         gallery.people()?.into_iter().map(|person| Row::of(person, space.as_ref())).collect();
     if global.json {
@@ -139,7 +162,8 @@ fn table(rows: &[Row]) {
     let (ids, names) = (width(|r| r.id.as_str(), "ID"), width(|r| r.name.as_str(), "NAME"));
     println!("{:ids$}  {:names$}  LOOKS  ENROLLED    EXPIRES     CONSENT", "ID", "NAME");
     for row in rows {
-        let expires = row.expires.map_or("never".to_owned(), day);
+        let waits = if row.expires_after.is_some() { "later" } else { "never" };
+        let expires = row.expires.map_or(waits.to_owned(), day);
         let mut notes = row.consent.clone().unwrap_or_default();
         for flag in row.flags() {
             notes.extend([" [", &flag, "]"]);
@@ -156,7 +180,7 @@ fn table(rows: &[Row]) {
 }
 
 fn show(global: &Global, id: &PersonId) -> Result<(), Failure> {
-    let row = Row::of(open()?.person(id)?, space(global).as_ref());
+    let row = Row::of(look()?.person(id)?, space(global).as_ref());
     if global.json {
         return print_json(&row);
     }
@@ -164,15 +188,24 @@ fn show(global: &Global, id: &PersonId) -> Result<(), Failure> {
     println!("name      {}", row.name);
     println!("looks     {}", row.looks);
     println!("enrolled  {}", row.enrolled);
-    println!("expires   {}", row.expires.map_or("never".to_owned(), |time| time.to_string()));
+    let waits = row.expires_after.clone().unwrap_or_else(|| "never".to_owned());
+    println!("expires   {}", row.expires.map_or(waits, |time| time.to_string()));
     println!("consent   {}", row.consent.as_deref().unwrap_or("-"));
+    for id in &row.lookalikes {
+        println!("like      {id}");
+    }
     for flag in row.flags() {
         println!("note      {flag}");
     }
     Ok(())
 }
 
-/// The gallery of this device.
+/// The gallery of this device, for verbs that add nobody: they make none.
+pub(super) fn look() -> Result<Gallery, Failure> {
+    Ok(Gallery::look(&StateDirectory::there())?)
+}
+
+/// The gallery of this device, made where there is none.
 pub(super) fn open() -> Result<Gallery, Failure> {
     Ok(Gallery::open(&StateDirectory::open()?)?)
 }
@@ -195,6 +228,16 @@ fn space(global: &Global) -> Option<Space> {
         eprintln!("familiar: not told which templates fit the model: {error}");
     });
     Some(model::space(running.ok()?.0).ok()?.mapped_if(mapping))
+}
+
+/// A span that has no date yet.
+fn waiting(expires: Option<&Expiry>) -> Option<String> {
+    expires.filter(|expires| expires.date().is_none()).map(Expiry::to_string)
+}
+
+/// To four places.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1e4).round() / 1e4 + 0.0 // no -0
 }
 
 /// A UTC date.

@@ -4,8 +4,11 @@ use super::{Failure, Global};
 use crate::command::CommandError;
 use crate::daemon::{self, DaemonError};
 
+/// Run the daemon
+///
 /// Watches the camera until it is told to stop. A recording (`replay:`) without `loop` ends by itself.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar run\n  familiar run --config porch.toml --stdout")]
 pub struct Args {
     /// Print every signed event on stdout too, one JSON per line
     #[arg(long)]
@@ -41,6 +44,8 @@ impl From<DaemonError> for Failure {
             | DaemonError::Publisher(_)
             | DaemonError::Panics(_)
             | DaemonError::Signals(_)
+            | DaemonError::Lock(_)
+            | DaemonError::NotKept { .. }
             | DaemonError::Stdout(_) => Self::failed(error),
         }
     }

@@ -7,12 +7,19 @@ use clap::CommandFactory;
 
 use super::{Cli, Failure};
 
+/// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  familiar completions bash > /etc/bash_completion.d/familiar")]
 pub struct CompletionsArgs {
+    /// The shell that shall complete
     shell: clap_complete::Shell,
 }
 
+/// Print the manual page
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  familiar man --directory /usr/local/share/man/man1\n  familiar man | man -l -"
+)]
 pub struct ManArgs {
     /// Write it into this folder, and a page for each verb beside it (familiar-run.1, …)
     #[arg(long, value_name = "DIR")]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::jws::{Envelope, Verified, VerifyError};
 use crate::event::payload::Link;
 use crate::event::{KeyRing, Typ};
+use crate::system::plain::line;
 
 /// One line of output (contract §1, `verify --json`).
 #[derive(Debug, Serialize)]
@@ -139,10 +140,8 @@ fn event_line(payload: &str) -> String {
     plain(&line)
 }
 
-/// Nothing that could steer a terminal.
+/// One line of at most 4096 characters, nothing of which could steer a terminal.
 pub fn plain(text: &str) -> String {
-    text.chars()
-        .take(4096)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    let end = text.char_indices().nth(4096).map_or(text.len(), |(end, _)| end);
+    line(&text[..end]).into_owned()
 }

@@ -1,23 +1,36 @@
 //! `familiar verify`
 
+mod lines;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::verdict::{Believed, Verdict, believe, envelope};
+use super::verdict::{Believed, Verdict, believe};
 use super::{Failure, Global};
 use crate::event::chain::Chain;
 use crate::event::identity::Introduction;
-use crate::event::jws::{Envelope, LIMIT, Verified, VerifyError};
+use crate::event::jws::{Envelope, Verified, VerifyError};
 use crate::event::line::{Heard, Met};
 use crate::event::{DeviceKey, KeyError, KeyRing, Line, Typ, identity, jwk};
+use crate::system::owner;
 use crate::system::state::StateDirectory;
+use lines::{Content, FormatError, Lines};
 
-/// Ends with 3 if a message is not verified or, with --chain, if the chain is not whole.
+/// Verify signed messages, one JSON per line
+///
+/// Ends with 3 if a message is not verified or, with --chain, if the chain is not whole; with 2 if the file is not one
+/// of messages, one per line.
+///
+/// A byte order mark, UTF-16, CRLF, blank lines, a topic before a message (`mosquitto_sub -v`) and the JSON of
+/// `mosquitto_sub -F %j` around it are taken off; none of it is signed. Lines of `availability` are passed over.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  familiar verify events.jsonl --chain\n  familiar verify --jwks porch.jwks < events.jsonl"
+)]
 pub struct Args {
     /// Signed messages, one JSON per line; `-` is standard input
-    #[arg(default_value = "-")]
+    #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
     /// Also prove the order of events and that none is missing
     #[arg(long)]
@@ -32,14 +45,24 @@ pub struct Args {
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let Args { file, chain: prove, jwks } = args;
     let mut trusted = trusted(jwks.as_deref())?;
-    let mut input = open(&file)?;
+    let wrong = |error: FormatError| match error {
+        FormatError::Io(error) => Failure::failed(format!("{}: {error}", file.display())),
+        error @ FormatError::Other { .. } => Failure::usage(format!("{}: {error}", file.display())),
+    };
+    let mut input = Lines::new(open(&file)?).map_err(wrong)?;
+    owner::for_good();
     let mut out = std::io::stdout().lock();
     let mut chain = Chain::default();
     let (mut total, mut refused) = (0u64, 0u64);
-    while let Some(line) =
-        next_line(&mut input).map_err(|e| Failure::failed(format!("{}: {e}", file.display())))?
-    {
-        let verdict = judge(&line, &mut trusted, &mut chain);
+    while let Some((line, content)) = input.next().map_err(wrong)? {
+        let verdict = match content {
+            Content::Unsigned => continue,
+            Content::Message(Ok(envelope)) => judge(envelope, &mut trusted, &mut chain),
+            Content::Message(Err(reason)) => {
+                let reason = VerifyError::Payload(format!("line {line}: {reason}"));
+                Verdict::refused(&reason, None)
+            }
+        };
         total += 1;
         refused += u64::from(!verdict.verified);
         let text = if global.json { verdict.to_json() } else { verdict.to_line() };
@@ -81,11 +104,7 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     broken.map_or(Ok(()), |why| Err(Failure::refused(format!("the chain is not whole: {why}"))))
 }
 
-fn judge(text: &[u8], trusted: &mut [Line], chain: &mut Chain) -> Verdict {
-    let envelope = match envelope(text) {
-        Ok(envelope) => envelope,
-        Err(reason) => return Verdict::refused(&reason, None),
-    };
+fn judge(envelope: Envelope, trusted: &mut [Line], chain: &mut Chain) -> Verdict {
     let claimed = Some((envelope.kid().to_owned(), envelope.typ()));
     let outcome = if envelope.typ() == Typ::Identity {
         follow(envelope, trusted)
@@ -136,13 +155,14 @@ fn related<'a>(met: &Introduction, trusted: &'a mut [Line]) -> Option<&'a mut Li
 fn trusted(jwks: Option<&Path>) -> Result<Vec<Line>, Failure> {
     if let Some(path) = jwks {
         let wrong = |what: String| Failure::usage(format!("--jwks {}: {what}", path.display()));
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(jwk::LIMIT as u64 + 1).read_to_string(&mut text))
+        let mut bytes = Vec::new();
+        owner::as_invoker(|| File::open(path))
+            .and_then(|file| file.take(jwk::LIMIT as u64 + 1).read_to_end(&mut bytes))
             .map_err(|e| wrong(e.to_string()))?;
-        if text.len() > jwk::LIMIT {
+        if bytes.len() > jwk::LIMIT {
             return Err(wrong(jwk::JwkError::TooLong.to_string()));
         }
+        let text = lines::text(&bytes).map_err(wrong)?;
         // A JWK or a set of them may be written over several lines; messages are one line each.
         if let Ok(keys) = KeyRing::from_json(&text) {
             return Ok(keys.iter().cloned().map(Line::from).collect());
@@ -151,8 +171,7 @@ fn trusted(jwks: Option<&Path>) -> Result<Vec<Line>, Failure> {
     }
     let none = "no key to trust: name one with --jwks, or run this where the device keeps its own \
                 (STATE_DIRECTORY)";
-    let Ok(state) = StateDirectory::open() else { return Err(Failure::usage(none)) };
-    match DeviceKey::open(&state) {
+    match DeviceKey::look(&StateDirectory::there()) {
         Ok(key) => Ok(vec![key.line()]),
         Err(KeyError::Missing) => Err(Failure::usage(none)),
         Err(error) => Err(super::key::failure(error)),
@@ -165,10 +184,14 @@ fn each_line(text: &str) -> Result<Vec<Line>, String> {
     let mut trusted: Vec<Line> = Vec::new();
     let mut met_devices: Vec<String> = Vec::new();
     for text in text.lines().map(str::trim).filter(|text| !text.is_empty()) {
-        let Ok(envelope) = Envelope::parse(text) else {
-            let keys = KeyRing::from_json(text).map_err(|e| e.to_string())?;
-            trusted.extend(keys.iter().cloned().map(Line::from));
-            continue;
+        let envelope = match lines::content(text) {
+            Content::Message(Ok(envelope)) => envelope,
+            Content::Message(Err(_)) => {
+                let keys = KeyRing::from_json(text).map_err(|e| e.to_string())?;
+                trusted.extend(keys.iter().cloned().map(Line::from));
+                continue;
+            }
+            Content::Unsigned => continue,
         };
         let met = identity::introduction(envelope).map_err(|e| format!("identity message: {e}"))?;
         let stranger =
@@ -195,45 +218,7 @@ fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
     if path == Path::new("-") {
         return Ok(Box::new(BufReader::new(std::io::stdin())));
     }
-    let file = File::open(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+    let file = owner::as_invoker(|| File::open(path))
+        .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
     Ok(Box::new(BufReader::new(file)))
-}
-
-/// The next line that is not blank, without its end. Of one that is too long only the beginning is
-/// kept, enough to be refused as [too long](crate::event::jws::VerifyError::TooLong).
-fn next_line(input: &mut dyn BufRead) -> std::io::Result<Option<Vec<u8>>> {
-    loop {
-        let mut line = Vec::new();
-        let mut limited = input.take(LIMIT as u64 + 2);
-        if limited.read_until(b'\n', &mut line)? == 0 {
-            return Ok(None);
-        }
-        if !line.ends_with(b"\n") && line.len() > LIMIT {
-            input.skip_until(b'\n')?;
-        }
-        while line.last().is_some_and(|byte| b"\r\n".contains(byte)) {
-            line.pop();
-        }
-        if !line.trim_ascii().is_empty() {
-            return Ok(Some(line));
-        }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::event::jws::VerifyError;
-
-    #[test]
-    fn lines_without_end() {
-        let mut text = vec![b'x'; 3 * LIMIT];
-        text.extend_from_slice(b"\n\n  \r\nlast");
-        let mut input = text.as_slice();
-        let first = next_line(&mut input).unwrap().unwrap();
-        assert_eq!(envelope(&first).unwrap_err(), VerifyError::TooLong);
-        assert_eq!(next_line(&mut input).unwrap().unwrap(), b"last");
-        assert_eq!(next_line(&mut input).unwrap(), None);
-    }
 }

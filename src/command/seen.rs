@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::request::{CommandId, SKEW};
 use crate::system::database::{self, Kind, Trouble};
+use crate::system::disk;
 use crate::system::state::StateDirectory;
 
 const NAME: &str = "commands.db";
@@ -45,9 +46,9 @@ const SCHEMA: &str = "
 
 #[derive(Debug, thiserror::Error)]
 pub enum SeenError {
-    #[error("ids of commands {}: {source}", .path.display())]
+    #[error("ids of commands {}: {}", .path.display(), disk::told(.path, .source))]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("ids of commands {}: {source}", .path.display())]
+    #[error("ids of commands {}: {}", .path.display(), disk::told_by_sqlite(.path, .source))]
     Database { path: PathBuf, source: rusqlite::Error },
     #[error("ids of commands {}: {what}; without it, commands of the last 24 hours could be replayed. Move it away once they have expired", .path.display())]
     Damaged { path: PathBuf, what: String },

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use super::explain::explain;
 use super::{Config, ConfigError, Span};
 use crate::system::bounded;
 
@@ -52,25 +53,9 @@ fn read(path: &Path) -> Result<Located, ConfigError> {
 
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| {
-            text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
-        });
-        let path = path.to_owned();
-        match unknown_key(error.message()) {
-            Some((key, nearest)) => ConfigError::UnknownKey { path, line, key, nearest },
-            None => ConfigError::Invalid { path, line, message: error.message().to_owned() },
-        }
+        let (line, message) = explain(text, &error);
+        ConfigError::Invalid { path: path.to_owned(), line, message }
     })
-}
-
-/// Takes serde's "unknown field `a`, expected one of `b`, `c`" apart; serde offers no structured form.
-fn unknown_key(message: &str) -> Option<(String, Option<String>)> {
-    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
-    let key = names.next()?.to_owned();
-    let nearest = names
-        .max_by(|a, b| strsim::jaro_winkler(&key, a).total_cmp(&strsim::jaro_winkler(&key, b)))
-        .map(str::to_owned);
-    Some((key, nearest))
 }
 
 pub(super) fn probability<'de, D: Deserializer<'de>>(de: D) -> Result<f64, D::Error> {

@@ -2,13 +2,19 @@
 
 mod duration;
 mod error;
+mod explain;
+mod keys;
 pub(crate) mod load;
+mod picture;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub use duration::Span;
 pub use error::ConfigError;
 pub use load::{Located, find};
+pub use picture::{Flip, Polygon, Rotation};
+pub use source::CameraSource;
 
 use std::path::PathBuf;
 
@@ -56,6 +62,14 @@ impl std::fmt::Display for DeviceName {
     }
 }
 
+impl std::str::FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::try_from(name.to_owned())
+    }
+}
+
 impl TryFrom<String> for DeviceName {
     type Error = String;
 
@@ -85,6 +99,15 @@ pub struct Camera {
     pub repeat: bool,
     /// Replay only.
     pub speed: Speed,
+    /// Clockwise; the picture is turned before it is mirrored.
+    pub rotate: Rotation,
+    pub flip: Option<Flip>,
+    /// What is never looked at, in the picture as it is after `rotate` and `flip`; 32 polygons at most.
+    #[serde(deserialize_with = "picture::masks")]
+    pub masks: Vec<Polygon>,
+    /// Pixels between a face's sides, 16 to 4096, below which it is nobody's. `None`: the quality gate alone decides.
+    #[serde(deserialize_with = "picture::smallest_face")]
+    pub smallest_face: Option<u32>,
 }
 
 impl Default for Camera {
@@ -96,23 +119,10 @@ impl Default for Camera {
             fps: 15.0,
             repeat: false,
             speed: Speed::Pace,
-        }
-    }
-}
-
-/// Where frames come from: a V4L2 device, or `replay:` a directory of JPEG files or an `.mjpeg` file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
-pub enum CameraSource {
-    Device(PathBuf),
-    Replay(PathBuf),
-}
-
-impl From<String> for CameraSource {
-    fn from(source: String) -> Self {
-        match source.strip_prefix("replay:") {
-            Some(path) => Self::Replay(PathBuf::from(path)),
-            None => Self::Device(PathBuf::from(source)),
+            rotate: Rotation::None,
+            flip: None,
+            masks: Vec::new(),
+            smallest_face: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::updater::FOLDER;
 use crate::system::bounded;
+use crate::system::disk;
 use crate::system::state::StateDirectory;
 
 /// File in the update's folder.
@@ -56,7 +57,8 @@ impl<'a> Attempts<'a> {
     /// It came to an end in good order, whatever that was.
     pub fn end(&self) {
         if let Err(error) = self.folder.remove(NAME) {
-            log::error!("{}: {error}", self.path().display());
+            let path = self.path();
+            log::error!("{}: {}", path.display(), disk::told(&path, &error));
         }
     }
 }

@@ -14,6 +14,7 @@ use super::shadow::Progress;
 use crate::model::ModelIdentity;
 use crate::model::slots::{Figures, Identity, Kind, Outcome};
 use crate::system::clock::ClockState;
+use crate::system::log::kind;
 
 /// Between two reports when nothing happens.
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -114,8 +115,9 @@ pub struct Camera {
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
-    /// Since the last report.
-    pub frames_per_second: f64,
+    /// Over the last minute of watching; absent until ten seconds of it are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames_per_second: Option<f64>,
     /// Frames that could not be decoded, since the start.
     pub broken: u64,
     /// Frames passed over because frames so large come faster than there is time for, since the start.
@@ -201,25 +203,46 @@ pub struct Broker {
     pub acknowledged: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Another device that was met under this one's prefix and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rival: Option<String>,
+    /// What the broker does not take beside events, or does not let the device hear: the first of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// What is told of in one report, at most.
+pub const LEFT_OUT: usize = 4;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    pub what: String,
+    pub why: String,
 }
 
 /// What an operator acts upon: a change is told at once.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 struct Alarm {
     state: State,
     storing: bool,
     clock: ClockState,
     digest: String,
+    /// The kind of it: a text may count seconds.
     trouble: Option<String>,
+    left_out: Vec<String>,
     update: Option<Update>,
     updating: Option<Progress>,
     people: usize,
     refused: u64,
+    /// Whether there is a frame rate.
+    rated: bool,
     /// Whether any arrival was kept back.
     limited: bool,
     /// Whether any frame made the program panic.
     panicked: bool,
     configuration: Option<String>,
+    rival: Option<String>,
 }
 
 /// When to report.
@@ -251,14 +274,17 @@ impl Schedule {
             storing: report.outbox.storing,
             clock: report.clock,
             digest: report.model.identity.digest.clone(),
-            trouble: report.model.trouble.clone(),
-            update: report.update.clone(),
+            trouble: report.model.trouble.as_deref().map(kind),
+            left_out: report.broker.left_out.iter().map(|left| left.what.clone()).collect(),
+            update: report.update.clone().map(Update::by_kind),
             updating: report.updating.clone(),
             people: report.people,
             refused: report.commands.refused,
+            rated: report.camera.frames_per_second.is_some(),
             limited: report.limited > 0,
             panicked: report.refusals.panics > 0,
-            configuration: report.configuration.clone(),
+            configuration: report.configuration.as_deref().map(kind),
+            rival: report.broker.rival.clone(),
         };
         let due = self.wanted
             || self
@@ -278,6 +304,15 @@ impl Update {
         let Outcome { time: at, outcome, model, reason, shadow } = outcome;
         let reason = reason.map(|reason| short(&reason));
         Self { time: time(at), outcome, model, reason, shadow, version: newest.map(short) }
+    }
+}
+
+impl Update {
+    /// As it is compared: an attempt that fails again for the same reason is no news, whenever and by whatever figures.
+    fn by_kind(self) -> Self {
+        let reason = self.reason.as_deref().map(kind);
+        let time = if self.outcome == Kind::Failed { String::new() } else { self.time };
+        Self { time, reason, ..self }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 use serde::Serialize;
 
+use super::rate::SPAN;
 use crate::face::DetectedFace;
 use crate::model::Engine;
 use crate::model::network::NetworkError;
@@ -14,18 +15,22 @@ use crate::recognition::Embedding;
 use crate::recognition::gallery::Transform;
 use crate::recognition::watch::Eyes;
 
-/// Runs that are remembered of each stage.
-const REMEMBERED: usize = 128;
+/// Runs that are remembered of each stage, at most: more than a minute has at 60 frames a second.
+const REMEMBERED: usize = 4096;
 
-/// The last runs of each stage.
+/// The runs of each stage in the last minute.
 #[derive(Debug, Default)]
 pub struct Latency {
-    detect: RefCell<VecDeque<Duration>>,
-    embed: RefCell<VecDeque<Duration>>,
-    liveness: RefCell<VecDeque<Duration>>,
+    detect: RefCell<Runs>,
+    embed: RefCell<Runs>,
+    liveness: RefCell<Runs>,
 }
 
-/// Of the last runs, in milliseconds.
+/// When each ended, and how long it took; oldest first.
+#[derive(Debug, Default)]
+struct Runs(VecDeque<(Instant, Duration)>);
+
+/// Of the runs of the last minute, in milliseconds; absent where there was none.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantiles {
     pub p50: f64,
@@ -63,26 +68,38 @@ impl Eyes for Timed<'_> {
 
 impl Latency {
     pub fn detect(&self) -> Option<Quantiles> {
-        quantiles(&self.detect.borrow())
+        self.detect.borrow().quantiles(Instant::now())
     }
 
     pub fn embed(&self) -> Option<Quantiles> {
-        quantiles(&self.embed.borrow())
+        self.embed.borrow().quantiles(Instant::now())
     }
 
     pub fn liveness(&self) -> Option<Quantiles> {
-        quantiles(&self.liveness.borrow())
+        self.liveness.borrow().quantiles(Instant::now())
     }
 }
 
-fn timed<T>(runs: &RefCell<VecDeque<Duration>>, work: impl FnOnce() -> T) -> T {
+impl Runs {
+    fn note(&mut self, now: Instant, took: Duration) {
+        let old = |(at, _): &(Instant, Duration)| now.saturating_duration_since(*at) >= SPAN;
+        while self.0.len() >= REMEMBERED || self.0.front().is_some_and(old) {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, took));
+    }
+
+    fn quantiles(&self, now: Instant) -> Option<Quantiles> {
+        let recent = |(at, _): &&(Instant, Duration)| now.saturating_duration_since(*at) < SPAN;
+        quantiles(&self.0.iter().filter(recent).map(|(_, took)| *took).collect())
+    }
+}
+
+fn timed<T>(runs: &RefCell<Runs>, work: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let result = work();
-    let mut runs = runs.borrow_mut();
-    if runs.len() == REMEMBERED {
-        runs.pop_front();
-    }
-    runs.push_back(began.elapsed());
+    let now = Instant::now();
+    runs.borrow_mut().note(now, now.saturating_duration_since(began));
     result
 }
 
@@ -102,6 +119,20 @@ pub(super) fn quantiles(runs: &VecDeque<Duration>) -> Option<Quantiles> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stage_that_did_not_run_for_a_minute_has_no_latency() {
+        let (mut runs, start) = (Runs::default(), Instant::now());
+        runs.note(start, Duration::from_millis(900));
+        assert_eq!(runs.quantiles(start).unwrap(), Quantiles { p50: 900.0, p95: 900.0 });
+        runs.note(start + SPAN / 2, Duration::from_millis(10));
+        assert_eq!(runs.quantiles(start + SPAN).unwrap(), Quantiles { p50: 10.0, p95: 10.0 });
+        assert_eq!(runs.quantiles(start + 2 * SPAN), None);
+        for run in 0..2 * REMEMBERED as u32 {
+            runs.note(start + Duration::from_millis(run.into()), Duration::ZERO);
+        }
+        assert_eq!(runs.0.len(), REMEMBERED);
+    }
 
     #[test]
     fn quantiles_of_the_last_runs() {

@@ -6,6 +6,7 @@
 
 mod attempts;
 mod erase;
+pub mod former;
 mod health;
 mod latency;
 mod limits;
@@ -14,6 +15,7 @@ mod orders;
 mod people;
 mod polling;
 pub mod presence;
+mod rate;
 mod reload;
 mod report;
 mod shadow;
@@ -42,9 +44,11 @@ use crate::mqtt::{Broker, BrokerError, Ears};
 use crate::recognition::gallery::{Gallery, GalleryError};
 use crate::recognition::{Decision, ThresholdError, Watch};
 use crate::system::landlock::{self, Enforcement, Layer};
+use crate::system::lock::{DaemonLock, LockError};
 use crate::system::signals::Signals;
 use crate::system::state::{StateDirectory, StateError};
 use crate::system::{memory, notify};
+use former::Cleaner;
 use health::Schedule;
 use latency::{Latency, Timed};
 use limits::EventLimits;
@@ -52,6 +56,7 @@ use models::{ModelState, Running};
 use people::People;
 use polling::Polling;
 use presence::Register;
+use rate::Rate;
 use sight::{Seen, Sight};
 use teller::Teller;
 use trial::Trial;
@@ -117,18 +122,25 @@ pub enum DaemonError {
     Signals(std::io::Error),
     #[error("cannot write events to stdout: {0}")]
     Stdout(std::io::Error),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("{count} events could not be kept and are lost: {why}")]
+    NotKept { count: u64, why: String },
 }
 
 /// Runs until the recording ends or a signal asks to stop. With `stdout`, every event is printed too.
 pub fn run(located: Located, stdout: bool) -> Result<(), DaemonError> {
-    let mut daemon = Daemon::start(located, stdout)?;
+    let state = StateDirectory::open()?;
+    // Held until the last word is said.
+    let _lock = DaemonLock::take(&state)?;
+    let mut daemon = Daemon::start(located, state, stdout)?;
     let ended = daemon.live();
     if ended.is_ok() {
         daemon.polling.stop(&daemon.state);
         daemon.end_trial();
     }
-    daemon.finish();
-    ended
+    let kept = daemon.finish();
+    ended.and(kept)
 }
 
 struct Daemon {
@@ -161,8 +173,8 @@ struct Daemon {
     birth: Option<Instant>,
     register: Register,
     schedule: Schedule,
-    /// Frames decoded, and when, at the last report.
-    frames: (u64, Instant),
+    /// Of frames decoded.
+    frames: Rate,
     /// The publisher's beat when the watchdog was last fed.
     beat: u64,
     /// What this process has given up; a configuration that asks for more takes a restart.
@@ -172,10 +184,9 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(located: Located, stdout: bool) -> Result<Self, DaemonError> {
+    fn start(located: Located, state: StateDirectory, stdout: bool) -> Result<Self, DaemonError> {
         let began = Instant::now();
         let config = &located.config;
-        let state = StateDirectory::open()?;
         // Before any thread is there, and before a byte of a model, a picture or a message is looked at.
         let layer = landlock::confine(&located, &state);
         let signals = Signals::watch().map_err(DaemonError::Signals)?;
@@ -229,6 +240,8 @@ impl Daemon {
         let gate = config.mqtt.as_ref().map(|_| Gate::open(&located, &state)).transpose()?;
         let sight = Sight::open(config.camera.clone(), state.file(PAUSED).exists())?;
         let voice = broker.map(|broker| speak(&located, broker, &key, &state)).transpose()?;
+        let mut register = Register::open(&state, config.events.departed_after.get());
+        register.owe(voice.iter().flat_map(Voice::owed));
         let interval = config.update.as_ref().map_or(Duration::MAX, |update| update.interval.get());
         let polling = Polling::new(&state, interval);
         let daemon = Self {
@@ -245,9 +258,9 @@ impl Daemon {
             people,
             limits: EventLimits::new(&config.events),
             teller: Teller::new(ledger, stdout),
-            register: Register::open(&state, config.events.departed_after.get()),
+            register,
             schedule: Schedule::new(),
-            frames: (0, Instant::now()),
+            frames: Rate::default(),
             beat: 0,
             layer,
             misconfigured: None,
@@ -294,6 +307,9 @@ impl Daemon {
             }
             self.tend_people();
             self.tend_updates()?;
+            if let Some(voice) = &mut self.voice {
+                voice.tend_former();
+            }
             let seen = self.sight.next();
             let frame_seen = matches!(seen, Seen::Frame(_));
             let (decisions, media) = match seen {
@@ -318,10 +334,8 @@ impl Daemon {
                     self.watch.interrupt();
                     (Vec::new(), None)
                 }
-                Seen::End => {
-                    log::info!("the recording is over");
-                    break;
-                }
+                Seen::End => break,
+                Seen::Failed(error) => return Err(error.into()),
             };
             let decisions = self.people.without_the_forgotten(decisions);
             self.tell(decisions, media)?;
@@ -377,8 +391,8 @@ impl Daemon {
         }
     }
 
-    /// Says the last things: states, then `offline`.
-    fn finish(mut self) {
+    /// Says the last things: states, then `offline`. An error where a decision did not become a durable event.
+    fn finish(mut self) -> Result<(), DaemonError> {
         notify::stopping();
         log::debug!("{:?} {:?}", self.sight.counters(), self.watch.counters());
         let within = if self.signals.stop_requested() { FLUSH_AT_STOP } else { FLUSH_AT_END };
@@ -386,12 +400,12 @@ impl Daemon {
         if let Err(error) = self.tell(Vec::new(), None) {
             log::error!("{error}");
         }
-        self.teller.finish();
+        let kept = self.teller.finish();
         self.schedule.want();
         self.report(None);
         // The camera's light goes out before the broker is waited for.
         drop(self.sight);
-        let Some(voice) = self.voice else { return };
+        let Some(voice) = self.voice else { return kept };
         match voice.publisher().flush(within) {
             Ok(true) => {}
             Ok(false) => log::warn!(
@@ -401,6 +415,7 @@ impl Daemon {
             Err(error) => log::error!("{error}"),
         }
         voice.stop();
+        kept
     }
 }
 
@@ -415,13 +430,12 @@ fn speak(
     let topics = Topics::new(broker.prefix(), &device);
     let identity = key.identity(&device).map_err(LedgerError::from)?;
     let prefix = discovery_prefix(located);
-    let ears = Ears {
-        command: true,
-        set: !located.config.commands.unsigned.is_empty(),
-        home_assistant: prefix.map(Discovery::birth_topic),
-    };
+    former::begin_record(state, &broker, &topics, prefix).map_err(StartError::from)?;
+    let discovery = prefix.map(|prefix| Discovery::topic_of(prefix, &topics));
+    let cleaner = Cleaner::new(state, &broker, &topics, discovery);
+    let ears = Ears::of(&located.config);
     let publisher = Publisher::start(broker, &device, identity, ears, state)?;
-    Ok(Voice::new(publisher, key.clone(), topics, device))
+    Ok(Voice::new(publisher, key.clone(), topics, cleaner))
 }
 
 /// `None` where discovery is off.

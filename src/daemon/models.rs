@@ -166,5 +166,7 @@ pub fn settings(located: &Located, engine: &Engine) -> Result<Settings, DaemonEr
     let thresholds = LookThresholds::ask(MOST_LOOKS, |looks| engine.threshold(rate, looks))?
         .ok_or(DaemonError::NoThreshold)?;
     let liveness = decide_liveness(located, engine)?;
-    Ok(Settings::new(&config.recognition, &config.events, thresholds).with_liveness(liveness))
+    Ok(Settings::new(&config.recognition, &config.events, thresholds)
+        .with_liveness(liveness)
+        .with_smallest_face(config.camera.smallest_face))
 }

@@ -8,6 +8,7 @@ use super::{Daemon, DaemonError, PAUSED, health};
 use crate::command::{Accepted, Answer, Command, Judgement, Moment, Trouble};
 use crate::mqtt::publisher::{Inbound, Received};
 use crate::recognition::gallery::GalleryError;
+use crate::system::disk;
 
 /// Messages looked at between two frames, at most: a flood must not keep the camera waiting.
 const AT_ONCE: usize = 16;
@@ -105,7 +106,10 @@ impl Daemon {
         match noted {
             Ok(()) => "paused",
             Err(error) => {
-                log::error!("paused, but a restart will not know it: {PAUSED}: {error}");
+                log::error!(
+                    "paused, but a restart will not know it: {}",
+                    self.pause_trouble(&error)
+                );
                 "paused, but it could not be written down: a restart ends it"
             }
         }
@@ -119,10 +123,18 @@ impl Daemon {
         match noted {
             Ok(()) => "watching",
             Err(error) => {
-                log::error!("watching, but a restart will not know it: {PAUSED}: {error}");
+                log::error!(
+                    "watching, but a restart will not know it: {}",
+                    self.pause_trouble(&error)
+                );
                 "watching, but it could not be written down: after a restart it is paused again"
             }
         }
+    }
+
+    fn pause_trouble(&self, error: &std::io::Error) -> String {
+        let path = self.state.file(PAUSED);
+        format!("{}: {}", path.display(), disk::told(&path, error))
     }
 
     /// What tells this device from the others.

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use super::DaemonError;
 use crate::event::{Fact, Ledger};
 use crate::recognition::gallery::{
-    AnchorTemplate, Fit, Gallery, GalleryError, Generation, Person, Transform,
+    AnchorTemplate, Expiry, Fit, Gallery, GalleryError, Generation, Person, Transform,
 };
 use crate::recognition::matcher::Known;
 use crate::recognition::{Candidate, Decision, PersonId, PersonRef, Space, Verdict};
-use crate::system::clock::{ClockState, Date};
+use crate::system::clock::{ClockState, Date, Uptime};
 
 /// How often the store is asked whether it has changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -36,8 +36,10 @@ pub struct People {
     /// How often the gallery was read.
     reading: u64,
     generation: Generation,
-    /// When the next person's time is over.
-    expiry: Option<Timestamp>,
+    /// When the time of those who have one is over, people and anchors.
+    expiries: Vec<Expiry>,
+    /// When that was last looked at, by the machine's clock: it may be set back.
+    seen: Timestamp,
     /// The time of somebody who is still in the store is over.
     overdue: bool,
     /// That overdue people wait for a date to believe was said.
@@ -56,8 +58,9 @@ impl People {
     /// mapped into it.
     pub fn open(mut gallery: Gallery, space: Space, ledger: &Ledger) -> Result<Self, DaemonError> {
         settle_erasures(&mut gallery, ledger)?;
-        let Read { candidates, anchors, enrolled, fit, generation, expiry, overdue } =
-            read(&gallery, &space, Timestamp::now())?;
+        let seen = Timestamp::now();
+        let Read { candidates, anchors, enrolled, fit, generation, expiries, overdue } =
+            read(&gallery, &space, seen)?;
         tell(&fit);
         Ok(Self {
             transform: gallery.transform(),
@@ -69,7 +72,8 @@ impl People {
             fit,
             reading: 1,
             generation,
-            expiry,
+            expiries,
+            seen,
             overdue,
             awaiting_date: false,
             owing: false,
@@ -146,7 +150,8 @@ impl People {
 
     /// Reads the gallery again if it has changed. If that fails, those known so far are kept.
     pub fn refresh(&mut self, date: &Date) {
-        match self.reread(date.time) {
+        let renewed = self.renew_expiries(date);
+        match self.reread(date.time).and(renewed) {
             Ok(()) => self.failing = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
@@ -180,7 +185,9 @@ impl People {
         if !(self.overdue || self.owing) || self.failed.is_some_and(|at| at.elapsed() < AGAIN) {
             return Ok(false);
         }
-        if !self.owing && date.state == ClockState::Unsynchronized {
+        let uptime = Uptime::now();
+        let certain = self.expiries.iter().any(|end| end.is_certainly_over(date, &uptime));
+        if !self.owing && !certain && date.state == ClockState::Unsynchronized {
             if !std::mem::replace(&mut self.awaiting_date, true) {
                 log::warn!(
                     "the time of an enrolled person is over by this clock, which is not synchronized: they are \
@@ -190,15 +197,16 @@ impl People {
             return Ok(false);
         }
         self.failed = Some(Instant::now()); // unless all of it succeeds
-        if date.state == ClockState::Synchronized {
-            let people = self.gallery.people()?;
-            for person in people.iter().filter(|p| p.expired(date.time)).take(AT_ONCE) {
-                log::info!(person = person.id.as_str(); "the time of {} is over: erasing", person.id);
-                self.begin_erasure(&person.id)?;
-            }
-            self.gallery.erase_expired_anchors(date.time)?;
-            self.awaiting_date = false;
+        let people = self.gallery.people()?;
+        let over = |person: &&Person| {
+            person.expires.as_ref().is_some_and(|end| end.is_certainly_over(date, &uptime))
+        };
+        for person in people.iter().filter(over).take(AT_ONCE) {
+            log::info!(person = person.id.as_str(); "the time of {} is over: erasing", person.id);
+            self.begin_erasure(&person.id)?;
         }
+        self.gallery.erase_expired_anchors(date)?;
+        self.awaiting_date &= date.state == ClockState::Unsynchronized;
         let erased = self.owing;
         self.settle_at(ledger, date.time)?;
         if !erased {
@@ -227,24 +235,46 @@ impl People {
     }
 
     fn reread(&mut self, now: Timestamp) -> Result<(), GalleryError> {
-        let due = self.expiry.is_some_and(|expiry| expiry <= now);
-        if !due && self.gallery.generation()? == self.generation {
-            return Ok(());
+        let changed = self.gallery.generation()? != self.generation;
+        if changed || self.turns(now) {
+            self.read_again(now)?;
+            log::info!("the gallery has changed: {} enrolled", self.candidates.len());
         }
-        self.read_again(now)?;
-        log::info!("the gallery has changed: {} enrolled", self.candidates.len());
+        Ok(())
+    }
+
+    /// Whether somebody's time has become over since the last look, or is no longer: the clock may have been set back.
+    fn turns(&mut self, now: Timestamp) -> bool {
+        let uptime = Uptime::now();
+        let seen = std::mem::replace(&mut self.seen, now);
+        self.expiries.iter().any(|end| match end {
+            Expiry::At(_) => end.is_over(seen, &uptime) != end.is_over(now, &uptime),
+            Expiry::After(_) => !self.overdue && end.is_over(now, &uptime),
+        })
+    }
+
+    /// Spans become dates once the date is known; what is left of them is written down until then.
+    fn renew_expiries(&mut self, date: &Date) -> Result<(), GalleryError> {
+        if self.expiries.iter().any(|end| matches!(end, Expiry::After(_))) {
+            let uptime = Uptime::now();
+            if self.expiries.iter().any(|end| end.renewed(date, &uptime).is_some()) {
+                self.gallery.renew_expiries(date)?;
+                self.expiries = self.gallery.expiries()?;
+            }
+        }
         Ok(())
     }
 
     fn read_again(&mut self, now: Timestamp) -> Result<(), GalleryError> {
-        let Read { candidates, anchors, enrolled, fit, generation, expiry, overdue } =
+        let Read { candidates, anchors, enrolled, fit, generation, expiries, overdue } =
             read(&self.gallery, &self.space, now)?;
         self.fit = fit;
         self.candidates = candidates;
         self.anchors = anchors;
         self.enrolled = enrolled;
         self.generation = generation;
-        self.expiry = expiry;
+        self.expiries = expiries;
+        self.seen = now;
         self.overdue = overdue;
         self.reading += 1;
         Ok(())
@@ -279,7 +309,7 @@ struct Read {
     enrolled: Vec<PersonRef>,
     fit: Fit,
     generation: Generation,
-    expiry: Option<Timestamp>,
+    expiries: Vec<Expiry>,
     overdue: bool,
 }
 
@@ -293,7 +323,7 @@ fn read(gallery: &Gallery, space: &Space, now: Timestamp) -> Result<Read, Galler
         fit: Fit::of(people.iter().filter(|person| !person.expired(now)), space),
         enrolled: people.iter().filter(|p| !p.expired(now)).map(Person::reference).collect(),
         generation,
-        expiry: gallery.next_expiry(now)?,
+        expiries: gallery.expiries()?,
         overdue: people.iter().any(|person| person.expired(now))
             || gallery.anchors()?.iter().any(|anchor| anchor.expired(now)),
     })
@@ -338,7 +368,8 @@ mod tests {
 
         /// Enrols somebody for so many hours.
         fn enrol(&self, name: &str, hours: Option<i64>) {
-            let expires = hours.map(|hours| self.start + SignedDuration::from_hours(hours));
+            let expires =
+                hours.map(|hours| (self.start + SignedDuration::from_hours(hours)).into());
             let person =
                 NewPerson { name: name.parse().unwrap(), id: None, consent: None, expires };
             let look = Embedding::normalized(vec![1.0, 2.0, 3.0]).unwrap();
@@ -373,6 +404,47 @@ mod tests {
 
     fn ids(people: &People) -> Vec<&str> {
         people.enrolled().iter().map(|person| person.id.as_str()).collect()
+    }
+
+    #[test]
+    fn clock_set_forward_and_back_leaves_everybody() {
+        let home = Home::new();
+        home.enrol("Ann", Some(1));
+        let mut people = home.people();
+        for (hours, known) in [(0, 1), (90_000, 0), (0, 1), (-90_000, 1), (0, 1)] {
+            let date = home.date(hours, ClockState::Unsynchronized);
+            people.refresh(&date);
+            assert_eq!(people.enrolled().len(), known, "{hours}");
+            assert!(!people.erase_expired(&home.ledger, &date).unwrap());
+        }
+        assert!(home.told().is_empty());
+    }
+
+    #[test]
+    fn span_of_an_unsynchronised_clock_ends_by_the_time_that_passes() {
+        let home = Home::new();
+        let unknown = Date { time: Timestamp::UNIX_EPOCH, state: ClockState::Unsynchronized };
+        let mut gallery = home.gallery();
+        for (name, seconds) in [("Ann", 0), ("Bob", 7 * 86_400)] {
+            let span = Duration::from_secs(seconds);
+            let expires = Expiry::after(span, &unknown, &Uptime::now());
+            let name = name.parse().unwrap();
+            let person = NewPerson { name, id: None, consent: None, expires };
+            let look = Embedding::normalized(vec![1.0, 2.0, 3.0]).unwrap();
+            gallery.add(person, &[look], MODEL).unwrap();
+        }
+        let mut people = home.people();
+        assert_eq!(ids(&people), ["bob"]);
+        // No date is needed to know that no time is left.
+        people.refresh(&unknown);
+        assert!(people.erase_expired(&home.ledger, &unknown).unwrap());
+        assert_eq!(home.told(), ["ann"]);
+        // Once there is a date, the other one's span has become one.
+        people.refresh(&home.date(0, ClockState::Synchronized));
+        let end = home.gallery().people().unwrap()[0].expires.as_ref().and_then(Expiry::date);
+        let left = end.unwrap().duration_since(home.start);
+        assert!((7 * 86_400 - 60..=7 * 86_400).contains(&left.as_secs()), "{left}");
+        assert_eq!(ids(&people), ["bob"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::updater::{Found, UpdateError, Updater};
 use super::{Daemon, DaemonError, health};
 use crate::model::slots::{InstallError, Kind, Origin, Outcome, Slots};
 use crate::system::clock::{self, ClockState, Date};
+use crate::system::log::kind;
 use crate::system::state::StateDirectory;
 
 /// What came of one look.
@@ -183,7 +184,10 @@ impl Daemon {
         }
         log::warn!("{error}");
         let reason = health::short(&error.to_string());
-        let same = self.update.as_ref().is_some_and(|last| last.reason.as_ref() == Some(&reason));
+        let same = self
+            .update
+            .as_ref()
+            .is_some_and(|last| last.reason.as_deref().map(kind) == Some(kind(&reason)));
         // What was found unfit on this device is told by the slots, with its name.
         let refused = Slots::open(&self.state).ok().and_then(|slots| slots.record().last.clone());
         if matches!(

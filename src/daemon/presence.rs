@@ -16,7 +16,8 @@ use super::voice::Voice;
 use crate::event::Typ;
 use crate::recognition::watch::Present;
 use crate::recognition::{PersonId, PersonRef};
-use crate::system::clock::{self, ClockState};
+use crate::system::clock::{self, ClockState, Date};
+use crate::system::disk;
 use crate::system::state::StateDirectory;
 
 /// File in the state directory.
@@ -25,6 +26,9 @@ const NAME: &str = "presence.json";
 const REFRESH: SignedDuration = SignedDuration::from_secs(60);
 /// Longest register that is read, in bytes: the fullest gallery has less.
 const LIMIT: u64 = 8 << 20;
+
+/// A clock that moves by less was not set.
+const STEP: SignedDuration = SignedDuration::from_secs(1);
 
 /// How often a disk that took nothing is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -37,11 +41,19 @@ pub struct Kept {
     pub since: Timestamp,
     #[serde(default)]
     pub last_seen: Option<Timestamp>,
+    /// `since` was read from a clock that was not synchronised, and has not been put right since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsynchronized: bool,
 }
 
 /// What the file holds on one person; a file that cannot be read holds nothing that can be told.
 pub fn kept(state: &StateDirectory, id: &PersonId) -> Option<Kept> {
     read(&state.file(NAME)).ok()?.remove(id)?
+}
+
+/// Whether anybody's presence was ever told of from here.
+pub fn was_told(state: &StateDirectory) -> bool {
+    state.file(NAME).exists()
 }
 
 /// Leaves nothing of a person but the id, until the broker has cleared the topic.
@@ -69,6 +81,8 @@ pub(super) struct Register {
     reading: u64,
     /// People or names changed since [`Register::take_change`].
     changed: bool,
+    /// When the clock was last looked at, and what it said.
+    clock: (Instant, Date),
 }
 
 #[derive(Debug)]
@@ -79,6 +93,10 @@ struct Entry {
     kept: Option<Kept>,
     /// Seen by this run of the daemon; what an earlier one left is believed for a time only.
     confirmed: bool,
+    /// `since` was noted by this run, and so is known however the clock is set.
+    noted: bool,
+    /// When the person was last seen, as it was told to this register.
+    seen: Option<Timestamp>,
     told: Option<Told>,
     /// Something of it may have changed.
     due: bool,
@@ -110,6 +128,28 @@ struct Person<'a> {
     name: &'a str,
 }
 
+impl Kept {
+    /// Not here, as of now.
+    fn away(date: &Date) -> Self {
+        let unsynchronized = date.state == ClockState::Unsynchronized;
+        Self { present: false, since: date.time, last_seen: None, unsynchronized }
+    }
+}
+
+impl Entry {
+    fn new(confirmed: bool) -> Self {
+        Self {
+            name: String::new(),
+            kept: None,
+            confirmed,
+            noted: false,
+            seen: None,
+            told: None,
+            due: true,
+        }
+    }
+}
+
 impl Register {
     /// Reads what an earlier run left. A file that cannot be read is begun anew, with a word: it holds
     /// nothing that the next sight of a person does not bring back.
@@ -119,8 +159,7 @@ impl Register {
             log::warn!("{}: {what}; who was here last is not known", path.display());
             BTreeMap::new()
         });
-        let entry =
-            |kept| Entry { name: String::new(), kept, confirmed: false, told: None, due: true };
+        let entry = |kept| Entry { kept, ..Entry::new(false) };
         Self {
             state: state.clone(),
             people: people.into_iter().map(|(id, kept)| (id, entry(kept))).collect(),
@@ -130,6 +169,14 @@ impl Register {
             failed: None,
             reading: 0,
             changed: true,
+            clock: (Instant::now(), Date::now()),
+        }
+    }
+
+    /// Adds people whose topics the broker may keep; whoever of them is not enrolled is cleared.
+    pub fn owe(&mut self, people: impl IntoIterator<Item = PersonId>) {
+        for id in people {
+            self.people.entry(id).or_insert_with(|| Entry::new(false));
         }
     }
 
@@ -146,6 +193,7 @@ impl Register {
         media: Option<Duration>,
         voice: &Voice,
     ) {
+        self.mind_the_clock(Instant::now(), Date::now());
         self.take_over(people);
         if let Some(media) = media {
             self.see(present, media);
@@ -157,6 +205,7 @@ impl Register {
 
     /// The same without a broker: there is nobody to tell, and nothing to clear.
     pub fn update_alone(&mut self, people: &People) {
+        self.mind_the_clock(Instant::now(), Date::now());
         self.take_over(people);
         let before = self.people.len();
         self.people.retain(|_, entry| entry.kept.is_some());
@@ -211,17 +260,10 @@ impl Register {
 
     fn enroll(&mut self, enrolled: &[PersonRef]) {
         for PersonRef { id, name } in enrolled {
-            let entry = self.people.entry(id.clone()).or_insert_with(|| Entry {
-                name: String::new(),
-                kept: None,
-                confirmed: true,
-                told: None,
-                due: true,
-            });
+            let entry = self.people.entry(id.clone()).or_insert_with(|| Entry::new(true));
             if entry.kept.is_none() {
-                entry.kept =
-                    Some(Kept { present: false, since: Timestamp::now(), last_seen: None });
-                entry.told = None;
+                entry.kept = Some(Kept::away(&self.clock.1));
+                (entry.told, entry.noted) = (None, true);
                 self.unsaved = true;
                 self.changed = true;
             }
@@ -235,17 +277,36 @@ impl Register {
         for (id, entry) in &mut self.people {
             if entry.kept.is_some() && !enrolled.contains(id) {
                 // Nothing is left of them but whose topic is to be cleared.
-                *entry = Entry {
-                    name: String::new(),
-                    kept: None,
-                    confirmed: false,
-                    told: None,
-                    due: true,
-                };
+                *entry = Entry::new(false);
                 self.unsaved = true;
                 self.changed = true;
             }
             entry.due = true;
+        }
+    }
+
+    /// A clock that was not synchronised is set: what was noted by it moves along, so that `since` says when it was.
+    fn mind_the_clock(&mut self, now: Instant, date: Date) {
+        let (at, before) = std::mem::replace(&mut self.clock, (now, date));
+        if before.state == ClockState::Synchronized {
+            return;
+        }
+        let passed = SignedDuration::try_from(now.saturating_duration_since(at));
+        let moved = date.time.duration_since(before.time) - passed.unwrap_or_default();
+        let certain = date.state == ClockState::Synchronized;
+        if moved.abs() < STEP && !certain {
+            return;
+        }
+        for entry in self.people.values_mut() {
+            let Some(kept) = entry.kept.as_mut().filter(|kept| kept.unsynchronized) else {
+                continue;
+            };
+            let move_along = |time: Timestamp| time.checked_add(moved).unwrap_or(time);
+            kept.since = move_along(kept.since);
+            kept.last_seen = kept.last_seen.map(move_along);
+            kept.unsynchronized = !(certain && entry.noted);
+            entry.due = true;
+            self.unsaved = true;
         }
     }
 
@@ -261,17 +322,22 @@ impl Register {
                 Some(&(since, last_seen)) => {
                     // Here across a restart is here all along.
                     if !kept.present {
-                        kept.present = true;
-                        kept.since = since;
+                        let last_seen = kept.last_seen;
+                        *kept =
+                            Kept { present: true, since, last_seen, ..Kept::away(&self.clock.1) };
+                        entry.noted = true;
                         self.unsaved = true;
                     }
-                    kept.last_seen = Some(last_seen);
+                    // What was told before may have been put right since.
+                    if entry.seen.replace(last_seen) != Some(last_seen) {
+                        kept.last_seen = Some(last_seen);
+                    }
                     entry.confirmed = true;
                     entry.due = true;
                 }
                 None if kept.present && (entry.confirmed || settled) => {
-                    kept.present = false;
-                    kept.since = Timestamp::now();
+                    *kept = Kept { last_seen: kept.last_seen, ..Kept::away(&self.clock.1) };
+                    entry.noted = true;
                     entry.confirmed = true;
                     entry.due = true;
                     self.unsaved = true;
@@ -282,6 +348,15 @@ impl Register {
     }
 
     fn tell(&mut self, voice: &Voice) {
+        // Together: a disk takes long for each of many.
+        let first = self
+            .people
+            .iter()
+            .filter(|(_, entry)| entry.due && entry.told.is_none() && entry.kept.is_some());
+        let first: Vec<String> = first.map(|(id, _)| voice.topics().person(id)).collect();
+        if first.len() > 1 {
+            voice.publisher().note(&first);
+        }
         for (id, entry) in &mut self.people {
             if !std::mem::take(&mut entry.due) {
                 continue;
@@ -318,7 +393,12 @@ impl Register {
             }
             Err(error) => {
                 if self.failed.replace(Instant::now()).is_none() {
-                    log::warn!("{NAME}: {error}; after a restart it is not known who was here");
+                    let path = self.state.file(NAME);
+                    let why = disk::told(&path, &error);
+                    log::warn!(
+                        "{}: {why}; after a restart it is not known who was here",
+                        path.display()
+                    );
                 }
             }
         }
@@ -333,7 +413,8 @@ fn news(told: &Told, now: &Told) -> bool {
         (Some(before), Some(after)) => after.duration_since(before).abs() >= REFRESH,
         (before, after) => before != after,
     };
-    stale || told.name != now.name || (before.present, before.since) != (after.present, after.since)
+    let state = |kept: &Kept| (kept.present, kept.since, kept.unsynchronized);
+    stale || told.name != now.name || state(before) != state(after)
 }
 
 fn payload(device: &str, id: &PersonId, name: &str, kept: &Kept) -> String {
@@ -345,7 +426,7 @@ fn payload(device: &str, id: &PersonId, name: &str, kept: &Kept) -> String {
         since: format!("{:.3}", kept.since),
         last_seen: kept.last_seen.map(|time| format!("{time:.3}")),
         time: format!("{:.3}", Timestamp::now()),
-        clock: clock::state(),
+        clock: if kept.unsynchronized { ClockState::Unsynchronized } else { clock::state() },
     };
     // Strings, booleans and numbers only: this cannot fail.
     serde_json::to_string(&payload).unwrap_or_default()
@@ -372,12 +453,53 @@ mod tests {
     use super::*;
 
     #[test]
+    fn since_moves_along_when_the_clock_is_put_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDirectory::at(folder.path().to_owned()).unwrap();
+        let mut register = Register::open(&state, Duration::from_secs(30));
+        let ada = PersonRef { id: "ada".parse().unwrap(), name: "Ada".to_owned() };
+        let (start, early) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let wrong = |seconds| Date {
+            time: early + SignedDuration::from_secs(seconds),
+            state: ClockState::Unsynchronized,
+        };
+        let right: Timestamp = "2026-11-28T12:01:00Z".parse().unwrap();
+        register.clock = (start, wrong(0));
+        register.enroll(std::slice::from_ref(&ada));
+        let here = || {
+            std::iter::once(Present {
+                person: &ada,
+                track: 1,
+                since: early,
+                last_seen: wrong(10).time,
+            })
+        };
+        register.see(here(), Duration::ZERO);
+        let told = |register: &Register| register.people[&ada.id].kept.clone().unwrap();
+        assert!(told(&register).present && told(&register).unsynchronized);
+        // The clock is stepped a minute after the start, and said to be right only ten seconds later.
+        let at = |seconds| start + Duration::from_secs(seconds);
+        register.mind_the_clock(at(60), Date { time: right, ..wrong(0) });
+        let later = right + SignedDuration::from_secs(10);
+        register.mind_the_clock(at(70), Date { time: later, state: ClockState::Synchronized });
+        register.see(here(), Duration::from_secs(70));
+        let kept = told(&register);
+        assert_eq!(kept.since, "2026-11-28T12:00:00Z".parse().unwrap());
+        assert_eq!(kept.last_seen, Some("2026-11-28T12:00:10Z".parse().unwrap()));
+        assert!(kept.present && !kept.unsynchronized);
+        // A jump of a clock that is right moves nothing.
+        register
+            .mind_the_clock(at(80), Date { time: Timestamp::MAX, state: ClockState::Synchronized });
+        assert_eq!(told(&register), kept);
+    }
+
+    #[test]
     fn forgotten_person_leaves_nothing_but_the_id() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDirectory::at(folder.path().to_owned()).unwrap();
         let [ada, bo]: [PersonId; 2] = ["ada", "bo"].map(|id| id.parse().unwrap());
         let here =
-            Kept { present: true, since: Timestamp::now(), last_seen: Some(Timestamp::now()) };
+            Kept { present: true, last_seen: Some(Timestamp::now()), ..Kept::away(&Date::now()) };
         let both = BTreeMap::from([(&ada, &here), (&bo, &here)]);
         write(&state, &both).unwrap();
         forget(&state, &ada).unwrap();

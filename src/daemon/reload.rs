@@ -119,6 +119,7 @@ impl Daemon {
         for outcome in unsaid {
             voice.publisher().answer(outcome);
         }
+        self.register.owe(voice.owed());
         self.voice = Some(voice);
         self.register.tell_all_again();
         Ok(())

@@ -22,20 +22,20 @@ impl Daemon {
     /// Tells what changed; `media` is where the watched time line has come to, `None` while nobody
     /// watches.
     pub(super) fn report(&mut self, media: Option<Duration>) {
+        self.count_frames();
         let Some(voice) = &self.voice else { return self.register.update_alone(&self.people) };
         let present = self.watch.present();
         self.register.update(&self.people, present, media, voice);
         let publisher = voice.publisher();
         let prefix = discovery_prefix(&self.located);
         let introduced = prefix.is_none_or(|prefix| {
-            publisher.is_settled(&Discovery::topic_of(prefix, voice.device()))
+            publisher.is_settled(&Discovery::topic_of(prefix, voice.topics()))
         });
         self.register.settle(|id| introduced && publisher.is_settled(&voice.topics().person(id)));
         if self.register.take_change() {
             if let Some(prefix) = prefix {
                 let setting = Setting {
                     topics: voice.topics(),
-                    device: voice.device(),
                     discovery_prefix: prefix,
                     kid: voice.kid(),
                     version: env!("CARGO_PKG_VERSION"),
@@ -60,10 +60,19 @@ impl Daemon {
             if self.schedule.is_due(&report)
                 && let Some(voice) = &self.voice
             {
-                self.frames = (self.sight.counters().frames, Instant::now());
                 voice.state(Typ::Health, voice.topics().health(), &report.to_json());
                 notify::status(&self.in_words());
             }
+        }
+    }
+
+    /// While nobody watches there is no rate.
+    fn count_frames(&mut self) {
+        match self.sight.state() {
+            sight::State::Watching => {
+                self.frames.note(Instant::now(), self.sight.counters().frames);
+            }
+            sight::State::Paused | sight::State::Blind => self.frames.interrupt(),
         }
     }
 
@@ -88,8 +97,7 @@ impl Daemon {
             sight::State::Paused => (State::Paused, CameraState::Paused),
             sight::State::Blind => (State::Blind, CameraState::Away),
         };
-        let (frames, since) = self.frames;
-        let rate = (camera.frames - frames) as f64 / since.elapsed().as_secs_f64().max(1e-3);
+        let rate = self.frames.per_second(Instant::now(), camera.frames);
         let ledger = self.teller.ledger();
         Report {
             v: 1,
@@ -112,7 +120,7 @@ impl Daemon {
                 state: camera_state,
                 name: camera_name(&config.camera.source),
                 format: self.sight.format().map(|format| health::short(&format)),
-                frames_per_second: (rate * 10.0).round() / 10.0,
+                frames_per_second: rate.map(|rate| (rate * 10.0).round() / 10.0),
                 broken: camera.skipped_broken + camera.skipped_too_large,
                 heavy: camera.dropped_heavy,
             },
@@ -155,6 +163,16 @@ impl Daemon {
                 connections: status.connections,
                 acknowledged: status.acknowledged,
                 trouble: status.trouble.map(|trouble| health::short(&trouble)),
+                rival: status.rival.map(|rival| health::short(&rival)),
+                left_out: status
+                    .left_out
+                    .iter()
+                    .take(health::LEFT_OUT)
+                    .map(|left| health::LeftOut {
+                        what: health::short(&left.what),
+                        why: health::short(&left.why),
+                    })
+                    .collect(),
             },
             updating: self.polling.shadow.as_ref().and_then(Shadow::progress),
             update: {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::camera::{self, CameraError, Counters, Feed, Frame, Next};
-use crate::config::{Camera, CameraSource};
+use crate::config::Camera;
 
 /// Longest wait for a frame before the time is looked at again.
 const TICK: Duration = Duration::from_millis(500);
@@ -23,6 +23,8 @@ pub enum Seen {
     Blind,
     /// The recording is over.
     End,
+    /// It is over, and not one picture in it could be shown.
+    Failed(CameraError),
 }
 
 /// How the camera is.
@@ -57,7 +59,8 @@ pub struct Sight {
 impl Sight {
     /// Opens the camera, unless `paused`.
     pub fn open(camera: Camera, paused: bool) -> Result<Self, CameraError> {
-        let feed = if paused && is_device(&camera) { None } else { Some(camera::open(&camera)?) };
+        let feed =
+            if paused && camera::is_live(&camera) { None } else { Some(camera::open(&camera)?) };
         Ok(Self {
             camera,
             feed,
@@ -105,15 +108,19 @@ impl Sight {
             }
             Next::Nothing if self.away => Seen::Blind,
             Next::Nothing => Seen::Nothing(self.now()),
-            // A device gives frames for ever; if its thread has ended, another one is started.
-            Next::End if is_device(&self.camera) => {
+            // A camera gives frames for ever; if its thread has ended, another one is started.
+            Next::End if camera::is_live(&self.camera) => {
                 log::error!("the camera's thread has ended; opening it again");
                 self.close();
                 self.hold_time();
                 self.tried = Some(Instant::now());
                 Seen::Blind
             }
-            Next::End => Seen::End,
+            Next::End => {
+                say_end(feed);
+                Seen::End
+            }
+            Next::Failed(error) => Seen::Failed(error),
         }
     }
 
@@ -123,7 +130,7 @@ impl Sight {
             return;
         }
         self.hold_time();
-        if is_device(&self.camera) {
+        if camera::is_live(&self.camera) {
             self.close();
         }
     }
@@ -145,7 +152,7 @@ impl Sight {
         self.close();
         self.camera = camera;
         self.tried = None;
-        if !self.paused || !is_device(&self.camera) {
+        if !self.paused || !camera::is_live(&self.camera) {
             self.open_again();
         }
     }
@@ -212,6 +219,14 @@ impl Sight {
     }
 }
 
-fn is_device(camera: &Camera) -> bool {
-    matches!(camera.source, CameraSource::Device(_))
+/// How much of a recording could be shown.
+fn say_end(feed: &Feed) {
+    let counters = feed.counters();
+    match counters.skipped() {
+        0 => log::info!("the recording is over"),
+        skipped => log::warn!(
+            "the recording is over: {skipped} pictures in it could not be shown, the first because of this: {}",
+            feed.first_skipped().unwrap_or_default()
+        ),
+    }
 }

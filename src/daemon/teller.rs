@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::DaemonError;
 use crate::event::{Fact, Ledger, LedgerError, SignedMessage};
 use crate::recognition::{Decision, Verdict};
+use crate::system::clock::{self, ClockState};
 
 /// Decisions kept in memory while the disk takes none; beyond that the newest are lost, with a word
 /// in the log.
@@ -17,7 +18,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub struct Teller {
     ledger: Ledger,
     stdout: bool,
-    waiting: VecDeque<Fact>,
+    /// Each with what was known of the clock when it was decided.
+    waiting: VecDeque<(Fact, ClockState)>,
     /// When the disk last took nothing, and what it said.
     failed: Option<(Instant, String)>,
     lost: u64,
@@ -90,7 +92,7 @@ impl Teller {
         for decision in decisions {
             log_decision(&decision);
             if self.waiting.len() < WAITING {
-                self.waiting.push_back(Fact::Decision(decision));
+                self.waiting.push_back((Fact::Decision(decision), clock::state()));
             } else {
                 self.lost += 1;
                 log::error!("a decision is lost: {WAITING} wait for the disk already");
@@ -100,8 +102,8 @@ impl Teller {
             return Ok(false);
         }
         let mut recorded = false;
-        while let Some(fact) = self.waiting.front() {
-            match self.ledger.record(fact) {
+        while let Some((fact, clock)) = self.waiting.front() {
+            match self.ledger.record_of(fact, *clock) {
                 Ok(message) => {
                     recorded = true;
                     self.waiting.pop_front();
@@ -132,15 +134,17 @@ impl Teller {
         Ok(recorded)
     }
 
-    /// The last attempt to record what waits.
-    pub fn finish(&mut self) {
-        self.failed = None;
-        if let Err(error) = self.tell(Vec::new()) {
-            log::error!("{error}");
+    /// The last attempt to record what waits; an error that says how many decisions never became events, and why.
+    pub fn finish(&mut self) -> Result<(), DaemonError> {
+        let before = self.failed.take();
+        let told = self.tell(Vec::new()).map(drop);
+        let count = self.lost + self.waiting.len() as u64;
+        if count == 0 {
+            return told;
         }
-        if !self.waiting.is_empty() {
-            log::error!("{} decisions could not be recorded and are lost", self.waiting.len());
-        }
+        let why = self.failed.take().or(before).map(|(_, why)| why);
+        let why = why.unwrap_or_else(|| format!("{WAITING} waited for the disk already"));
+        Err(DaemonError::NotKept { count, why })
     }
 
     fn print(&self, message: &SignedMessage) -> Result<(), DaemonError> {

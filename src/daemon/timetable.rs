@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::updater::FOLDER;
 use crate::system::bounded;
+use crate::system::disk;
 use crate::system::state::StateDirectory;
 
 /// File in the update's folder: when the repository was last asked.
@@ -60,7 +61,8 @@ pub fn note_asked(state: &StateDirectory) {
         folder.replace(NAME, Timestamp::now().to_string().as_bytes())
     };
     if let Err(error) = note() {
-        log::warn!("{}: {error}", state.file(FOLDER).join(NAME).display());
+        let path = state.file(FOLDER).join(NAME);
+        log::warn!("{}: {}", path.display(), disk::told(&path, &error));
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -22,6 +23,7 @@ use crate::model::update::release::Release;
 use crate::model::update::store::{Store, StoreError};
 use crate::model::{AnchorError, BundleError, Engine, ModelIdentity, TrustAnchors, VerifiedBundle};
 use crate::system::clock::Date;
+use crate::system::disk;
 use crate::system::memory;
 use crate::system::state::StateDirectory;
 
@@ -75,7 +77,7 @@ pub enum UpdateError {
     Unseen { minutes: u64 },
     #[error("the shadow run was interrupted")]
     Interrupted,
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {}", .path.display(), disk::told(.path, .source))]
     Io { path: PathBuf, source: std::io::Error },
 }
 
@@ -135,6 +137,10 @@ impl<'a> Updater<'a> {
         explicit: bool,
         beside: Option<&Beside>,
     ) -> Result<Found, UpdateError> {
+        // No certificate is valid then, and neither is any metadata.
+        if date.time < Timestamp::UNIX_EPOCH {
+            return Err(UpdateError::Clock);
+        }
         let store = self.store()?;
         let ca = self.update.ca.as_deref();
         let source = Source::with(&self.update.repository, ca, Limits::default())?;

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use super::former::Cleaner;
 use crate::config::DeviceName;
 use crate::event::{DeviceKey, SignedMessage, Typ};
 use crate::mqtt::publisher::Received;
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Publisher, Statement};
+use crate::recognition::PersonId;
 
 /// The publisher, with what it takes to sign for it.
 pub struct Voice {
     publisher: Publisher,
     key: Arc<DeviceKey>,
     topics: Topics,
-    device: DeviceName,
+    cleaner: Cleaner,
 }
 
 impl Voice {
@@ -21,9 +23,19 @@ impl Voice {
         publisher: Publisher,
         key: Arc<DeviceKey>,
         topics: Topics,
-        device: DeviceName,
+        cleaner: Cleaner,
     ) -> Self {
-        Self { publisher, key, topics, device }
+        Self { publisher, key, topics, cleaner }
+    }
+
+    /// Has what was published under former names cleared. Call it often.
+    pub fn tend_former(&mut self) {
+        self.cleaner.tend(|| self.publisher.status().connected);
+    }
+
+    /// People whose presence the broker may keep, whether they are enrolled or not.
+    pub fn owed(&self) -> Vec<PersonId> {
+        self.cleaner.owed()
     }
 
     pub fn publisher(&self) -> &Publisher {
@@ -40,7 +52,7 @@ impl Voice {
     }
 
     pub fn device(&self) -> &DeviceName {
-        &self.device
+        self.topics.device()
     }
 
     pub fn kid(&self) -> &str {

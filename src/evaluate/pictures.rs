@@ -38,7 +38,9 @@ impl People {
 pub(super) fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| {
-        ["jpg", "jpeg", "png", "webp"].contains(&extension.to_ascii_lowercase().as_str())
+        // The last ones are not read, and that is told rather than passed over.
+        ["jpg", "jpeg", "png", "webp", "heic", "heif", "avif", "gif", "tif", "tiff", "bmp"]
+            .contains(&extension.to_ascii_lowercase().as_str())
     })
 }
 
@@ -76,7 +78,7 @@ fn embed(engine: &Engine, path: &Path) -> Result<Option<Embedding>, EvaluateErro
             return Ok(None);
         }
     };
-    let faces = engine.detect(&picture).map_err(network)?;
+    let faces = engine.detect_still(&picture).map_err(network)?;
     most_central(&picture, &faces)
         .map(|face| engine.embed(&picture, face))
         .transpose()

@@ -14,7 +14,7 @@
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use crate::system::clock::{self, ClockState};
+use crate::system::clock::{self, ClockState, Uptime};
 
 /// What the machine's clocks say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +30,10 @@ pub(super) struct Reading {
 impl Reading {
     pub fn now() -> Self {
         // Where the kernel does not say, a smaller time since the start tells of another start.
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec;
+        let Uptime { boot, seconds } = Uptime::now();
         let date = (clock::state() == ClockState::Synchronized)
             .then(|| jiff::Timestamp::now().as_second());
-        Self { boot: boot.trim().to_owned(), up, date }
+        Self { boot, up: seconds.cast_signed(), date }
     }
 }
 

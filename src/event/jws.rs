@@ -199,6 +199,35 @@ impl Envelope {
         Self::parse_within(text, COMMAND_LIMIT)
     }
 
+    /// A message within the JSON that a recorder wrote around it: an object with `topic` and `payload`, that being the
+    /// message or its text (`mosquitto_sub -F`, `%J` and `%j`). `None` if it is no such object.
+    pub fn recorded(text: &str) -> Option<Result<Self, VerifyError>> {
+        #[derive(Deserialize)]
+        struct Recorded {
+            #[serde(rename = "topic")]
+            _topic: String,
+            payload: Payload,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Payload {
+            Text(String),
+            Message(Flattened),
+        }
+        let Recorded { payload, .. } = serde_json::from_str(text).ok()?;
+        // As long as it was on the wire, and parsed as strictly.
+        Some(Self::parse(&match payload {
+            Payload::Text(text) => text,
+            Payload::Message(Flattened { payload, protected, signature }) => {
+                let quoted = [protected, signature].map(serde_json::Value::from);
+                let (payload, [protected, signature]) = (serde_json::Value::from(payload), quoted);
+                format!(
+                    r#"{{"payload":{payload},"protected":{protected},"signature":{signature}}}"#
+                )
+            }
+        }))
+    }
+
     fn parse_within(text: &str, limit: usize) -> Result<Self, VerifyError> {
         if text.len() > limit {
             return Err(VerifyError::TooLong);

@@ -57,6 +57,11 @@ impl DeviceKey {
         Self::read(state)
     }
 
+    /// Reads the key that counts, and changes nothing: for verbs that only look.
+    pub fn look(state: &StateDirectory) -> Result<Self, KeyError> {
+        rotation::look(state)
+    }
+
     /// Reads the key as it lies there.
     pub(super) fn read(state: &StateDirectory) -> Result<Self, KeyError> {
         match secret::find(state, NAME)? {

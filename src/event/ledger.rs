@@ -13,6 +13,7 @@ use super::key::{DeviceKey, KeyError};
 use super::payload::{self, Context, Fact, Lost, Place};
 use super::rotation;
 use super::store::{self, Durability, StoreError};
+use crate::system::clock::{self, ClockState};
 use crate::system::database;
 use crate::system::state::StateDirectory;
 
@@ -85,12 +86,17 @@ impl Ledger {
     /// error nothing has changed, and the next event takes the same number. [`LedgerError::Rotated`]:
     /// open key and ledger again ([`super::open`]), and record it by the new key.
     pub fn record(&self, fact: &Fact) -> Result<SignedMessage, LedgerError> {
+        self.record_of(fact, clock::state())
+    }
+
+    /// The same of a fact whose time was read when the clock was in this state: it may have waited for the disk since.
+    pub fn record_of(&self, fact: &Fact, clock: ClockState) -> Result<SignedMessage, LedgerError> {
         let reading = Reading::now();
-        match self.record_at(fact, &reading) {
+        match self.record_at(fact, clock, &reading) {
             Err(LedgerError::Store(StoreError::Full { .. })) => {
                 // It may be the journal that fills the disk, and what it holds has its place already.
                 database::empty_journal(&self.lock().connection);
-                self.record_at(fact, &reading)
+                self.record_at(fact, clock, &reading)
             }
             recorded => recorded,
         }
@@ -125,7 +131,12 @@ impl Ledger {
         &self.context
     }
 
-    fn record_at(&self, fact: &Fact, reading: &Reading) -> Result<SignedMessage, LedgerError> {
+    fn record_at(
+        &self,
+        fact: &Fact,
+        clock: ClockState,
+        reading: &Reading,
+    ) -> Result<SignedMessage, LedgerError> {
         let mut database = self.lock();
         let Database { connection, look } = &mut *database;
         let store = |source| LedgerError::Store(StoreError::of(&self.path, source));
@@ -138,7 +149,7 @@ impl Ledger {
             self.append_overflow(&transaction, now, lost)?;
         }
         let message = self.append(&transaction, now, None, |place| {
-            payload::of_fact(&self.context, place, fact)
+            payload::of_fact(&self.context, place, fact, clock)
         })?;
         transaction.commit().map_err(store)?;
         *look = next_look;

@@ -27,7 +27,7 @@ pub struct Context {
 impl Context {
     /// A context with a new `boot`.
     pub fn new(device: DeviceName, camera: &CameraSource, model: Option<ModelIdentity>) -> Self {
-        Self { device, camera: camera_name(camera), boot: Uuid::now_v7(), model }
+        Self { device, camera: camera_name(camera), boot: clock::new_id(), model }
     }
 }
 
@@ -75,7 +75,7 @@ pub fn camera_name(source: &CameraSource) -> String {
 }
 
 /// The payload of one event, one line of JSON.
-pub(super) fn of_fact(context: &Context, place: &Place, fact: &Fact) -> String {
+pub(super) fn of_fact(context: &Context, place: &Place, fact: &Fact, clock: ClockState) -> String {
     let (time, body) = match fact {
         Fact::Decision(decision) => (decision.time, of_decision(context, decision)),
         Fact::Erased { person, time } => {
@@ -83,12 +83,12 @@ pub(super) fn of_fact(context: &Context, place: &Place, fact: &Fact) -> String {
             (*time, Body { person, ..Body::of("erased") })
         }
     };
-    write(context, place, time, &body)
+    write(context, place, (time, clock), &body)
 }
 
 pub(super) fn of_overflow(context: &Context, place: &Place, lost: &Lost) -> String {
     let body = Body { overflow: Some(lost), ..Body::of("overflow") };
-    write(context, place, Timestamp::now(), &body)
+    write(context, place, (Timestamp::now(), clock::state()), &body)
 }
 
 fn of_decision<'a>(context: &'a Context, decision: &'a Decision) -> Body<'a> {
@@ -179,18 +179,23 @@ impl Body<'_> {
     }
 }
 
-fn write(context: &Context, place: &Place, time: Timestamp, body: &Body<'_>) -> String {
+fn write(
+    context: &Context,
+    place: &Place,
+    (time, clock): (Timestamp, ClockState),
+    body: &Body<'_>,
+) -> String {
     let payload = Payload {
         v: 1,
         event_type: body.event_type,
-        id: Uuid::now_v7(),
+        id: clock::new_id(),
         device: context.device.as_str(),
         camera: &context.camera,
         boot: context.boot,
         seq: place.seq,
         prev: place.prev.as_deref(),
         time: format!("{time:.3}"),
-        clock: clock::state(),
+        clock,
         body,
     };
     // Numbers, strings and structs only: this cannot fail, and an empty payload would not verify as

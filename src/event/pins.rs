@@ -8,6 +8,7 @@ use super::jwk::{KeyRing, PublicKey};
 use super::jws::VerifyError;
 use super::line::{Line, Met};
 use super::vouch::{Former, Last};
+use crate::system::disk;
 use crate::system::secret::{self, SecretError};
 use crate::system::state::StateDirectory;
 
@@ -31,7 +32,7 @@ pub enum PinError {
     File(#[from] SecretError),
     #[error("{}: {what}; remove it to pin every device again at its next contact", .path.display())]
     Malformed { path: PathBuf, what: String },
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {}", .path.display(), disk::told(.path, .source))]
     Io { path: PathBuf, source: std::io::Error },
 }
 

@@ -21,6 +21,7 @@ use super::payload::Context;
 use super::store::{self, Durability, StoreError};
 use super::vouch::{Last, Vouch};
 use crate::config::DeviceName;
+use crate::system::disk;
 use crate::system::secret::{self, SecretError, Source};
 use crate::system::state::StateDirectory;
 
@@ -51,7 +52,7 @@ pub enum RotateError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {}", .path.display(), disk::told(.path, .source))]
     Io { path: std::path::PathBuf, source: std::io::Error },
     #[error(
         "the device key is a systemd credential, which this program cannot replace; put the key into \
@@ -205,6 +206,28 @@ pub(super) fn settle(state: &StateDirectory) -> Result<(), KeyError> {
     Ok(())
 }
 
+/// The key that counts, for whoever only reads: a rotation that was cut short is taken into account, and left to the
+/// daemon to finish.
+pub(super) fn look(state: &StateDirectory) -> Result<DeviceKey, KeyError> {
+    // First what waits: meanwhile it may take its place.
+    let next = secret::read_file(&state.file(NEXT), 0o077)?;
+    let current = DeviceKey::read(state);
+    let Some(new) = next.and_then(|text| DeviceKey::parse(&text, Source::State).ok()) else {
+        return current;
+    };
+    if !state.file(store::NAME).exists() {
+        return current;
+    }
+    let connection = store::look(state)?;
+    let database = |source| StoreError::of(&state.file(store::NAME), source);
+    let old = predecessor(&connection, new.kid()).map_err(database)?;
+    match (&current, old) {
+        (Ok(now), Some(old)) if now.kid() == old && !now.is_credential() => Ok(new),
+        (Err(KeyError::Missing | KeyError::Malformed), Some(_)) => Ok(new),
+        _ => current,
+    }
+}
+
 /// The key whose successor this one is, by the database.
 fn predecessor(connection: &Connection, kid: &str) -> rusqlite::Result<Option<String>> {
     connection
@@ -328,9 +351,13 @@ mod tests {
                 Err(LedgerError::Rotated { .. }) => assert!(rotated, "{cut}"),
                 Err(other) => panic!("{other}"),
             }
+            // Who only looks sees the key that counts, and leaves all as it lies.
+            let before = names(&state);
+            let seen = DeviceKey::look(&state).unwrap();
+            assert_eq!((seen.kid() != old.kid(), names(&state)), (rotated, before), "{cut}");
             let (key, ledger) = open(&state, context(), Limits::default()).unwrap();
             ledger.record(&fact()).unwrap();
-            assert_eq!(key.kid() != old.kid(), rotated, "{cut}");
+            assert_eq!(key.kid(), seen.kid(), "{cut}");
             assert_eq!(names(&state), [NAME, BEGUN], "{cut}");
             assert_eq!(std::fs::read(state.file(NAME)).unwrap() != secret, rotated);
             // And it can be done after all.

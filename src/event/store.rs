@@ -1,13 +1,18 @@
 //! The database `outbox.db`: head of each key's chain, and the events not yet acknowledged.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::system::database::{self, Kind, Trouble};
+use crate::system::disk;
 use crate::system::state::StateDirectory;
 
 pub const NAME: &str = "outbox.db";
+
+/// How long whoever only reads waits for another's transaction.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pages of 4 KiB in the journal before they move into the database.
 const JOURNAL_PAGES: i32 = 256;
@@ -71,11 +76,11 @@ const FROM_1: &str = "
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("outbox {}: {source}", .path.display())]
+    #[error("outbox {}: {}", .path.display(), disk::told(.path, .source))]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("outbox {}: {source}", .path.display())]
+    #[error("outbox {}: {}", .path.display(), disk::told_by_sqlite(.path, .source))]
     Database { path: PathBuf, source: rusqlite::Error },
-    #[error("outbox {}: the disk is full; nothing stored was lost, this event was not taken", .path.display())]
+    #[error("outbox {}: the disk is full: make room on it; nothing stored was lost, this event was not taken", .path.display())]
     Full { path: PathBuf },
     #[error("outbox {}: {what}; move it away: the next start then begins a new chain with a new key, for which the old one vouches, and what was not delivered is lost", .path.display())]
     Damaged { path: PathBuf, what: String },
@@ -119,6 +124,15 @@ pub(super) fn open(
         .map_err(|trouble| StoreError::from_trouble(&path, trouble))?;
     settle(&connection).map_err(|source| StoreError::of(&path, source))?;
     Ok((connection, path))
+}
+
+/// Opens the database as it is, for whoever only reads: nothing is made, and nothing brought up to date.
+pub(super) fn look(state: &StateDirectory) -> Result<Connection, StoreError> {
+    let path = state.file(NAME);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(&path, flags)
+        .and_then(|connection| connection.busy_timeout(PATIENCE).map(|()| connection))
+        .map_err(|source| StoreError::of(&path, source))
 }
 
 fn settle(connection: &Connection) -> rusqlite::Result<()> {

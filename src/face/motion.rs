@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use image::RgbImage;
 
+use crate::camera::Mask;
+
 const COLUMNS: usize = 80;
 const ROWS: usize = 60;
 /// Sampled pixels along each side of a cell.
@@ -32,6 +34,9 @@ pub struct MotionGate {
     size: (u32, u32),
     /// Where in a row of pixels the samples lie, in bytes.
     offsets: Vec<usize>,
+    /// Cells that a mask touches not at all.
+    watched: Vec<usize>,
+    /// Of the watched cells, as the noise is.
     background: Vec<f32>,
     noise: Vec<f32>,
     seen: Duration,
@@ -43,14 +48,18 @@ impl MotionGate {
     }
 
     /// Whether something in `image` moved; the first frame, and the first of another size, did.
-    /// `media` is the frame's place on its source's time line.
-    pub fn observe(&mut self, image: &RgbImage, media: Duration) -> bool {
+    /// `media` is the frame's place on its source's time line. What happens under the `mask` of the first frame is
+    /// nothing, and takes no part in what counts as a change of light.
+    pub fn observe(&mut self, image: &RgbImage, mask: Option<&Mask>, media: Duration) -> bool {
         if image.width() == 0 || image.height() == 0 {
             return false;
         }
         if self.size != image.dimensions() {
-            self.begin(image, media);
-            return true;
+            self.begin(image, mask, media);
+            return !self.watched.is_empty();
+        }
+        if self.watched.is_empty() {
+            return false;
         }
         let cells = self.cells(image);
         let mut differences: Vec<f32> = cells
@@ -75,14 +84,25 @@ impl MotionGate {
         changed >= CELLS
     }
 
-    fn begin(&mut self, image: &RgbImage, media: Duration) {
+    fn begin(&mut self, image: &RgbImage, mask: Option<&Mask>, media: Duration) {
         self.size = image.dimensions();
         self.seen = media;
         let width = image.width() as usize;
         self.offsets = places(COLUMNS, width).map(|x| 3 * x).collect();
+        let mut masked = vec![false; COLUMNS * ROWS];
+        if let Some(mask) = mask {
+            let lines: Vec<usize> = places(ROWS, image.height() as usize).collect();
+            for (line, &y) in lines.iter().enumerate() {
+                for (column, x) in places(COLUMNS, width).enumerate() {
+                    let cell = line / SAMPLES * COLUMNS + column / SAMPLES;
+                    masked[cell] |= mask.contains(x as u32, y as u32);
+                }
+            }
+        }
+        self.watched = (0..COLUMNS * ROWS).filter(|&cell| !masked[cell]).collect();
         self.background = self.cells(image);
         // Twice what a poor sensor shows after averaging; it settles within seconds.
-        self.noise = vec![2.0; COLUMNS * ROWS];
+        self.noise = vec![2.0; self.watched.len()];
     }
 
     fn cells(&self, image: &RgbImage) -> Vec<f32> {
@@ -100,7 +120,8 @@ impl MotionGate {
                 }
             }
         }
-        sums.into_iter().map(|sum| sum as f32 / (4 * SAMPLES * SAMPLES) as f32).collect()
+        let mean = |&cell: &usize| sums[cell] as f32 / (4 * SAMPLES * SAMPLES) as f32;
+        self.watched.iter().map(mean).collect()
     }
 }
 
@@ -117,6 +138,7 @@ fn median(values: &[f32]) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use image::Rgb;
@@ -137,9 +159,9 @@ mod tests {
     fn noise_is_no_motion() {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut gate = MotionGate::new();
-        assert!(gate.observe(&scene(0.0, &mut rng, 8.0), at(0)), "the first frame is new");
+        assert!(gate.observe(&scene(0.0, &mut rng, 8.0), None, at(0)), "the first frame is new");
         for frame in 1..60 {
-            assert!(!gate.observe(&scene(0.0, &mut rng, 8.0), at(frame)), "frame {frame}");
+            assert!(!gate.observe(&scene(0.0, &mut rng, 8.0), None, at(frame)), "frame {frame}");
         }
     }
 
@@ -147,10 +169,44 @@ mod tests {
     fn slow_light_is_no_motion() {
         let mut rng = fastrand::Rng::with_seed(2);
         let mut gate = MotionGate::new();
-        gate.observe(&scene(0.0, &mut rng, 3.0), at(0));
+        gate.observe(&scene(0.0, &mut rng, 3.0), None, at(0));
         for frame in 1..100 {
             let light = frame as f32 * 0.5;
-            assert!(!gate.observe(&scene(light, &mut rng, 3.0), at(frame)), "frame {frame}");
+            assert!(!gate.observe(&scene(light, &mut rng, 3.0), None, at(frame)), "frame {frame}");
+        }
+    }
+
+    #[test]
+    fn nothing_moves_under_a_mask() {
+        let mut rng = fastrand::Rng::with_seed(4);
+        let left = vec![[0.0, 0.0], [0.6, 0.0], [0.6, 1.0], [0.0, 1.0]];
+        let left = Mask::new(&[left.try_into().unwrap()], (640, 480));
+        let (mut whole, mut masked) = (MotionGate::new(), MotionGate::new());
+        // Something light walks through the left half, then through the right one, while the light changes.
+        let mut seen = (0, 0, 0);
+        for frame in 0..90_u32 {
+            let mut image = scene(frame as f32 * 0.5, &mut rng, 3.0);
+            let x = if frame < 60 { 5 * frame } else { 400 + 5 * (frame - 60) };
+            for (px, py) in (0..60).flat_map(|dx| (0..60).map(move |dy| (x + dx, 200 + dy))) {
+                image.put_pixel(px, py, Rgb([230, 180, 160]));
+            }
+            let moved = masked.observe(&image, Some(&left), at(u64::from(frame)));
+            seen.0 += u32::from(whole.observe(&image, None, at(u64::from(frame))));
+            if frame < 60 { seen.1 += u32::from(moved) } else { seen.2 += u32::from(moved) }
+        }
+        assert!(seen.0 > 80, "{seen:?}");
+        assert_eq!(seen.1, 1, "the first frame is new");
+        assert!(seen.2 >= 25, "{seen:?}");
+    }
+
+    #[test]
+    fn picture_masked_as_a_whole_never_moves() {
+        let all = vec![[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
+        let all = Mask::new(&[all.try_into().unwrap()], (64, 48));
+        let mut gate = MotionGate::new();
+        for shade in [0, 255, 0] {
+            let image = RgbImage::from_pixel(64, 48, Rgb([shade; 3]));
+            assert!(!gate.observe(&image, Some(&all), at(u64::from(shade))));
         }
     }
 
@@ -159,7 +215,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(3);
         let mut gate = MotionGate::new();
         for frame in 0..30 {
-            gate.observe(&scene(0.0, &mut rng, 3.0), at(frame));
+            gate.observe(&scene(0.0, &mut rng, 3.0), None, at(frame));
         }
         let mut with_face = |x: u32| {
             let mut image = scene(0.0, &mut rng, 3.0);
@@ -169,9 +225,13 @@ mod tests {
             image
         };
         for frame in 30..40 {
-            assert!(gate.observe(&with_face(100 + 8 * frame as u32), at(frame)), "frame {frame}");
+            assert!(
+                gate.observe(&with_face(100 + 8 * frame as u32), None, at(frame)),
+                "frame {frame}"
+            );
         }
-        let still = (40..200).filter(|&frame| gate.observe(&with_face(420), at(frame))).count();
+        let still =
+            (40..200).filter(|&frame| gate.observe(&with_face(420), None, at(frame))).count();
         assert!((1..120).contains(&still), "{still} frames of motion in a scene that stands");
     }
 }

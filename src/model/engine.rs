@@ -168,6 +168,11 @@ impl Engine {
         self.detector.detect(frame)
     }
 
+    /// The same for a still, whose faces may be small, see [`Detector::detect_still`].
+    pub fn detect_still(&self, still: &RgbImage) -> Result<Vec<DetectedFace>, NetworkError> {
+        self.detector.detect_still(still)
+    }
+
     pub fn embed(&self, frame: &RgbImage, face: &DetectedFace) -> Result<Embedding, NetworkError> {
         self.embedder.embed(frame, face)
     }

@@ -1,16 +1,20 @@
 //! Where the broker is and how to speak to it: `[mqtt]` of the configuration, parsed.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
-use super::tls::{self, TlsError};
+use super::client::ClientError;
+use super::stream;
 use super::topics::Prefix;
 use crate::config;
+use crate::system::dial::{self, Resolver};
+use crate::system::plain::redacted_address;
 use crate::system::secret::{self, SecretError};
 use crate::system::state::StateDirectory;
+use crate::system::tls::{self, TlsError};
 
 /// Name of the secret that holds the password.
 const PASSWORD: &str = "mqtt-password";
@@ -22,6 +26,7 @@ pub struct Broker {
     pub(super) port: u16,
     pub(super) security: Security,
     pub(super) login: Option<Login>,
+    pub(super) resolver: Resolver,
     prefix: Prefix,
 }
 
@@ -43,7 +48,7 @@ pub(super) struct Login {
 /// What is wrong with `[mqtt]`: each but a readable secret is a configuration error.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    #[error("[mqtt] `url` {url:?} is not mqtts://HOST[:PORT] or mqtt://HOST[:PORT]")]
+    #[error("[mqtt] `url` {url:?} is not mqtts://HOST[:PORT] or mqtt://HOST[:PORT]{}", login(.url))]
     Url { url: String },
     #[error(
         "[mqtt] `url` {url:?} would send in plain text to another machine; use mqtts://, or set \
@@ -62,14 +67,28 @@ pub enum BrokerError {
     Secret(#[from] SecretError),
 }
 
+/// What to do where a user and a password stand in the address.
+fn login(url: &str) -> &'static str {
+    if url.contains('@') {
+        "; the user is `username`, and the password is the secret `mqtt-password`, not part of the address"
+    } else {
+        ""
+    }
+}
+
 impl Broker {
     /// Parses the configuration and reads what it names: certificates and the password.
     pub fn new(mqtt: &config::Mqtt, state: &StateDirectory) -> Result<Self, BrokerError> {
         let (encrypted, host, port) = parse(&mqtt.url)?;
         let security = if encrypted {
             let name = ServerName::try_from(host.clone())
-                .map_err(|_| BrokerError::Url { url: mqtt.url.clone() })?;
-            Security::Tls(tls::client(mqtt)?, name)
+                .map_err(|_| BrokerError::Url { url: redacted_address(&mqtt.url) })?;
+            let files = tls::Files {
+                ca: mqtt.ca.as_deref(),
+                cert: mqtt.cert.as_deref(),
+                key: mqtt.key.as_deref(),
+            };
+            Security::Tls(tls::client(files, tls::BROKER)?, name)
         } else if mqtt.ca.is_some() || mqtt.cert.is_some() || mqtt.key.is_some() {
             return Err(BrokerError::TlsWithoutTls);
         } else if mqtt.allow_plaintext {
@@ -77,7 +96,7 @@ impl Broker {
         } else if is_loopback(&host) {
             Security::Loopback
         } else {
-            return Err(BrokerError::Plaintext { url: mqtt.url.clone() });
+            return Err(BrokerError::Plaintext { url: redacted_address(&mqtt.url) });
         };
         let login = match &mqtt.username {
             Some(username) => {
@@ -86,11 +105,33 @@ impl Broker {
             None => None,
         };
         let prefix = Prefix::try_from(mqtt.prefix.clone()).map_err(BrokerError::Prefix)?;
-        Ok(Self { host, port, security, login, prefix })
+        let resolver = dial::system_resolver();
+        Ok(Self { host, port, security, login, resolver, prefix })
+    }
+
+    /// Where it may be, as its name says now.
+    pub async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
+        stream::addresses(self).await
+    }
+
+    /// The same broker, with its name looked up in another way.
+    #[must_use]
+    pub fn resolved_by(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
     }
 
     pub fn prefix(&self) -> &Prefix {
         &self.prefix
+    }
+
+    /// What it is known by on record: the host, without scheme and port, which change when TLS is set up.
+    pub fn name(&self) -> String {
+        name(&self.host)
+    }
+
+    /// [`Self::name`] of the broker with this URL.
+    pub fn name_of(url: &str) -> Result<String, BrokerError> {
+        parse(url).map(|(_, host, _)| name(&host))
     }
 }
 
@@ -112,7 +153,7 @@ impl std::fmt::Debug for Broker {
 
 /// Whether it is encrypted, the host and the port. No user, path or query: they would be ignored.
 fn parse(url: &str) -> Result<(bool, String, u16), BrokerError> {
-    let wrong = || BrokerError::Url { url: url.to_owned() };
+    let wrong = || BrokerError::Url { url: redacted_address(url) };
     let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
     let (encrypted, default) = match scheme {
         "mqtts" => (true, 8883),
@@ -137,6 +178,10 @@ fn parse(url: &str) -> Result<(bool, String, u16), BrokerError> {
         port => port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?,
     };
     Ok((encrypted, host.to_owned(), port))
+}
+
+fn name(host: &str) -> String {
+    if is_loopback(host) { "localhost".to_owned() } else { host.to_ascii_lowercase() }
 }
 
 fn is_loopback(host: &str) -> bool {

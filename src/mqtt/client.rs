@@ -10,36 +10,40 @@
 //! end; and what MQTT 5 forbids ends the connection.
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode,
-    Filter, LastWill, Login, Packet, PingReq, PubAck, PubAckReason, Publish, Subscribe,
-    SubscribeReasonCode, check,
+    Filter, LastWill, Login, Packet, PingReq, PubAck, Publish, Subscribe,
 };
 use rumqttc::v5::mqttbytes::{Error as CodecError, QoS};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_rustls::TlsConnector;
 
-use super::broker::{Broker, Security};
+use super::broker::Broker;
+use super::packets::{self, Received};
+use super::reason::{Reason, SESSION_TAKEN_OVER};
+use super::stream::{self, Stream};
+use crate::system::dial::{self, DialError, Miss};
+use crate::system::tls;
 
-/// Largest packet that is taken from a broker, in bytes; it is told so.
-const PACKET_LIMIT: u32 = 64 * 1024;
 /// Messages that the broker may send before we acknowledge the first; it is told so.
 const RECEIVE_MAXIMUM: u16 = 16;
 /// While so many bytes wait to be sent, nothing is read: a broker that sends and never takes our
 /// acknowledgements must not fill the memory. More than all that one publishes at once.
 const OUTGOING_LIMIT: usize = 128 * 1024;
-/// From the first step of connecting to the broker's answer.
+/// From the first byte to the broker's answer to the login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// For what a broker said before it hung up.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often to ask a silent broker whether it is there; it has as long to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// `DISCONNECT` packets have this first byte.
-const DISCONNECT: u8 = 0xe0;
+
+/// Codes of answers that are no refusals.
+const SUCCESS: u8 = 0x00;
+const NO_SUBSCRIBERS: u8 = 0x10;
+const HIGHEST_QOS: u8 = 2;
 
 /// Who connects.
 #[derive(Debug, Clone)]
@@ -64,26 +68,29 @@ pub enum Incoming {
     /// The broker has taken the message with this packet id, or says why not.
     Acknowledged {
         id: u16,
-        refusal: Option<PubAckReason>,
+        refusal: Option<Reason>,
     },
-    /// The answer to a subscription.
+    /// The answer to the subscription with this packet id.
     Subscribed {
-        refusal: Option<SubscribeReasonCode>,
+        id: u16,
+        refusal: Option<Reason>,
     },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    #[error("{}", dial::words(.0))]
+    Io(std::io::Error),
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Tls(String),
+    #[error(transparent)]
+    Dial(#[from] DialError),
     #[error("{host} is not an address of this machine: {address}; plain text stays here")]
     NotLoopback { host: String, address: SocketAddr },
-    #[error("no address found for {host}")]
-    NoAddress { host: String },
     #[error("no answer in time")]
     Timeout,
-    #[error("the broker refused the login: {0:?}")]
-    Refused(ConnectReturnCode),
+    #[error("the broker refused the login: {0}")]
+    Refused(Reason),
     #[error("the broker did not answer as one of MQTT 5 does; it must speak version 5")]
     NotVersion5,
     #[error("the broker takes no messages with QoS 1")]
@@ -93,15 +100,41 @@ pub enum ClientError {
     #[error("the broker closed the connection")]
     Closed,
     #[error("the broker ended the connection: {0}")]
-    Ended(String),
+    Ended(Reason),
+    #[error(
+        "another client logged in with this device's client id, and the broker threw this one off"
+    )]
+    TakenOver,
     #[error("the broker broke the protocol: {0}")]
     Protocol(String),
-    #[error("the broker takes packets of {limit} bytes, this one has more")]
-    PacketTooLarge { limit: u32 },
+    #[error("the broker takes packets of {limit} bytes at most, this one has {size}")]
+    PacketTooLarge { size: usize, limit: u32 },
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl From<std::io::Error> for ClientError {
+    fn from(error: std::io::Error) -> Self {
+        // A broker that minds the client's certificate says so after the handshake (TLS 1.3).
+        match tls::explain_io(&error, tls::BROKER) {
+            Some(words) => Self::Tls(words),
+            None => Self::Io(error),
+        }
+    }
+}
+
+impl ClientError {
+    /// Whether another address of the broker's may do better: nobody has spoken for the broker yet.
+    fn is_of_the_address(&self) -> bool {
+        matches!(
+            self,
+            Self::Io(_)
+                | Self::Tls(_)
+                | Self::Timeout
+                | Self::NotVersion5
+                | Self::Closed
+                | Self::Protocol(_)
+        )
+    }
+}
 
 /// A connection that the broker has accepted.
 #[allow(clippy::struct_excessive_bools)] // none of them says anything about another
@@ -120,6 +153,8 @@ pub struct Connection {
     last_id: u16,
     by_hand: bool,
     received: Option<Receipt>,
+    /// Why nothing more goes either way: said once all that had come in is handed out.
+    broken: Option<ClientError>,
 }
 
 /// The broker's right to an acknowledgement for a message.
@@ -127,16 +162,41 @@ pub struct Connection {
 pub struct Receipt(u16);
 
 impl Connection {
-    /// Connects and logs in.
+    /// Connects and logs in: at whichever of the broker's addresses does both.
     pub async fn open(broker: &Broker, session: &Session) -> Result<Self, ClientError> {
-        timeout(CONNECT_TIMEOUT, Self::log_in(broker, session))
-            .await
-            .map_err(|_| ClientError::Timeout)?
+        let mut addresses = stream::addresses(broker).await?;
+        let mut misses: Vec<Miss> = Vec::new();
+        let error = loop {
+            let (address, stream) = match stream::open(broker, &addresses).await {
+                Ok(opened) => opened,
+                Err(more) => {
+                    misses.extend(more);
+                    break None;
+                }
+            };
+            let login = timeout(CONNECT_TIMEOUT, Self::log_in(broker, session, stream)).await;
+            match login.unwrap_or(Err(ClientError::Timeout)) {
+                Err(error) if error.is_of_the_address() => {
+                    misses.push(Miss::new(address, error.to_string()));
+                    addresses.retain(|other| *other != address);
+                    if addresses.is_empty() {
+                        break (misses.len() == 1).then_some(error);
+                    }
+                }
+                settled => return settled,
+            }
+        };
+        let unreachable = || DialError::Unreachable { host: broker.host.clone(), misses };
+        Err(error.unwrap_or_else(|| unreachable().into()))
     }
 
-    async fn log_in(broker: &Broker, session: &Session) -> Result<Self, ClientError> {
+    async fn log_in(
+        broker: &Broker,
+        session: &Session,
+        stream: Box<dyn Stream>,
+    ) -> Result<Self, ClientError> {
         let mut connection = Self {
-            stream: open_stream(broker).await?,
+            stream,
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
             unflushed: false,
@@ -149,13 +209,14 @@ impl Connection {
             last_id: 0,
             by_hand: false,
             received: None,
+            broken: None,
         };
         connection.send(&connect_packet(broker, session))?;
         let answer = loop {
-            match connection.take_packet() {
-                Ok(Some(Packet::ConnAck(answer))) => break answer,
+            match packets::next(&mut connection.incoming) {
+                Ok(Some(Received::Other(Packet::ConnAck(answer)))) => break answer,
+                Ok(Some(Received::Ended(reason))) => return Err(ClientError::Ended(reason)),
                 Ok(None) => connection.transfer().await?,
-                Err(error @ ClientError::Ended(_)) => return Err(error),
                 Ok(Some(_)) | Err(_) => return Err(ClientError::NotVersion5),
             }
         };
@@ -166,7 +227,8 @@ impl Connection {
     fn accept(&mut self, answer: &ConnAck, session: &Session) -> Result<(), ClientError> {
         let protocol = |what: &str| Err(ClientError::Protocol(what.to_owned()));
         if answer.code != ConnectReturnCode::Success {
-            return Err(ClientError::Refused(answer.code));
+            let text = answer.properties.as_ref().and_then(|p| p.reason_string.as_deref());
+            return Err(ClientError::Refused(Reason::with(packets::code(answer.code), text)));
         }
         if session.clean && answer.session_present {
             return protocol("it knows a session that it was asked to forget");
@@ -203,6 +265,11 @@ impl Connection {
         self.receive_maximum
     }
 
+    /// The largest packet that the broker takes, in bytes, if it says so.
+    pub fn packet_limit(&self) -> Option<u32> {
+        self.packet_limit
+    }
+
     /// Puts a message with QoS 1 on its way and gives the packet id of its acknowledgement.
     pub fn publish(&mut self, topic: &str, text: &str, retain: bool) -> Result<u16, ClientError> {
         let id = self.next_id();
@@ -214,10 +281,13 @@ impl Connection {
         Ok(id)
     }
 
-    pub fn subscribe(&mut self, filter: &str) -> Result<(), ClientError> {
+    /// Asks for a subscription and gives the packet id of its answer.
+    pub fn subscribe(&mut self, filter: &str) -> Result<u16, ClientError> {
         let mut subscribe = Subscribe::new(Filter::new(filter, QoS::AtLeastOnce), None);
-        subscribe.pkid = self.next_id();
-        self.send(&Packet::Subscribe(subscribe))
+        let id = self.next_id();
+        subscribe.pkid = id;
+        self.send(&Packet::Subscribe(subscribe))?;
+        Ok(id)
     }
 
     /// From now on a message is acknowledged by [`Connection::acknowledge`] alone, so that the broker
@@ -239,14 +309,33 @@ impl Connection {
     /// they are given out, unless that is done by hand.
     pub async fn next(&mut self) -> Result<Incoming, ClientError> {
         loop {
-            if let Some(packet) = self.take_packet()? {
+            if let Some(packet) = packets::next(&mut self.incoming)? {
                 if let Some(incoming) = self.handle(packet)? {
                     return Ok(incoming);
                 }
-            } else {
-                self.transfer().await?;
+            } else if let Some(error) = self.broken.take() {
+                return Err(error);
+            } else if let Err(error) = self.transfer().await {
+                if matches!(error, ClientError::Io(_)) {
+                    self.hear_last_words().await;
+                }
+                self.broken = Some(error);
             }
         }
+    }
+
+    /// A broker that hangs up says why just before; while one writes, the broken connection is noticed first.
+    async fn hear_last_words(&mut self) {
+        let Self { stream, incoming, .. } = self;
+        let hear = async {
+            while incoming.len() < OUTGOING_LIMIT {
+                incoming.reserve(1024);
+                if !stream.read_buf(incoming).await.is_ok_and(|count| count > 0) {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(LAST_WORDS, hear).await;
     }
 
     /// Says goodbye, so that the broker drops the will.
@@ -262,26 +351,29 @@ impl Connection {
         Ok(timeout(CONNECT_TIMEOUT, send).await.map_err(|_| ClientError::Timeout)??)
     }
 
-    fn handle(&mut self, packet: Packet) -> Result<Option<Incoming>, ClientError> {
+    fn handle(&mut self, packet: Received) -> Result<Option<Incoming>, ClientError> {
         match packet {
-            Packet::Publish(publish) => self.message(publish).map(Some),
-            Packet::PubAck(PubAck { pkid: id, reason, .. }) => {
-                let taken =
-                    matches!(reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
+            Received::Acknowledged(id, reason) => {
+                let taken = [SUCCESS, NO_SUBSCRIBERS].contains(&reason.code);
                 Ok(Some(Incoming::Acknowledged { id, refusal: (!taken).then_some(reason) }))
             }
-            Packet::SubAck(answer) => {
-                let granted =
-                    |code: &&SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
-                let refusal = answer.return_codes.iter().find(granted).copied();
-                Ok(Some(Incoming::Subscribed { refusal }))
+            Received::Subscribed(id, reason) => {
+                let granted = reason.code <= HIGHEST_QOS;
+                Ok(Some(Incoming::Subscribed { id, refusal: (!granted).then_some(reason) }))
             }
-            Packet::PingResp(_) => {
+            Received::Ended(reason) if reason.code == SESSION_TAKEN_OVER => {
+                Err(ClientError::TakenOver)
+            }
+            Received::Ended(reason) => Err(ClientError::Ended(reason)),
+            Received::Other(Packet::Publish(publish)) => self.message(publish).map(Some),
+            Received::Other(Packet::PingResp(_)) => {
                 self.awaits_pong = false;
                 self.timer = Instant::now() + self.keep_alive;
                 Ok(None)
             }
-            other => Err(ClientError::Protocol(format!("sent an unexpected {}", kind(&other)))),
+            Received::Other(other) => {
+                Err(ClientError::Protocol(format!("sent an unexpected {}", kind(&other))))
+            }
         }
     }
 
@@ -314,8 +406,8 @@ impl Connection {
     fn send(&mut self, packet: &Packet) -> Result<(), ClientError> {
         match packet.write(&mut self.outgoing, self.packet_limit) {
             Ok(_) => Ok(()),
-            Err(CodecError::OutgoingPacketTooLarge { max, .. }) => {
-                Err(ClientError::PacketTooLarge { limit: max })
+            Err(CodecError::OutgoingPacketTooLarge { pkt_size, max }) => {
+                Err(ClientError::PacketTooLarge { size: pkt_size as usize, limit: max })
             }
             Err(error) => Err(ClientError::Protocol(error.to_string())),
         }
@@ -324,11 +416,6 @@ impl Connection {
     fn next_id(&mut self) -> u16 {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         self.last_id
-    }
-
-    /// The next whole packet that was read.
-    fn take_packet(&mut self) -> Result<Option<Packet>, ClientError> {
-        next_packet(&mut self.incoming)
     }
 
     /// Reads or writes some bytes, or notices that the broker is silent.
@@ -363,32 +450,10 @@ impl Connection {
     }
 }
 
-async fn open_stream(broker: &Broker) -> Result<Box<dyn Stream>, ClientError> {
-    let addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host((broker.host.as_str(), broker.port)).await?.collect();
-    if matches!(broker.security, Security::Loopback)
-        && let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback())
-    {
-        return Err(ClientError::NotLoopback { host: broker.host.clone(), address: *address });
-    }
-    if addresses.is_empty() {
-        return Err(ClientError::NoAddress { host: broker.host.clone() });
-    }
-    let stream = TcpStream::connect(addresses.as_slice()).await?;
-    stream.set_nodelay(true)?;
-    Ok(match &broker.security {
-        Security::Loopback | Security::Plaintext => Box::new(stream),
-        Security::Tls(config, name) => {
-            let connector = TlsConnector::from(config.clone());
-            Box::new(connector.connect(name.clone(), stream).await?)
-        }
-    })
-}
-
 fn connect_packet(broker: &Broker, session: &Session) -> Packet {
     let mut properties = ConnectProperties::new();
     properties.session_expiry_interval = Some(session.expiry);
-    properties.max_packet_size = Some(PACKET_LIMIT);
+    properties.max_packet_size = Some(packets::LIMIT);
     properties.receive_maximum = Some(RECEIVE_MAXIMUM);
     let connect = Connect {
         // The broker waits half as long again; we ask in good time.
@@ -422,28 +487,4 @@ fn kind(packet: &Packet) -> &'static str {
         Packet::Auth(_) => "AUTH",
         _ => "packet",
     }
-}
-
-/// The next whole packet of what a broker sent.
-pub(crate) fn next_packet(incoming: &mut BytesMut) -> Result<Option<Packet>, ClientError> {
-    let protocol = |e: CodecError| ClientError::Protocol(e.to_string());
-    let length = match check(incoming.iter(), Some(PACKET_LIMIT)) {
-        Ok(header) => header.frame_length(),
-        Err(CodecError::InsufficientBytes(_)) => return Ok(None),
-        Err(error) => return Err(protocol(error)),
-    };
-    if incoming[0] == DISCONNECT {
-        // rumqttc cannot read one without properties, and that is how Mosquitto sends them.
-        let reason = (length > 2).then(|| DisconnectReasonCode::try_from(incoming[2]));
-        return Err(ClientError::Ended(match reason {
-            Some(Ok(reason)) => format!("{reason:?}"),
-            _ => "no reason given".to_owned(),
-        }));
-    }
-    let mut frame = incoming.split_to(length);
-    // A parser of foreign bytes that is not ours: should it ever panic, only this connection ends.
-    catch_unwind(AssertUnwindSafe(|| Packet::read(&mut frame, None)))
-        .unwrap_or(Err(CodecError::MalformedPacket))
-        .map(Some)
-        .map_err(protocol)
 }

@@ -10,8 +10,11 @@
 pub mod broker;
 pub mod client;
 pub mod discovery;
+pub(crate) mod packets;
 pub mod publisher;
-pub mod tls;
+pub mod reason;
+pub mod retained;
+mod stream;
 pub mod topics;
 
 pub use broker::{Broker, BrokerError};

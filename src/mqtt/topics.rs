@@ -1,11 +1,16 @@
 //! Topics below `PREFIX/DEVICE/` (contract §4).
 
+use ring::digest::{SHA256, digest};
+
 use crate::config::DeviceName;
 use crate::event::Typ;
 use crate::recognition::PersonId;
 
 /// Longest prefix, in bytes.
 const PREFIX_LIMIT: usize = 256;
+/// The prefix that `[mqtt] prefix` has by default. What is not below a topic (ids in Home Assistant) names the
+/// prefix only where it is another one.
+const DEFAULT_PREFIX: &str = "familiar";
 
 /// The first levels of every topic: neither empty nor with wildcards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +36,14 @@ impl TryFrom<String> for Prefix {
 }
 
 impl Prefix {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_default(&self) -> bool {
+        self.0 == DEFAULT_PREFIX
+    }
+
     /// Whether one of them is the other, or a topic below it.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.0 == other.0 || self.strip(&other.0).is_some() || other.strip(&self.0).is_some()
@@ -51,12 +64,40 @@ impl std::fmt::Display for Prefix {
 /// The topics of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
+    prefix: Prefix,
+    device: DeviceName,
     base: String,
 }
 
 impl Topics {
     pub fn new(prefix: &Prefix, device: &DeviceName) -> Self {
-        Self { base: format!("{}/{device}", prefix.0) }
+        Self {
+            prefix: prefix.clone(),
+            device: device.clone(),
+            base: format!("{}/{device}", prefix.0),
+        }
+    }
+
+    pub fn prefix(&self) -> &Prefix {
+        &self.prefix
+    }
+
+    pub fn device(&self) -> &DeviceName {
+        &self.device
+    }
+
+    /// `PREFIX/DEVICE`: where all of the device's topics are.
+    pub fn place(&self) -> &str {
+        &self.base
+    }
+
+    /// MQTT client id of the device with this key (its thumbprint): `familiar-DEVICE-` and 16 hexadecimal digits
+    /// that differ for another prefix, device or key. Two clients with one id would throw each other off for ever.
+    pub fn client_id(&self, kid: &str) -> String {
+        // A NUL is in no topic and no thumbprint.
+        let scope = digest(&SHA256, format!("{}\0{kid}", self.base).as_bytes());
+        let scope: String = scope.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("familiar-{}-{scope}", self.device)
     }
 
     pub fn event(&self) -> String {
@@ -154,6 +195,25 @@ mod tests {
         assert_eq!(parse(&prefix, "home/familiar/porch/person/").unwrap().1, Content::Other);
         assert_eq!(parse(&prefix, "home/familiarporch/event"), None);
         assert_eq!(parse(&prefix, "other/porch/event"), None);
+    }
+
+    #[test]
+    fn client_ids_of_another_prefix_device_or_key_differ() {
+        let id = |prefix: &str, device: &str, kid: &str| {
+            let prefix = Prefix::try_from(prefix.to_owned()).unwrap();
+            Topics::new(&prefix, &DeviceName::try_from(device.to_owned()).unwrap()).client_id(kid)
+        };
+        let porch = id("familiar", "porch", "key");
+        assert!(porch.starts_with("familiar-porch-"), "{porch}");
+        assert_eq!(porch, id("familiar", "porch", "key"));
+        let others = [
+            id("site2", "porch", "key"),
+            id("familiar", "porch2", "key"),
+            id("familiar", "porch", "key2"),
+            id("familiar/porch", "key", "porch"),
+        ];
+        let all: std::collections::BTreeSet<&String> = others.iter().chain([&porch]).collect();
+        assert_eq!(all.len(), 5, "{all:?}");
     }
 
     #[test]

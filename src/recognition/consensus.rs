@@ -5,9 +5,6 @@ use std::time::Duration;
 use super::Embedding;
 use super::matcher::{Known, nearest};
 
-/// The pooled look must be nearer to the person than to anyone else by this much (cosine), else it
-/// is a tie. Two enrolled people this much alike need a human to tell them apart.
-pub const TIE: f32 = 0.05;
 /// A stranger is "clearly" nobody this far below the threshold.
 const CLEARLY: f32 = 0.1;
 /// Share of the looks kept that must agree, beside the configured number.
@@ -158,7 +155,7 @@ impl Consensus {
 
     /// A person is named when at least `frames` looks and two thirds of those kept have this
     /// person as their nearest, no look on its own passes as somebody else, and the mean of all
-    /// looks kept reaches the threshold and is ahead of the second nearest by [`TIE`]. A negative anchor
+    /// looks kept reaches the threshold and is ahead of everybody else ([`super::matcher::Nearest::is_clear`]). A negative anchor
     /// counts as somebody else; if it is at least as near as the person, it is nobody.
     pub fn finding<'a>(&self, known: impl Into<Known<'a>>, thresholds: &LookThresholds) -> Finding {
         let candidates = known.into();
@@ -187,7 +184,7 @@ impl Consensus {
             return self.nobody(best.similarity, threshold);
         }
         let majority = agreeing as f32 >= AGREEING * self.looks.len() as f32;
-        if contradicted || !majority || agreeing < self.frames || best.margin() < TIE {
+        if contradicted || !majority || agreeing < self.frames || !best.is_clear() {
             return Finding::Undecided;
         }
         Finding::Person {
@@ -240,7 +237,7 @@ mod tests {
 
     fn candidate(id: &str, degrees: f32, looks: usize) -> Candidate {
         let person = PersonRef { id: id.parse().unwrap(), name: id.to_owned() };
-        Candidate { person, template: at(degrees), looks, reserve: 0.0 }
+        Candidate { person, template: at(degrees), looks, reserve: 0.0, lookalikes: Vec::new() }
     }
 
     fn thresholds() -> LookThresholds {
@@ -314,6 +311,20 @@ mod tests {
         assert_eq!(named(&looks.finding(&alone, &thresholds())), Some(0));
         let near = [candidate("a", 0.0, 1), candidate("b", 22.0, 1)];
         assert_eq!(looks.finding(&near, &thresholds()), Finding::Undecided);
+    }
+
+    #[test]
+    fn lookalikes_need_a_wider_margin_than_a_tie() {
+        // cos 5 - cos 22 = 0.069
+        let mut people = [candidate("a", 0.0, 1), candidate("b", 27.0, 1)];
+        let looks = consensus(3, &[5.0, 5.0, 5.0]);
+        let thresholds = LookThresholds::new(vec![0.95]).unwrap().with_reserve(0.0);
+        assert_eq!(named(&looks.finding(&people, &thresholds)), Some(0));
+        people[0].lookalikes.push(people[1].person.id.clone());
+        people[1].lookalikes.push(people[0].person.id.clone());
+        assert_eq!(looks.finding(&people, &thresholds), Finding::Undecided);
+        let clear = consensus(3, &[-5.0, -5.0, -5.0]);
+        assert_eq!(named(&clear.finding(&people, &thresholds)), Some(0));
     }
 
     #[test]

@@ -3,6 +3,12 @@
 use super::gallery::AnchorTemplate;
 use super::{Candidate, Embedding};
 
+/// A probe must be nearer to the person than to anyone else by this much (cosine), else it is a tie.
+pub const TIE: f32 = 0.05;
+
+/// And nearer than to somebody who was enrolled as this person's lookalike by this much.
+pub const LOOKALIKE: f32 = 0.1;
+
 /// Whom a probe is compared with. It is the slice of the people; anchors are nobody and have no place in it.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
@@ -56,6 +62,8 @@ pub struct Nearest {
     pub runner_up: Option<f32>,
     /// Similarity to the nearest negative anchor; `None` if there is none.
     pub anchor: Option<f32>,
+    /// Similarity to the nearest of the person's lookalikes; `None` if there is none.
+    pub lookalike: Option<f32>,
 }
 
 impl Nearest {
@@ -69,6 +77,16 @@ impl Nearest {
     pub fn margin(&self) -> f32 {
         let second = self.runner_up.into_iter().chain(self.anchor).reduce(f32::max);
         second.map_or(f32::INFINITY, |second| self.similarity - second)
+    }
+
+    /// Whether it is far enough ahead of everybody else to be named: by [`TIE`], of a lookalike by [`LOOKALIKE`].
+    pub fn is_clear(&self) -> bool {
+        self.margin() >= TIE && self.is_no_lookalike()
+    }
+
+    /// Whether it cannot be a lookalike of the person.
+    pub fn is_no_lookalike(&self) -> bool {
+        self.lookalike.is_none_or(|lookalike| self.similarity - lookalike >= LOOKALIKE)
     }
 
     /// A negative anchor is at least as near as the person: it is nobody, however near the person.
@@ -103,8 +121,10 @@ pub fn nearest<'a>(probe: &Embedding, known: impl Into<Known<'a>>) -> Option<Nea
     let anchors = known.anchors.iter().map(|anchor| probe.similarity(&anchor.template));
     let anchor = anchors.reduce(f32::max);
     best.map(|(index, similarity)| {
-        let reserve = known[index].reserve;
-        Nearest { index, similarity, reserve, runner_up: second, anchor }
+        let Candidate { person, reserve, .. } = &known[index];
+        let lookalikes = known.iter().filter(|other| other.lookalikes.contains(&person.id));
+        let lookalike = lookalikes.map(|other| probe.similarity(&other.template)).reduce(f32::max);
+        Nearest { index, similarity, reserve: *reserve, runner_up: second, anchor, lookalike }
     })
 }
 
@@ -120,6 +140,7 @@ mod tests {
             template: Embedding::normalized(template.to_vec()).unwrap(),
             looks: 1,
             reserve: 0.0,
+            lookalikes: Vec::new(),
         }
     }
 
@@ -160,6 +181,21 @@ mod tests {
             assert!(nearest.is_barred() && nearest.margin() <= 0.0);
             assert!(nearest.passes_as_anchor(0.9) && !nearest.passes_as_anchor(1.1));
         }
+    }
+
+    #[test]
+    fn lookalike_must_be_farther_than_anybody_else() {
+        let probe = Embedding::normalized(vec![1.0, 0.0]).unwrap();
+        // Ahead by 0.07: more than a tie, less than what a lookalike asks for.
+        let mut people = [candidate("a", [1.0, 0.1]), candidate("b", [1.0, 0.4])];
+        let found = nearest(&probe, &people).unwrap();
+        assert!((0.05..0.1).contains(&found.margin()) && found.is_clear(), "{found:?}");
+        people[0].lookalikes.push("b".parse().unwrap());
+        people[1].lookalikes.push("a".parse().unwrap());
+        let found = nearest(&probe, &people).unwrap();
+        assert!(found.lookalike.is_some() && !found.is_clear(), "{found:?}");
+        people[1].template = Embedding::normalized(vec![1.0, 0.7]).unwrap();
+        assert!(nearest(&probe, &people).unwrap().is_clear());
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! Whether the system clock can be believed.
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
 
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
 use serde::{Deserialize, Serialize};
+use uuid::{ContextV7, Uuid};
 
 /// State of the system clock as the kernel knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +27,23 @@ pub struct Date {
 impl Date {
     pub fn now() -> Self {
         Self { time: jiff::Timestamp::now(), state: state() }
+    }
+}
+
+/// How long the machine has run, by a clock that nobody can set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uptime {
+    /// Which start of the machine this is; empty where the kernel does not say.
+    pub boot: String,
+    /// Seconds since then, sleep included (`CLOCK_BOOTTIME`).
+    pub seconds: u64,
+}
+
+impl Uptime {
+    pub fn now() -> Self {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let seconds = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec;
+        Self { boot: boot.trim().to_owned(), seconds: seconds.unsigned_abs() }
     }
 }
 
@@ -55,11 +77,38 @@ fn ask_the_kernel() -> Option<bool> {
     (result >= 0).then_some(result != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0)
 }
 
+/// A new UUIDv7. A clock before 1970, which version 7 cannot say (and `Uuid::now_v7` panics of), counts as 1970.
+pub fn new_id() -> Uuid {
+    static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+    id_at(&CONTEXT, jiff::Timestamp::now())
+}
+
+fn id_at(context: &Mutex<ContextV7>, now: jiff::Timestamp) -> Uuid {
+    let now = now.max(jiff::Timestamp::UNIX_EPOCH);
+    let (seconds, nanoseconds) = (now.as_second(), now.subsec_nanosecond());
+    Uuid::new_v7(uuid::Timestamp::from_unix(
+        context,
+        seconds.unsigned_abs(),
+        nanoseconds.unsigned_abs(),
+    ))
+}
+
+/// The time by which rustls judges certificates. Its own panics of a clock before 1970; by this one they are not valid yet.
+#[derive(Debug)]
+pub struct TlsClock;
+
+impl TimeProvider for TlsClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = jiff::Timestamp::now().as_second().max(0).unsigned_abs();
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
 /// Processor time that the calling thread has taken so far.
-pub fn thread_time() -> std::time::Duration {
+pub fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     // Neither is ever negative on this clock.
-    std::time::Duration::new(
+    Duration::new(
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),
     )
@@ -68,6 +117,16 @@ pub fn thread_time() -> std::time::Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clock_before_1970_has_ids_of_its_own() {
+        let context = Mutex::new(ContextV7::new());
+        let early = jiff::Timestamp::UNIX_EPOCH - jiff::SignedDuration::from_hours(24);
+        let ids = [early, early, jiff::Timestamp::MIN, jiff::Timestamp::UNIX_EPOCH]
+            .map(|time| id_at(&context, time));
+        assert!(ids.iter().all(|id| id.get_version_num() == 7));
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+    }
 
     #[test]
     fn sandbox_without_the_kernels_word_takes_the_time_daemons() {

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use super::plain;
+
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    tell(&[NotifyState::Ready, NotifyState::Status(&plain::message(status))]);
 }
 
 /// Reading the configuration again; [`ready`] ends it.
@@ -17,7 +19,8 @@ pub fn reloading() {
 }
 
 pub fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
+    // A line break would begin another variable of the protocol.
+    tell(&[NotifyState::Status(&plain::message(status))]);
 }
 
 pub fn stopping() {

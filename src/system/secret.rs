@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::disk;
 use super::state::StateDirectory;
 
 /// Largest secret that is read, in bytes.
@@ -19,7 +20,7 @@ pub type Secret = Zeroizing<Vec<u8>>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    #[error("secret {}: {source}", .path.display())]
+    #[error("secret {}: {}", .path.display(), disk::told(.path, .source))]
     Io { path: PathBuf, source: std::io::Error },
     #[error("secret {}: mode {mode:04o} lets others read it; chmod 0600", .path.display())]
     TooOpen { path: PathBuf, mode: u32 },

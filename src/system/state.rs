@@ -4,12 +4,17 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::disk;
+
 /// The folder that keeps keys, gallery and outbox.
 #[derive(Debug, Clone)]
 pub struct StateDirectory(PathBuf);
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make the state directory {}: {source}; set STATE_DIRECTORY to a folder this user may write", .path.display())]
+#[error(
+    "cannot make the state directory {}: {}; or set STATE_DIRECTORY to a folder this user may write",
+    .path.display(), disk::told(.path, .source)
+)]
 pub struct StateError {
     path: PathBuf,
     source: std::io::Error,
@@ -19,6 +24,11 @@ impl StateDirectory {
     /// Finds the directory and makes it with mode 0700 if it is missing.
     pub fn open() -> Result<Self, StateError> {
         Self::at(Self::locate())
+    }
+
+    /// The directory as it is or would be, for whoever only reads: nothing is made.
+    pub fn there() -> Self {
+        Self(Self::locate())
     }
 
     /// Where it is, or would be.

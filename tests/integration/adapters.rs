@@ -13,8 +13,8 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(test: &str) -> Option<Self> {
-        let engine = Self { site: Site::new(test)?, work: tempfile::tempdir().unwrap() };
+    fn new() -> Self {
+        let engine = Self { site: Site::new(), work: tempfile::tempdir().unwrap() };
         engine.site.home.enroll("Ada", "P001");
         // The program with this device's configuration, by whatever environment the engine leaves it.
         let command = engine.site.home.command(&[]);
@@ -39,7 +39,7 @@ impl Engine {
         executable(&engine.path("familiar-model"), &model);
         std::fs::create_dir_all(engine.path("mender/files")).unwrap();
         std::fs::create_dir_all(engine.path("mender/tmp")).unwrap();
-        Some(engine)
+        engine
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -93,7 +93,7 @@ fn flip(path: &Path) {
 /// In the order in which Mender calls a module.
 #[test]
 fn mender_installs_and_goes_back() {
-    let Some(engine) = Engine::new("mender_installs_and_goes_back") else { return };
+    let engine = Engine::new();
     let factory = engine.boots();
     assert_eq!(String::from_utf8_lossy(&engine.mender("SupportsRollback").stdout), "Yes\n");
     assert_eq!(String::from_utf8_lossy(&engine.mender("NeedsArtifactReboot").stdout), "No\n");
@@ -131,7 +131,7 @@ fn mender_installs_and_goes_back() {
 
 #[test]
 fn rauc_and_swupdate_hand_the_archive_over() {
-    let Some(engine) = Engine::new("rauc_and_swupdate_hand_the_archive_over") else { return };
+    let engine = Engine::new();
     std::fs::create_dir(engine.path("bundle")).unwrap();
     let handler = adapter("rauc-handler");
     assert_eq!(engine.run(&handler, &[]).status.code(), Some(1), "a bundle without a model");
@@ -152,12 +152,10 @@ fn rauc_and_swupdate_hand_the_archive_over() {
 
 /// The engines themselves, from Debian's packages, which `make adapters` lays ready below `FAMILIAR_ENGINES`.
 #[test]
+#[ignore = "Mender, SWUpdate and RAUC themselves: make adapters"]
 fn engines_of_others_install_a_model() {
-    let Some(root) = std::env::var_os("FAMILIAR_ENGINES").map(PathBuf::from) else {
-        eprintln!("SKIPPED: make adapters runs Mender and SWUpdate");
-        return;
-    };
-    let Some(engine) = Engine::new("engines_of_others_install_a_model") else { return };
+    let root = PathBuf::from(std::env::var_os("FAMILIAR_ENGINES").expect("FAMILIAR_ENGINES"));
+    let engine = Engine::new();
     mender(&engine, &root);
     swupdate(&engine, &root);
     rauc(&engine, &root);

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::support::bundle::{Curve, MANIFEST, TestBundle, TestKey};
 use crate::support::judge;
+use crate::support::not_run;
 use crate::support::program;
 
 fn familiar() -> Command {
@@ -290,7 +291,7 @@ fn sec1_key() {
     };
     let Ok(made) = openssl(&["ecparam", "-name", "secp384r1", "-genkey", "-out", "sec1.pem"])
     else {
-        eprintln!("sec1_key: SKIPPED, there is no openssl");
+        not_run("sec1_key", "openssl is not installed");
         return;
     };
     assert!(made.status.success());

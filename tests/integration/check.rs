@@ -190,7 +190,7 @@ fn frames_that_are_no_pictures() {
         std::fs::write(home.path("frames").join(format!("{number:04}.jpg")), b"torn").unwrap();
     }
     let (code, said) = home.says("frame rate");
-    assert!(code == 4 && said.contains("decoded"), "{code} {said}");
+    assert!(code == 4 && said.contains("not one picture"), "{code} {said}");
 }
 
 #[test]
@@ -295,22 +295,181 @@ fn another_device_of_the_same_name() {
     assert!(home.says("identity").1.starts_with("ok"));
 }
 
+/// What connects and what it asks for: client id, whether with a last will; filters.
+#[derive(Default)]
+struct Asked {
+    logins: Vec<(String, bool)>,
+    filters: Vec<String>,
+    published: usize,
+}
+
+/// A broker that notes what is asked, and answers each as `judge` alters it.
+fn noting(
+    judge: impl Fn(u8, &[u8], &mut Vec<u8>) + Send + Sync + 'static,
+) -> (FakeBroker, std::sync::Arc<std::sync::Mutex<Asked>>) {
+    let notes = std::sync::Arc::<std::sync::Mutex<Asked>>::default();
+    let into = notes.clone();
+    let broker = FakeBroker::start(move |_, mut stream| {
+        use std::io::Write;
+        let text = |body: &[u8], from: usize| {
+            let length = usize::from(u16::from_be_bytes([body[from], body[from + 1]]));
+            String::from_utf8(body[from + 2..from + 2 + length].to_vec()).unwrap()
+        };
+        while let Some((first, body)) = packet(&mut stream) {
+            match first >> 4 {
+                // Behind name, version, flags, keep alive and properties.
+                1 => {
+                    let id = text(&body, 11 + usize::from(body[10]));
+                    into.lock().unwrap().logins.push((id, body[7] & 4 != 0));
+                }
+                8 => into.lock().unwrap().filters.push(text(&body, 3)),
+                3 => into.lock().unwrap().published += 1,
+                _ => {}
+            }
+            let Some(mut answer) = answer(first, &body) else { return };
+            judge(first, &body, &mut answer);
+            let _ = stream.write_all(&answer);
+        }
+    });
+    (broker, notes)
+}
+
+const UNSIGNED: &str = "[commands]\nunsigned = [\"pause\"]\n";
+
 #[test]
 fn broker_that_grants_no_commands() {
-    let broker = FakeBroker::start(|_, mut stream| {
-        use std::io::Write;
-        while let Some((first, body)) = packet(&mut stream) {
-            let Some(mut answer) = answer(first, &body) else { return };
-            if first >> 4 == 8 {
-                // Not authorized.
-                *answer.last_mut().unwrap() = 0x87;
-            }
-            let _ = stream.write_all(&answer);
+    let (broker, _) = noting(|first, _, answer| {
+        if first >> 4 == 8 {
+            // Not authorized.
+            *answer.last_mut().unwrap() = 0x87;
+        }
+    });
+    let home = Home::new();
+    home.configure(&format!("[mqtt]\nurl = {:?}\n{UNSIGNED}", broker.url()));
+    let (code, said) = home.says("rights");
+    assert!(code == 0 && said.starts_with("warn"), "{code} {said}");
+    for filter in ["familiar/porch/command", "familiar/porch/set/+", "homeassistant/status"] {
+        assert!(said.contains(&format!("{filter} (not authorized (0x87))")), "{said}");
+    }
+}
+
+/// By the same code as `run`: the same filters, the same client id with the same last will.
+#[test]
+fn broker_is_asked_for_what_the_daemon_asks() {
+    let (broker, notes) = noting(|_, _, _| {});
+    let home = Home::new();
+    for (more, wanted) in [
+        ("", vec!["familiar/porch/command", "homeassistant/status"]),
+        (UNSIGNED, vec!["familiar/porch/command", "familiar/porch/set/+", "homeassistant/status"]),
+    ] {
+        *notes.lock().unwrap() = Asked::default();
+        home.configure(&format!("[mqtt]\nurl = {:?}\n{more}", broker.url()));
+        assert!(home.says("broker").1.starts_with("ok"));
+        let asked = notes.lock().unwrap();
+        assert_eq!(asked.published, 0);
+        // What it only looks at comes after that.
+        assert_eq!(asked.filters[..wanted.len()], wanted);
+        assert_eq!(
+            asked.filters[wanted.len()..],
+            ["familiar/porch/identity", "familiar/porch/availability"]
+        );
+        let device = Device::new();
+        let publisher = device.publisher(&broker.url(), "");
+        drop(asked);
+        wait("the daemon's own login", || notes.lock().unwrap().logins.len() == 3);
+        publisher.stop();
+        let logins = notes.lock().unwrap().logins.clone();
+        assert_eq!(logins[1], logins[2], "as the daemon logs in");
+        assert!(logins[0].0.contains("check") && !logins[0].1, "{logins:?}");
+    }
+}
+
+#[test]
+fn login_that_only_the_last_will_spoils_is_told_apart() {
+    let (broker, _) = noting(|first, body, answer| {
+        if first >> 4 == 1 && body[7] & 4 != 0 {
+            answer[3] = 0x87;
         }
     });
     let home = Home::new();
     home.configure(&format!("[mqtt]\nurl = {:?}\n", broker.url()));
     let (code, said) = home.says("rights");
+    assert!(code == 0 && said.starts_with("warn") && said.contains("last will"), "{code} {said}");
+    assert!(said.contains("familiar/porch/availability"), "{said}");
+}
+
+#[test]
+fn client_id_that_the_broker_refuses_fails_the_check() {
+    let (broker, _) = noting(|first, body, answer| {
+        if first >> 4 == 1 && !body.windows(5).any(|part| part == b"check") {
+            answer[3] = 0x85;
+        }
+    });
+    let home = Home::new();
+    home.configure(&format!("[mqtt]\nurl = {:?}\n", broker.url()));
+    let (code, said) = home.says("broker");
+    assert!(code == 5 && said.contains("client id") && said.contains("(0x85)"), "{code} {said}");
+}
+
+/// A second client by the same id would end the first one's connection.
+#[test]
+fn daemon_that_runs_is_not_thrown_off() {
+    let Some(broker) = Mosquitto::start("daemon_that_runs_is_not_thrown_off", "") else { return };
+    let home = Home::new();
+    let url = format!("mqtt://127.0.0.1:{}", broker.port);
+    home.configure(&format!("[mqtt]\nurl = {url:?}\n"));
+    let device = Device::new();
+    let publisher = device.publisher(&url, "");
+    let listener = Subscriber::start(broker.port, "familiar/#", &[]);
+    wait("online", || listener.on("/availability") == ["online"]);
+    let (code, said) = home.says("broker");
+    assert!(code == 0 && said.contains("beside the daemon"), "{code} {said}");
+    device.tell(1);
+    assert!(publisher.flush(Duration::from_mins(1)).unwrap());
+    assert_eq!(publisher.status().connections, 1);
+    assert_eq!(listener.on("/availability"), ["online"]);
+}
+
+#[test]
+fn packets_too_small_for_events_fail_the_check() {
+    let test = "packets_too_small_for_events_fail_the_check";
+    for (limit, code, state) in [(1024, 5, "fail"), (8192, 0, "warn"), (100_000, 0, "ok")] {
+        let options = format!("max_packet_size {limit}");
+        let Some(broker) = Mosquitto::start(test, &options) else { return };
+        let home = Home::new();
+        home.configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", broker.port));
+        let (exit, said) = home.says("packets");
+        assert!(exit == code && said.starts_with(state), "{limit}: {exit} {said}");
+        assert!(said.contains(&limit.to_string()), "{said}");
+    }
+}
+
+/// Only publishing shows what may be published; the daemon notes what it is refused, and `check` reads that.
+#[test]
+fn what_the_daemon_left_out_is_said_by_check() {
+    let test = "what_the_daemon_left_out_is_said_by_check";
+    let home = Home::new();
+    let rules = home.path("acl");
+    std::fs::write(&rules, "topic read #\ntopic write familiar/porch/event\n").unwrap();
+    let Some(broker) = Mosquitto::start(test, &format!("acl_file {}", rules.display())) else {
+        return;
+    };
+    let url = format!("mqtt://127.0.0.1:{}", broker.port);
+    home.configure(&format!("[mqtt]\nurl = {url:?}\n"));
+    let (code, said) = home.says("rights");
+    assert!(code == 0 && said.starts_with("ok") && said.contains("only by publishing"), "{said}");
+    // A daemon on the same state: availability and identity are refused.
+    let device = Device::within(home.bundle.root());
+    device.tell(1);
+    let publisher = device.publisher(&url, "");
+    wait("the note", || familiar::mqtt::publisher::Remembered::read(&home.state()).is_some());
+    publisher.stop();
+    let (code, said) = home.says("rights");
     assert!(code == 0 && said.starts_with("warn"), "{code} {said}");
-    assert!(said.contains("familiar/porch/command") && said.contains("set/#"), "{said}");
+    for topic in
+        ["publishing on familiar/porch/identity", "publishing on familiar/porch/availability"]
+    {
+        assert!(said.contains(topic), "{said}");
+    }
+    assert!(said.contains("not authorized (0x87)"), "{said}");
 }

@@ -1,7 +1,6 @@
 //! `familiar run` from boot to the last event, as the outside sees it.
 //!
-//! What needs networks runs where `FAMILIAR_TEST_BUNDLE`, `FAMILIAR_TEST_TRUST` and `FAMILIAR_OPENPEOPLE` are
-//! set, as `make test` does.
+//! The networks are the small ones of `support/small.rs`; the default bundle's are tried in `default_bundle.rs`.
 
 use std::path::Path;
 use std::process::Output;
@@ -40,7 +39,7 @@ fn tampered_bundle_processes_no_frame() {
     bundle.write("embedder.onnx", &model);
     // There is no such camera: a daemon that looked for frames first would end with 4.
     let text = format!(
-        "device = \"porch\"\n[camera]\nsource = \"/nonexistent/camera\"\n[models]\nbundle = {:?}\n",
+        "device = \"porch\"\n[camera]\nsource = \"/dev/nonexistent-camera\"\n[models]\nbundle = {:?}\n",
         bundle.path().to_str().unwrap()
     );
     std::fs::write(bundle.root().join("familiar.toml"), text).unwrap();
@@ -50,7 +49,7 @@ fn tampered_bundle_processes_no_frame() {
 
 #[test]
 fn tampered_networks_process_no_frame() {
-    let Some(home) = Home::new("tampered_networks_process_no_frame") else { return };
+    let home = Home::small();
     home.record("P001", 3);
     let copied = home.path("bundle");
     copy(&home.bundle, &copied);
@@ -68,7 +67,7 @@ fn tampered_networks_process_no_frame() {
 
 #[test]
 fn what_is_demanded_and_cannot_be_done_is_refused() {
-    let Some(home) = Home::new("what_is_demanded_and_cannot_be_done_is_refused") else { return };
+    let home = Home::small();
     home.record("P001", 1);
     for (more, code) in [
         ("[recognition]\nfalse_match_rate = 1e-12\n", 2),
@@ -78,13 +77,13 @@ fn what_is_demanded_and_cannot_be_done_is_refused() {
         home.configure(more);
         assert_eq!(home.familiar(&["run"]).status.code(), Some(code), "{more}");
     }
-    home.configure_with(&home.bundle, "/nonexistent/camera", "");
+    home.configure_with(&home.bundle, "/dev/nonexistent-camera", "");
     assert_eq!(home.familiar(&["run"]).status.code(), Some(4));
 }
 
 #[test]
 fn the_enrolled_are_named_and_strangers_are_not() {
-    let Some(home) = Home::new("the_enrolled_are_named_and_strangers_are_not") else { return };
+    let home = Home::small();
     home.record("P001", 30);
     home.configure("[events]\nunknown = true\n");
     home.enroll("Ada", "P001");
@@ -121,7 +120,7 @@ fn the_enrolled_are_named_and_strangers_are_not() {
 #[test]
 fn events_arrive_at_the_broker_before_the_end() {
     let test = "events_arrive_at_the_broker_before_the_end";
-    let Some(home) = Home::new(test) else { return };
+    let home = Home::small();
     let Some(broker) = Mosquitto::start(test, "") else { return };
     home.record("P001", 30);
     home.configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", broker.port));
@@ -140,7 +139,7 @@ fn events_arrive_at_the_broker_before_the_end() {
 #[test]
 fn check_names_what_would_fail() {
     let test = "check_names_what_would_fail";
-    let Some(home) = Home::new(test) else { return };
+    let home = Home::small();
     let Some(broker) = Mosquitto::start(test, "") else { return };
     home.record("P001", 1);
     home.configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n", broker.port));
@@ -153,7 +152,7 @@ fn check_names_what_would_fail() {
 
     drop(broker);
     assert_eq!(home.familiar(&["check"]).status.code(), Some(5));
-    home.configure_with(&home.bundle, "/nonexistent/camera", "");
+    home.configure_with(&home.bundle, "/dev/nonexistent-camera", "");
     assert_eq!(home.familiar(&["check"]).status.code(), Some(4));
     std::fs::remove_dir_all(home.path("trust.d")).unwrap();
     assert_eq!(home.familiar(&["check"]).status.code(), Some(3));

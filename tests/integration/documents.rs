@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 22] = [
+const DOCUMENTS: [&str; 23] = [
     "README.md",
     "SPECIFICATION.md",
     "SECURITY.md",
@@ -21,6 +21,7 @@ const DOCUMENTS: [&str; 22] = [
     "docs/limits.md",
     "docs/messages.md",
     "docs/operations.md",
+    "docs/people.md",
     "docs/privacy.md",
     "docs/threat-model.md",
     "docs/updates.md",

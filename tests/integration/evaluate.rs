@@ -1,5 +1,5 @@
-//! `familiar evaluate` on small folders of generated people, as the outside sees it. Needs a bundle and pictures for
-//! what looks at faces (see `support/home.rs`); what is wrong with a folder is told before a model is loaded.
+//! `familiar evaluate` on small folders of painted people, as the outside sees it. What is wrong with a folder is said
+//! before a model is loaded.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -115,19 +115,19 @@ fn json(output: &Output) -> Value {
 
 #[test]
 fn open_set_of_generated_people() {
-    let Some(home) = Home::new("open_set_of_generated_people") else { return };
+    let home = Home::small();
     let root = home.folder.path();
     for person in ["P001", "P002"] {
-        looks(&home, person, &root.join("people").join(person), 4);
+        looks(&home, person, &root.join("enrolled").join(person), 4);
     }
     for person in ["P003", "P004", "P005"] {
         looks(&home, person, &root.join("strangers").join(person), 2);
     }
     // A probe and a stranger without a face.
-    blank(&root.join("people/P002/9999.jpg"));
+    blank(&root.join("enrolled/P002/9999.jpg"));
     blank(&root.join("strangers/nobody.jpg"));
     let asked =
-        ["--people", "people", "--strangers", "strangers", "--enroll", "2", "--plot", "det.svg"];
+        ["--people", "enrolled", "--strangers", "strangers", "--enroll", "2", "--plot", "det.svg"];
     let output = evaluate(
         root,
         &[&asked[..], &["--json", "--jobs", "2", "--false-match-rate", "1e-2"]].concat(),
@@ -165,7 +165,7 @@ fn open_set_of_generated_people() {
 
 #[test]
 fn nobody_with_a_face_is_no_usable_face() {
-    let Some(home) = Home::new("nobody_with_a_face_is_no_usable_face") else { return };
+    let home = Home::small();
     let root = home.folder.path();
     for number in 0..2 {
         blank(&root.join(format!("people/a/{number}.jpg")));
@@ -180,7 +180,7 @@ fn nobody_with_a_face_is_no_usable_face() {
 
 #[test]
 fn liveness_of_generated_tracks() {
-    let Some(home) = Home::new("liveness_of_generated_tracks") else { return };
+    let home = Home::small();
     let root = home.folder.path();
     looks(&home, "P001", &root.join("live/P001/first"), 3);
     looks(&home, "P002", &root.join("live/P002/first"), 3);

@@ -13,6 +13,7 @@ use familiar::system::state::StateDirectory;
 
 use super::support::device::{Device, bounded, context, open, person, recognized};
 use super::support::judge;
+use crate::support::not_run;
 
 #[test]
 fn altered_by_one_byte() {
@@ -354,8 +355,7 @@ fn outbox_of_version_0_1_0() {
 fn clock_that_jumps_either_way() {
     let faketime = Command::new("faketime").arg("--version").output();
     if !faketime.is_ok_and(|out| out.status.success()) {
-        assert!(!judge::required(), "faketime is not installed");
-        eprintln!("clock_that_jumps_either_way: SKIPPED, faketime is not installed");
+        not_run("clock_that_jumps_either_way", "faketime is not installed");
         return;
     }
     let device = Device::new();
@@ -404,7 +404,7 @@ fn recording(mut program: Command, state: &StateDirectory, events: &str) -> std:
 #[test]
 #[ignore = "a part of other tests, in a process of its own"]
 fn child_records() {
-    let Ok(events) = std::env::var(CHILD) else { return };
+    let events = std::env::var(CHILD).expect("is started by other tests alone");
     let (_, ledger) = open(&StateDirectory::open().unwrap());
     for n in 0..events.parse().unwrap() {
         ledger.record(&recognized(n)).unwrap();

@@ -23,8 +23,12 @@ struct Scene {
 
 impl Scene {
     fn start(test: &str) -> Option<Self> {
+        Self::with(test, House::start)
+    }
+
+    fn with(test: &str, house: fn(&str, u16) -> Option<House>) -> Option<Self> {
         let broker = Mosquitto::start(test, "")?;
-        let house = House::start(test, broker.port)?;
+        let house = house(test, broker.port)?;
         let mut scene = Self { broker, device: Device::new(), house };
         scene.house.complaints();
         scene.say("availability", "online");
@@ -73,11 +77,20 @@ fn discovery(
     commands: &[UnsignedCommand],
     kid: &str,
 ) -> Discovery {
+    discovery_below("familiar", people, gone, commands, kid)
+}
+
+fn discovery_below(
+    prefix: &str,
+    people: &[PersonRef],
+    gone: &[PersonId],
+    commands: &[UnsignedCommand],
+    kid: &str,
+) -> Discovery {
     let device = name();
-    let topics = Topics::new(&Prefix::try_from("familiar".to_owned()).unwrap(), &device);
+    let topics = Topics::new(&Prefix::try_from(prefix.to_owned()).unwrap(), &device);
     let setting = Setting {
         topics: &topics,
-        device: &device,
         discovery_prefix: "homeassistant",
         kid,
         version: "1.2.3",
@@ -297,6 +310,95 @@ fn forgotten_person_leaves_home_assistant() {
     assert_eq!(scene.house.complaints(), [""; 0]);
 }
 
+/// Ids that become one when a dash is an underscore, and ids that are an entity of the device's.
+#[test]
+fn people_whose_ids_look_alike_have_entities_of_their_own() {
+    let test = "people_whose_ids_look_alike_have_entities_of_their_own";
+    let Some(mut scene) = Scene::start(test) else { return };
+    let ids = ["a-b", "a_b", "camera", "clock", "model", "zoe", "zoe-last-seen", "zoe_last_seen"];
+    let people = ids.map(|id| PersonRef { id: id.parse().unwrap(), name: format!("{id} X") });
+    scene.discover(&people, &[], &[]);
+    scene.sign(Typ::Health, "health", &health());
+    let entity = |all: &Value, key: &str| -> Option<String> {
+        let id = format!("familiar/porch/{key}");
+        let mut found = all["entities"].as_object().unwrap().iter();
+        found.find(|(_, entity)| entity["unique_id"] == *id).map(|(entity, _)| entity.clone())
+    };
+    let keys = || ids.iter().flat_map(|id| [format!("person_{id}"), format!("seen_{id}")]);
+    scene.house.wait_until("entities of all", |all| keys().all(|key| entity(all, &key).is_some()));
+    // Each shows its own person: all but one are away.
+    for here in &people {
+        for person in &people {
+            scene.present(person, person.id == here.id, Some("2026-11-22T11:58:07.250Z"));
+        }
+        for person in &people {
+            let all = scene.house.all();
+            let entity = entity(&all, &format!("person_{}", person.id)).unwrap();
+            scene.house.wait(&entity, if person.id == here.id { "on" } else { "off" });
+        }
+    }
+    let all = scene.house.all();
+    for key in keys().chain(["camera", "clock", "model"].map(str::to_owned)) {
+        let entity = entity(&all, &key).unwrap();
+        // Home Assistant numbers what it would have to show under one id.
+        assert!(!scene.house.takes_entity_ids() || !entity.ends_with("_2"), "{key}: {entity}");
+    }
+    if scene.house.takes_entity_ids() {
+        assert_eq!(entity(&all, "camera").unwrap(), "binary_sensor.porch_camera");
+        assert_eq!(entity(&all, "person_zoe").unwrap(), "binary_sensor.porch_zoe");
+        assert_eq!(entity(&all, "person_a-b").unwrap(), "binary_sensor.porch_a_b");
+        assert_eq!(entity(&all, "person_a_b").unwrap(), "binary_sensor.porch_a_b_0020");
+    }
+    assert_eq!(scene.house.complaints(), [""; 0]);
+}
+
+#[test]
+fn two_sites_with_one_device_name_are_two_devices() {
+    let Some(mut scene) = Scene::start("two_sites_with_one_device_name") else { return };
+    let other = Device::new();
+    let say = |topic: &str, text: &str| {
+        publish(scene.broker.port, &format!("site2/porch/{topic}"), text, true);
+    };
+    scene.discover(&[zoe()], &[], &PAUSE);
+    let second = discovery_below("site2", &[zoe()], &[], &PAUSE, other.key.kid());
+    publish(scene.broker.port, second.topic(), second.text(), true);
+    say("availability", "online");
+    scene.sign(Typ::Health, "health", &health());
+    let mut paused = health();
+    paused["state"] = "paused".into();
+    say("health", other.key.sign(Typ::Health, &paused.to_string()).unwrap().as_str());
+    let state = |all: &Value, key: &str| -> Value {
+        let mut found = all["entities"].as_object().unwrap().iter();
+        let Some((entity, _)) = found.find(|(_, entity)| entity["unique_id"] == *key) else {
+            return Value::Null;
+        };
+        all["states"][entity]["state"].clone()
+    };
+    scene.house.wait_until("what both say", |all| {
+        state(all, "familiar/porch/state") == "watching"
+            && state(all, "site2/porch/state") == "paused"
+    });
+    let all = scene.house.all();
+    let devices = all["devices"].as_array().unwrap();
+    let mut told: Vec<(&Value, &Value)> =
+        devices.iter().map(|device| (&device["identifiers"][0], &device["sn"])).collect();
+    told.sort_by_key(|(id, _)| id.to_string());
+    assert_eq!(
+        told,
+        [
+            (&json!("familiar_porch"), &json!(scene.device.key.kid())),
+            (&json!("familiar_porch-AT-site2"), &json!(other.key.kid())),
+        ]
+    );
+    assert_eq!(all["states"]["sensor.porch_state"]["state"], "watching");
+    assert_eq!(all["states"]["sensor.porch_site2_state"]["state"], "paused");
+    // One goes, the other stays.
+    publish(scene.broker.port, second.topic(), "", true);
+    scene.house.wait("sensor.porch_site2_state", "");
+    assert_eq!(scene.house.state("sensor.porch_state"), "watching");
+    assert_eq!(scene.house.complaints(), [""; 0]);
+}
+
 #[test]
 fn name_is_not_a_template() {
     let Some(mut scene) = Scene::start("name_is_not_a_template") else { return };
@@ -436,7 +538,9 @@ fn discovery_of_a_crowd_is_bounded() {
 /// The automations of `docs/home-assistant.md`, run as they stand there.
 #[test]
 fn automations_of_the_documentation() {
-    let Some(mut scene) = Scene::start("automations_of_the_documentation") else { return };
+    let Some(mut scene) = Scene::with("automations_of_the_documentation", House::alone) else {
+        return;
+    };
     let ann = PersonRef { id: "ann".parse().unwrap(), name: "Ann".to_owned() };
     let automations = documented("automations.yaml").replace('\n', "\n  ");
     // Ten minutes are too long for a test; nothing else is changed.

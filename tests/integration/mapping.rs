@@ -1,34 +1,19 @@
 //! People enrolled with another model, carried over by a mapping that the bundle brings.
 //!
-//! The model before is the project's own network without the centre taken away behind it, as bundle 1.0.0 had it: another
-//! embedding space for real, out of which the default bundle's mapping leads exactly.
+//! The model before is another embedding space for real (`small::before`), out of which the bundle's mapping leads.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::slots::{Site, said};
+use crate::support::small;
 
-const FILE: &str = "mapping-1-0.bin";
+const FILE: &str = small::MAPPING;
 
-/// The embedder with its centre set to zero, signed as 7.1.0. Its self-test expects the centred embedding.
-pub fn without_centre(site: &Site) -> std::path::PathBuf {
-    site.publish_changed("7.1.0", "format = 1", "format = 1", |folder| {
-        let path = folder.join("embedder.onnx");
-        let mut network = std::fs::read(&path).unwrap();
-        // TensorProto: field 8, the name; field 9, 2048 bytes of float32.
-        let head = [b"\x42\x06center\x4a".as_slice(), &[0x80, 0x10]].concat();
-        let places: Vec<usize> = network
-            .windows(head.len())
-            .enumerate()
-            .filter(|(_, window)| *window == head)
-            .map(|(at, _)| at + head.len())
-            .collect();
-        assert_eq!(places.len(), 1);
-        network[places[0]..places[0] + 2048].fill(0);
-        std::fs::write(&path, network).unwrap();
-        edit(&folder.join("selftest.toml"), "minimum_cosine = 0.999", "minimum_cosine = 0.5");
-    })
+/// The bundle with the embedder of the model before, signed as 7.1.0.
+pub fn model_before(site: &Site) -> std::path::PathBuf {
+    site.publish_changed("7.1.0", "format = 1", "format = 1", small::before)
 }
 
 fn edit(path: &Path, from: &str, to: &str) {
@@ -43,7 +28,7 @@ pub fn space_of(site: &Site, folder: &Path) -> String {
     report["space"].as_str().unwrap().to_owned()
 }
 
-/// What the default bundle's mapping is from.
+/// What the bundle's mapping is from.
 pub fn mapped_space(site: &Site) -> String {
     let text = std::fs::read_to_string(site.home.bundle.join("bundle.toml")).unwrap();
     let table: toml::Table = text.parse().unwrap();
@@ -62,8 +47,8 @@ fn identified(site: &Site) -> (f64, String) {
 
 #[test]
 fn people_are_carried_over_by_the_bundles_mapping() {
-    let Some(site) = Site::new("people_are_carried_over_by_the_bundles_mapping") else { return };
-    let before = without_centre(&site);
+    let site = Site::new();
+    let before = model_before(&site);
     assert!(site.install(&before).status.success());
     site.home.enroll("Ada", "P001");
     assert_eq!(site.run().0, "7.1.0");
@@ -112,7 +97,7 @@ fn people_are_carried_over_by_the_bundles_mapping() {
 
 #[test]
 fn mapping_that_lies_is_never_installed() {
-    let Some(site) = Site::new("mapping_that_lies_is_never_installed") else { return };
+    let site = Site::new();
     let refused = |version: &str, why: &str, change: &dyn Fn(&Path)| {
         let folder = site.publish_changed(version, "format = 1", "format = 1", change);
         let output = site.install(&folder);
@@ -123,10 +108,10 @@ fn mapping_that_lies_is_never_installed() {
     // As if it came from a space that is nothing like this one.
     refused("7.1.0", "the mapping is not from the space it names", &|folder| {
         let mut bytes = std::fs::read(folder.join(FILE)).unwrap();
-        bytes[..512 * 512 * 4].rotate_left(512 * 4);
+        bytes[..16 * 16 * 4].rotate_left(16 * 4);
         std::fs::write(folder.join(FILE), bytes).unwrap();
     });
-    refused("7.1.1", "a mapping of 512 to 512 dimensions has", &|folder| {
+    refused("7.1.1", "a mapping of 16 to 16 dimensions has", &|folder| {
         let bytes = std::fs::read(folder.join(FILE)).unwrap();
         std::fs::write(folder.join(FILE), &bytes[4..]).unwrap();
     });
@@ -135,7 +120,7 @@ fn mapping_that_lies_is_never_installed() {
         bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
         std::fs::write(folder.join(FILE), bytes).unwrap();
     });
-    refused("7.1.3", "no self-test for its mapping-1-0.bin", &|folder| {
+    refused("7.1.3", "no self-test for its mapping-before.bin", &|folder| {
         let path = folder.join("selftest.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         let (head, rest) = text.split_once("[[mapping]]").unwrap();
@@ -147,7 +132,7 @@ fn mapping_that_lies_is_never_installed() {
 /// The publisher hears of it before any device does.
 #[test]
 fn mapping_that_makes_no_sense_is_not_signed() {
-    let Some(site) = Site::new("mapping_that_makes_no_sense_is_not_signed") else { return };
+    let site = Site::new();
     let refused = |version: &str, why: &str, change: &dyn Fn(&Path)| {
         let folder = site.publish(version, "format = 1", "format = 1");
         change(&folder);
@@ -165,5 +150,11 @@ fn mapping_that_makes_no_sense_is_not_signed() {
     refused("7.1.1", "mapping.reserve", &manifest("reserve = 0.0", "reserve = -0.1"));
     refused("7.1.2", "mapping.file", &manifest(FILE, "selftest.bin"));
     refused("7.1.3", "mapping.from", &manifest("from = \"sha256:", "from = \"sha512:"));
-    refused("7.1.4", "mapping.pairs", &manifest("pairs = ", "pairs = 0 # "));
+    refused("7.1.4", "mapping.pairs", &|folder| {
+        // The last table of the manifest.
+        let path = folder.join("bundle.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let at = text.rfind("pairs = ").unwrap();
+        std::fs::write(path, format!("{}pairs = 0 # {}", &text[..at], &text[at..])).unwrap();
+    });
 }

@@ -328,8 +328,9 @@ console.log([event("a", 0), event("a", 0), event("b", 3600000), event("c", 1000)
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("flow.cjs");
     std::fs::write(&file, program).unwrap();
-    let node = judge::node("flow_of_the_documentation", folder.path(), &file);
-    let Some(mut node) = node else { return };
+    let Some(mut node) = judge::node("flow_of_the_documentation", folder.path(), &file) else {
+        return;
+    };
     let out = node.arg(&flow).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert_eq!(said.trim(), "true,false,false,true", "{}", String::from_utf8_lossy(&out.stderr));

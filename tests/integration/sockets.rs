@@ -1,11 +1,10 @@
 //! What a running daemon has open towards the network: one connection to its broker, and nothing that
 //! listens.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::support::judge;
+use super::support::home::Home;
 use super::support::mosquitto::{Mosquitto, Subscriber, wait};
 use super::support::program;
 
@@ -47,23 +46,19 @@ fn sockets(pid: u32) -> Vec<Socket> {
 #[test]
 fn nothing_listens_and_only_the_broker_is_spoken_to() {
     let test = "nothing_listens_and_only_the_broker_is_spoken_to";
-    let Some(bundle) = judge::named(test, "FAMILIAR_TEST_BUNDLE").map(PathBuf::from) else {
-        return;
-    };
-    let Some(trust) = judge::named(test, "FAMILIAR_TEST_TRUST").map(PathBuf::from) else { return };
     let Some(broker) = Mosquitto::start(test, "") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    copy(&trust, &path("trust.d"));
+    let home = Home::small();
+    let path = |name: &str| home.path(name);
     std::fs::create_dir(path("frames")).unwrap();
     for number in 0..4u8 {
-        let picture = image::RgbImage::from_pixel(320, 240, image::Rgb([number * 60, 90, 90]));
+        let picture = image::RgbImage::from_pixel(320, 240, image::Rgb([number * 60, 90, 200]));
         picture.save(path("frames").join(format!("{number}.jpg"))).unwrap();
     }
     let config = format!(
         "device = \"porch\"\n[camera]\nsource = \"replay:{}\"\nfps = 5\nloop = true\n\
-         [models]\nbundle = {bundle:?}\n[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n",
+         [models]\nbundle = {:?}\n[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n",
         path("frames").display(),
+        home.bundle,
         broker.port
     );
     std::fs::write(path("familiar.toml"), config).unwrap();
@@ -97,12 +92,4 @@ fn nothing_listens_and_only_the_broker_is_spoken_to() {
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     assert_eq!(open, [expected]);
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-    }
 }

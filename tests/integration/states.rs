@@ -1,5 +1,5 @@
 //! What the running daemon says of its state, and how it is operated: presence, health, discovery, pause,
-//! reload, stop. With real models and a real Mosquitto.
+//! reload, stop. With small networks (`support/small.rs`) and a real Mosquitto.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -11,17 +11,21 @@ use serde_json::Value;
 use crate::support::home::Home;
 use crate::support::judge;
 use crate::support::mosquitto::{Mosquitto, Subscriber, wait};
+use crate::support::small;
 
 /// A device that sees Ada all the time, its broker, and somebody who listens to everything.
-struct Scene {
-    home: Home,
-    broker: Mosquitto,
-    subscriber: Subscriber,
+pub struct Scene {
+    pub home: Home,
+    pub broker: Mosquitto,
+    pub subscriber: Subscriber,
 }
 
 impl Scene {
-    fn new(test: &str, more: &str) -> Option<Self> {
-        let home = Home::new(test)?;
+    pub fn new(test: &str, more: &str) -> Option<Self> {
+        Self::of(test, Home::small(), more)
+    }
+
+    fn of(test: &str, home: Home, more: &str) -> Option<Self> {
         let broker = Mosquitto::start(test, "")?;
         home.record("P001", 20);
         let scene = Self { subscriber: Subscriber::start(broker.port, "#", &[]), home, broker };
@@ -30,7 +34,7 @@ impl Scene {
         Some(scene)
     }
 
-    fn configure(&self, more: &str) {
+    pub fn configure(&self, more: &str) {
         self.home
             .configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n{more}", self.broker.port));
         let path = self.home.path("familiar.toml");
@@ -53,15 +57,15 @@ impl Scene {
         self.subscriber.on(end).iter().filter(|text| !text.is_empty()).map(verified).collect()
     }
 
-    fn health(&self) -> Vec<Value> {
+    pub fn health(&self) -> Vec<Value> {
         self.signed("/health", Typ::Health)
     }
 
-    fn presence(&self) -> Vec<Value> {
+    pub fn presence(&self) -> Vec<Value> {
         self.signed("/person/ada", Typ::Presence)
     }
 
-    fn events(&self) -> Vec<Value> {
+    pub fn events(&self) -> Vec<Value> {
         self.signed("/event", Typ::Event)
     }
 
@@ -101,7 +105,8 @@ fn last(payloads: &[Value]) -> &Value {
 #[test]
 fn presence_and_health_are_signed_retained_and_hold_their_schemas() {
     let test = "presence_and_health_are_signed_retained_and_hold_their_schemas";
-    let Some(scene) = Scene::new(test, "") else { return };
+    let home = Home::with_small(small::heavy());
+    let Some(scene) = Scene::of(test, home, "") else { return };
     let running = scene.home.start(&[]);
     wait("Ada is here", || last(&scene.presence())["present"] == true);
     // A report is due once a minute, and after a reload.
@@ -230,7 +235,7 @@ fn paused_device_sees_nothing_and_nobody_departs() {
     let reports = scene.health().len();
     wait("health", || scene.health().len() > reports);
     assert_eq!(last(&scene.health())["state"], "paused");
-    assert_eq!(frames(&scene), 0.0);
+    assert!(frames(&scene).is_null(), "nobody watches, so there is no rate");
     assert_eq!(scene.events().len(), events);
     scene.set("pause", "OFF");
     wait("watching", || last(&scene.health())["state"] == "watching");
@@ -398,4 +403,21 @@ fn rotated_key_is_taken_without_a_restart() {
     let said = String::from_utf8(verified.stdout).unwrap();
     let report: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!((&report["events"], &report["ok"]), (&2.into(), &true.into()), "{said}");
+}
+
+#[test]
+fn frame_rate_in_health_is_the_cameras_or_absent() {
+    let test = "frame_rate_in_health_is_the_cameras_or_absent";
+    let Some(scene) = Scene::new(test, "") else { return };
+    let running = scene.home.start(&[]);
+    let rates = || -> Vec<f64> {
+        let reports = scene.health();
+        reports.iter().filter_map(|health| health["camera"]["frames_per_second"].as_f64()).collect()
+    };
+    wait("a frame rate", || !rates().is_empty());
+    running.stop();
+    // The recording's pace is ten; a machine that is busy may miss some, and never sees more.
+    assert!(rates().iter().all(|rate| *rate > 0.0 && *rate < 11.0), "{:?}", rates());
+    let first = scene.health()[0].clone();
+    assert!(first["camera"]["frames_per_second"].is_null(), "{first}");
 }

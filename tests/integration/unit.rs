@@ -7,9 +7,7 @@ const EXPOSURE: &str = "10";
 
 #[test]
 fn sandbox_that_opens_is_noticed() {
-    if judge::systemd("sandbox_that_opens_is_noticed").is_none() {
-        return;
-    }
+    let Some(_) = judge::systemd("sandbox_that_opens_is_noticed") else { return };
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/familiar.service");
     assert!(holds(unit), "more is open than docs/operations.md says");
     // It would be noticed.
@@ -74,6 +72,36 @@ fn chrony_drop_in_opens_one_call() {
     let said = String::from_utf8_lossy(&output.stdout);
     // The filter names one call of the group @clock, and the process has no capability to set the clock.
     assert!(said.contains("✓ CapabilityBoundingSet=~CAP_SYS_TIME"), "{said}");
+}
+
+/// What decodes an IP camera's stream is confined as the daemon is, and gets nothing of it but the group of its pipe.
+#[test]
+fn bridge_of_an_ip_camera_is_confined_and_hides_its_address() {
+    let test = "bridge_of_an_ip_camera_is_confined_and_hides_its_address";
+    let Some(mut analyze) = judge::systemd(test) else { return };
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/familiar-ip-camera@.service");
+    let text = std::fs::read_to_string(source).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("familiar-ip-camera@porch.service");
+    // Where ffmpeg is not installed, its name alone would be what is wrong.
+    std::fs::write(&unit, text.replace("/usr/bin/ffmpeg", "/bin/true")).unwrap();
+    assert!(holds(unit.to_str().unwrap()), "more is open than of the daemon");
+    let verified = analyze.args(["verify", "--man=no"]).arg(&unit).output().unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+    let started = text.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
+    assert!(started.contains("-i ${CREDENTIALS_DIRECTORY}/camera"), "{started}");
+    assert!(
+        text.contains("\nInaccessiblePaths=-/var/lib/familiar\n")
+            && text.contains("\nDynamicUser=yes\n")
+    );
+    // The documents' other way, into a loopback device, differs in its output alone.
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/camera.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let drop_in =
+        document.lines().find(|line| line.starts_with("ExecStart=/usr/bin/ffmpeg")).unwrap();
+    let input = |line: &str| line.split(",scale=").next().unwrap().to_owned();
+    assert_eq!(input(drop_in), input(started));
+    assert!(drop_in.ends_with("format=yuv420p -f v4l2 /dev/video42"), "{drop_in}");
 }
 
 fn holds(unit: &str) -> bool {

@@ -142,7 +142,7 @@ def boot(run: Run) -> None:
     run.figure("boot of the kernel to READY, s:", round(int(run.show("ActiveEnterTimestampMonotonic") or 0) / 1e6))
     run.figure("start of the unit to READY, s:", run.ask(
         "echo $((($(systemctl show -P ActiveEnterTimestampMonotonic familiar) - $(systemctl show -P InactiveExitTimestampMonotonic familiar)) / 1000000))"))
-    watching = run.health(since, lambda h: h["state"] == "watching" and h["camera"]["frames_per_second"] > 0)
+    watching = run.health(since, lambda h: h["state"] == "watching" and h["camera"].get("frames_per_second", 0) > 0)
     run.holds("frames_arrive", watching and run.verified(watching), watching and json.dumps(watching.payload()["camera"]))
     if watching:
         run.figure("latencies, ms:", json.dumps(watching.payload()["latency_ms"]))
@@ -233,12 +233,12 @@ def camera(run: Run) -> None:
     run.holds("silent_camera_is_told", away and run.verified(away))
     since = len(run.broker.heard)
     run.ask("systemctl start scene")
-    back = run.health(since, lambda h: h["state"] == "watching" and h["camera"]["frames_per_second"] > 0)
+    back = run.health(since, lambda h: h["state"] == "watching" and h["camera"].get("frames_per_second", 0) > 0)
     run.holds("frames_come_again", back and run.verified(back) and run.show("MainPID") == pid)
 
     since = len(run.broker.heard)
     run.ask("sed -i 's|/dev/video0|/dev/video10|' /etc/familiar/familiar.toml && systemctl restart familiar", PATIENCE)
-    watching = run.health(since, lambda h: h["camera"]["name"] == "video10" and h["camera"]["frames_per_second"] > 0)
+    watching = run.health(since, lambda h: h["camera"]["name"] == "video10" and h["camera"].get("frames_per_second", 0) > 0)
     run.holds("vivid_gives_frames", watching and run.verified(watching), watching and watching.payload()["camera"].get("format"))
     pid, since = run.show("MainPID"), len(run.broker.heard)
     run.ask("echo vivid.0 >/sys/bus/platform/drivers/vivid/unbind")
@@ -246,7 +246,7 @@ def camera(run: Run) -> None:
     run.holds("unplugged_camera_is_told", away and run.verified(away) and run.machine.run("test ! -e /dev/video10")[0] == 0)
     since = len(run.broker.heard)
     run.ask("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind")
-    back = run.health(since, lambda h: h["state"] == "watching" and h["camera"]["frames_per_second"] > 0)
+    back = run.health(since, lambda h: h["state"] == "watching" and h["camera"].get("frames_per_second", 0) > 0)
     run.holds("camera_that_returns_is_opened_again", back and run.verified(back) and run.show("ActiveState") == "active" and run.show("NRestarts") == "0",
               "the same process" if run.show("MainPID") == pid else "a new process")
 
@@ -256,7 +256,7 @@ def camera(run: Run) -> None:
     away = run.awaits("[ $(systemctl show -P ExecMainStatus familiar) = 4 ]")
     since = len(run.broker.heard)
     run.ask("echo vivid.0 >/sys/bus/platform/drivers/vivid/bind")
-    came = run.health(since, lambda h: h["state"] == "watching" and h["camera"]["frames_per_second"] > 0)
+    came = run.health(since, lambda h: h["state"] == "watching" and h["camera"].get("frames_per_second", 0) > 0)
     run.holds("camera_that_comes_after_the_daemon_is_opened", away and came and run.verified(came))
     other = run.ask("systemctl show -P MainPID familiar; systemctl start familiar-camera@video0; systemctl show -P MainPID familiar", PATIENCE).split()
     run.holds("who_has_a_camera_is_left_alone", len(other) == 2 and other[0] == other[1] != "0", other)
@@ -308,7 +308,7 @@ def watchdog(run: Run) -> None:
     run.holds("wedged_process_is_ended", run.awaits("[ $(systemctl show -P NRestarts familiar) = 1 ]")
               and "watchdog" in run.ask("journalctl -b -u familiar -o cat -n 50 | grep -i watchdog").lower())
     run.figure("wedged to ended, s:", round(time.monotonic() - begun))
-    back = run.health(since, lambda h: h["uptime"] < 120 and h["camera"]["frames_per_second"] > 0)
+    back = run.health(since, lambda h: h["uptime"] < 120 and h["camera"].get("frames_per_second", 0) > 0)
     run.holds("wedged_process_is_replaced", back and run.verified(back) and run.show("MainPID") != before)
 
 
@@ -320,7 +320,7 @@ def formats(run: Run) -> None:
         run.ask(f"echo FORMAT={form} >/run/format; ln -sfn /usr/share/vm/{form}/ada /run/scene; systemctl start scene; sleep 2")
         since = len(run.broker.heard)
         run.ask("systemctl start familiar", PATIENCE)
-        seen = run.health(since, lambda h: h["camera"]["frames_per_second"] > 0 and form in h["camera"].get("format", ""))
+        seen = run.health(since, lambda h: h["camera"].get("frames_per_second", 0) > 0 and form in h["camera"].get("format", ""))
         run.holds(f"frames_arrive_as_{form}", seen and run.verified(seen), seen and seen.payload()["camera"]["format"])
         # Who was present before stays so, and is told again as an event of this start.
         event = run.event(since, "recognized")
@@ -334,7 +334,7 @@ def formats(run: Run) -> None:
         )
         since = len(run.broker.heard)
         run.ask("systemctl start familiar", PATIENCE)
-        seen = run.health(since, lambda h: h["camera"]["frames_per_second"] > 0 and form in h["camera"].get("format", ""))
+        seen = run.health(since, lambda h: h["camera"].get("frames_per_second", 0) > 0 and form in h["camera"].get("format", ""))
         run.holds(f"vivid_frames_arrive_as_{form}", seen and run.verified(seen))
         run.ask("pkill player")
     run.ask("rm /run/format /run/scene; systemctl start scene; systemctl restart familiar", PATIENCE)
@@ -348,7 +348,7 @@ def package(run: Run) -> None:
     status, said = run.machine.run("DEBIAN_FRONTEND=noninteractive dpkg -i /usr/share/vm/newer.deb", 900)
     run.holds("package_upgrades", status == 0 and run.ask("dpkg-query -Wf '${Version}' familiar") == "9.9.9", said[-300:] if status else "")
     run.holds("configuration_and_gallery_survive", run.ask(kept) == before and "ada" in before)
-    back = run.health(since, lambda h: h["camera"]["frames_per_second"] > 0)
+    back = run.health(since, lambda h: h["camera"].get("frames_per_second", 0) > 0)
     run.holds("upgraded_service_runs_by_itself", back and run.verified(back) and run.show("UnitFileState") == "enabled")
     run.whole_chain("chain_goes_on_over_the_upgrade")
     status, said = run.machine.run("DEBIAN_FRONTEND=noninteractive dpkg -P familiar", 600)

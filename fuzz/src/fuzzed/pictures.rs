@@ -25,7 +25,7 @@ pub fn photo(bytes: &[u8]) {
     }
 }
 
-/// A file of concatenated JPEGs: the same pieces however the reads fall, none lost, none too large.
+/// A file of concatenated JPEGs, some without their ends: the same pieces however the reads fall, none too large.
 pub fn recording(bytes: &[u8]) {
     let Ok(whole) = untrusted::recording(bytes) else { panic!("reading from memory failed") };
     let Ok(dripped) = untrusted::recording(Dripping(bytes, 0)) else { panic!("nor so") };
@@ -33,7 +33,7 @@ pub fn recording(bytes: &[u8]) {
     let mut total = 0;
     for piece in &whole {
         if let Piece::Jpeg(jpeg) = piece {
-            assert!(jpeg.starts_with(&[0xff, 0xd8, 0xff]) && jpeg.ends_with(&[0xff, 0xd9]));
+            assert!(jpeg.starts_with(&[0xff, 0xd8, 0xff]));
             assert!(jpeg.len() <= JPEG_BYTES);
             total += jpeg.len();
         }
@@ -48,12 +48,7 @@ pub fn raw(bytes: &[u8]) {
         return;
     };
     let number = |low: u8, high: u8| u32::from(u16::from_le_bytes([low, high]));
-    let pixels = match format % 4 {
-        0 => Pixels::Yuyv,
-        1 => Pixels::Nv12,
-        2 => Pixels::Rgb,
-        _ => Pixels::Grey,
-    };
+    let (pixels, _) = Pixels::ALL[usize::from(format) % Pixels::ALL.len()];
     let matrix = if colors & 1 == 0 { Matrix::Bt601 } else { Matrix::Bt709 };
     // Some drivers give lengths that no memory holds.
     let scale = if format >= 0x80 { 1 << 16 } else { 1 };

@@ -4,6 +4,7 @@ mod capture;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod fake;
+mod list;
 mod negotiate;
 mod retry;
 #[cfg(test)]
@@ -18,6 +19,8 @@ use std::time::Duration;
 use super::pixels::Matrix;
 use super::{CameraError, Feed};
 use capture::Settings;
+pub use list::list;
+pub use retry::Pacer;
 
 /// Opens the camera at `path`, starts it and waits for its first frame.
 pub fn open(path: &Path, wish: Wish) -> Result<Feed, CameraError> {

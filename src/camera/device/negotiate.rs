@@ -23,12 +23,11 @@ pub fn negotiate(
 ) -> Result<Negotiated, CameraError> {
     let failed = |doing| move |source| CameraError::Device { path: path.to_owned(), doing, source };
     let offers = device.offers().map_err(failed("cannot list its formats"))?;
-    let names = |offers: &[Offer]| {
-        let names: Vec<_> = offers.iter().map(|offer| name_of(offer.fourcc)).collect();
-        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    let unusable = || CameraError::NoUsableFormat {
+        path: path.to_owned(),
+        offered: described(&offers),
+        advice: advice(&offers),
     };
-    let unusable =
-        || CameraError::NoUsableFormat { path: path.to_owned(), offered: names(&offers) };
     let choice = choose(&offers, wish, |fourcc, width, height| device.rates(fourcc, width, height))
         .ok_or_else(unusable)?;
     let given = device
@@ -56,6 +55,75 @@ pub fn negotiate(
         names(&offers),
     );
     Ok(Negotiated { encoding, format })
+}
+
+fn names(offers: &[Offer]) -> String {
+    let names: Vec<_> = offers.iter().map(|offer| name_of(offer.fourcc)).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+/// Every format with its sizes, the first few of each.
+fn described(offers: &[Offer]) -> String {
+    const SHOWN: usize = 4;
+    let of = |offer: &Offer| {
+        let sizes = offer.sizes.iter().take(SHOWN).map(|size| match size {
+            Sizes { least, most, .. } if least == most => format!("{}x{}", least.0, least.1),
+            Sizes { least, most, .. } => {
+                format!("{}x{} to {}x{}", least.0, least.1, most.0, most.1)
+            }
+        });
+        let sizes: Vec<_> = sizes.collect();
+        let more = if offer.sizes.len() > SHOWN { ", …" } else { "" };
+        match sizes.is_empty() {
+            true => name_of(offer.fourcc),
+            false => format!("{} ({}{more})", name_of(offer.fourcc), sizes.join(", ")),
+        }
+    };
+    if offers.is_empty() {
+        return "nothing".to_owned();
+    }
+    offers.iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
+/// What would make a camera usable whose formats are not.
+fn advice(offers: &[Offer]) -> &'static str {
+    let all = |of: fn(&FourCc) -> bool| {
+        !offers.is_empty() && offers.iter().all(|offer| of(&offer.fourcc))
+    };
+    if offers.is_empty() {
+        "another node of the same camera may give pictures (`v4l2-ctl --list-devices`)"
+    } else if offers.iter().any(|offer| taste(offer.fourcc).is_some()) {
+        // It can be read, and is too large.
+        "choose a size of at most 16 megapixels in its own settings"
+    } else if all(is_bayer) {
+        "these are raw sensor data, which need a libcamera bridge (docs/appliance.md, \"A camera on the ribbon cable\")"
+    } else {
+        "let ffmpeg convert them into a loopback device (docs/camera.md, \"Other formats\")"
+    }
+}
+
+/// What sensors on a ribbon cable give: mosaics of 8 to 16 bits.
+fn is_bayer(fourcc: &FourCc) -> bool {
+    let first = matches!(&fourcc[..2], b"BA" | b"GB" | b"GR" | b"RG" | b"BG" | b"BY");
+    let packed = fourcc[0] == b'p'
+        && matches!(
+            &fourcc[1..3],
+            b"BA"
+                | b"GA"
+                | b"gA"
+                | b"RA"
+                | b"BC"
+                | b"GC"
+                | b"gC"
+                | b"RC"
+                | b"BE"
+                | b"GE"
+                | b"gE"
+                | b"RE"
+        );
+    let has_number =
+        !fourcc.starts_with(b"BGR") && !fourcc.starts_with(b"RGB") && !fourcc.starts_with(b"GREY");
+    (first && has_number) || packed
 }
 
 /// At most two digits after the point.
@@ -116,8 +184,13 @@ fn cost(choice: Choice, wish: Wish) -> f64 {
 fn taste(fourcc: FourCc) -> Option<f64> {
     Some(match &fourcc {
         b"YUYV" => 0.000,
-        b"NV12" => 0.001,
-        b"RGB3" => 0.002,
+        b"UYVY" => 0.001,
+        b"NV12" => 0.002,
+        b"NV21" => 0.003,
+        b"YU12" => 0.004,
+        b"YV12" => 0.005,
+        b"RGB3" => 0.006,
+        b"BGR3" => 0.007,
         b"MJPG" => 0.010,
         b"JPEG" => 0.011,
         b"GREY" => 0.500,
@@ -146,21 +219,17 @@ fn rate(offered: &[Rates], wished: f64) -> f64 {
 }
 
 fn encoding(given: &Given) -> Option<Encoding> {
-    let (pixels, row) = match &given.fourcc {
-        b"MJPG" | b"JPEG" => return Some(Encoding::Jpeg),
-        b"YUYV" => (Pixels::Yuyv, given.width.div_ceil(2) * 4),
-        b"NV12" => (Pixels::Nv12, given.width.div_ceil(2) * 2),
-        b"RGB3" => (Pixels::Rgb, given.width * 3),
-        b"GREY" => (Pixels::Grey, given.width),
-        _ => return None,
-    };
+    if matches!(&given.fourcc, b"MJPG" | b"JPEG") {
+        return Some(Encoding::Jpeg);
+    }
+    let (pixels, _) = Pixels::ALL.into_iter().find(|(_, fourcc)| *fourcc == given.fourcc)?;
     // Grey sensors (infrared) use all values unless the driver says otherwise; Y'CbCr does not.
     let full_range = given.full_range.unwrap_or(pixels == Pixels::Grey);
     Some(Encoding::Raw(Raw {
         pixels,
         width: given.width,
         height: given.height,
-        stride: if given.stride == 0 { row } else { given.stride },
+        stride: if given.stride == 0 { pixels.row(given.width) } else { given.stride },
         colors: Colors { matrix: given.matrix, full_range },
     }))
 }
@@ -283,6 +352,54 @@ mod tests {
             let choice = choose(&offers, wish(640, 480, 15.0), |_, _, _| vec![rates]).unwrap();
             assert!(choice.fps.is_finite() && choice.fps > 0.0, "{rates:?}: {choice:?}");
         }
+    }
+
+    #[test]
+    fn every_layout_of_pixels_can_be_chosen() {
+        for (pixels, fourcc) in Pixels::ALL {
+            is(
+                chosen(wish(640, 480, 15.0), &[(&fourcc, 640, 480, 30.0)]),
+                &name_of(fourcc),
+                640,
+                480,
+                30.0,
+            );
+            let given = Given { fourcc, ..super::super::fake::mjpg(5, 4) };
+            let Some(Encoding::Raw(raw)) = encoding(&given) else { panic!("{pixels:?}") };
+            assert_eq!((raw.pixels, raw.stride), (pixels, pixels.row(5)));
+        }
+    }
+
+    #[test]
+    fn camera_without_a_usable_format_says_what_it_offers_and_what_would_do() {
+        let refusal = |offers: &[(&FourCc, &[(u32, u32)])]| {
+            let sizes = |sizes: &[(u32, u32)]| sizes.iter().map(|&(w, h)| size(w, h)).collect();
+            let listed =
+                offers.iter().map(|(fourcc, all)| Offer { fourcc: **fourcc, sizes: sizes(all) });
+            let listed: Vec<Offer> = listed.collect();
+            let error = CameraError::NoUsableFormat {
+                path: "/dev/video9".into(),
+                offered: described(&listed),
+                advice: advice(&listed),
+            };
+            error.to_string()
+        };
+        let encoder = refusal(&[(b"H264", &[(1920, 1080), (1280, 720)]), (b"HEVC", &[])]);
+        assert_eq!(
+            encoder,
+            "camera /dev/video9: offers H264 (1920x1080, 1280x720), HEVC; usable are MJPG, JPEG, YUYV, NV12, RGB3, \
+             GREY, UYVY, NV21, YU12, YV12, BGR3: let ffmpeg convert them into a loopback device (docs/camera.md, \
+             \"Other formats\")"
+        );
+        for raw in [b"pBAA", b"BA81", b"RG10", b"GBRG", b"pgAA", b"BYR2"] {
+            let sensor = refusal(&[(raw, &[(4608, 2592)])]);
+            assert!(sensor.contains("libcamera"), "{sensor}");
+        }
+        for other in [b"BGR4", b"RGBP", b"H264", b"Z16 ", b"Y16 "] {
+            assert!(!refusal(&[(other, &[(640, 480)])]).contains("libcamera"), "{other:?}");
+        }
+        assert!(refusal(&[]).contains("offers nothing"));
+        assert!(refusal(&[(b"MJPG", &[(8000, 6000)])]).contains("16 megapixels"));
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::time::Instant;
 use super::super::testing::{
     claiming, encode, is_near, jpeg, noise, picture, shade, without_huffman_tables,
 };
-use super::{FRAME_PIXELS, JPEG_BYTES, SCANS, Skipped, Step, Walker, decode};
+use super::{FRAME_PIXELS, JPEG_BYTES, SCANS, Skipped, Step, Walker, Whole, decode};
 
 fn is_broken(bytes: &[u8]) -> bool {
     matches!(decode(bytes), Err(Skipped::Broken(_)))
@@ -29,11 +29,18 @@ fn grey_jpeg_becomes_rgb() {
     assert!(image.pixels().all(|p| p.0.iter().all(|&value| value.abs_diff(77) <= 1)));
 }
 
+/// But in its last row of blocks: `sloppy::picture_without_all_of_its_last_row…`.
 #[test]
 fn truncated_jpeg_is_refused_wherever_it_is_cut() {
     let whole = encode(&picture(80, 72, 40), 85);
-    for length in 0..whole.len() {
+    for length in 0..whole.len() * 4 / 5 {
         assert!(is_broken(&whole[..length]), "cut at {length} of {}", whole.len());
+        let ended = [&whole[..length], &[0xff, 0xd9]].concat();
+        assert!(is_broken(&ended), "cut at {length} of {}, and ended", whole.len());
+    }
+    let waves = progressive(64, 48, 3);
+    for length in 0..waves.len() - 1 {
+        assert!(is_broken(&waves[..length]), "progressive, cut at {length}");
     }
     assert!(decode(&whole).is_ok());
 }
@@ -119,13 +126,10 @@ fn mutated_jpegs_never_panic() {
                 }
             }
         }
-        let mut walker = Walker::default();
-        let step = walker.advance(&bytes);
         match decode(&bytes) {
             Ok(image) => {
-                assert!(matches!(step, Step::Whole(_)));
-                let size = walker.layout().size.unwrap();
-                assert_eq!(image.dimensions(), (u32::from(size.0), u32::from(size.1)));
+                let whole = Whole::find(&bytes).unwrap();
+                assert_eq!(image.dimensions(), (whole.width as u32, whole.height as u32));
                 decoded += 1;
             }
             Err(_) => refused += 1,

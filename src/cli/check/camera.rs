@@ -58,13 +58,19 @@ fn rate(config: &Config, feed: &Feed, report: &mut Report) {
                 ended = true;
                 break;
             }
+            Next::Failed(error) => {
+                return report.fail("frame rate", Failure::Camera(error.to_string()));
+            }
         }
     }
     let counters = feed.counters();
-    let broken = counters.skipped_broken + counters.skipped_too_large;
+    let broken = counters.skipped();
     let Some(began) = began else {
         let why = if broken > 0 {
-            format!("none of {broken} frames could be decoded; try another size or another camera")
+            format!(
+                "none of {broken} frames could be decoded ({}); try another size or another camera",
+                feed.first_skipped().unwrap_or_default()
+            )
         } else {
             "gives no frame; is something else using it, or its cable loose?".to_owned()
         };

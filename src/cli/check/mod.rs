@@ -1,26 +1,44 @@
 //! `familiar check`: what would keep the daemon from its work, one line each.
 
+mod address_rules;
 mod broker;
 mod camera;
+mod former;
 mod machine;
 mod models;
+mod preview;
 mod state;
+mod within;
 
 use serde::Serialize;
 
 use super::{Failure, Global};
-use crate::config::Located;
+use crate::config::{Located, Mqtt};
 use crate::system::state::StateDirectory;
+use crate::system::{owner, plain, secret};
 
+/// Check the configuration, the models, the camera, the broker and the machine
+///
 /// Reads the configuration, verifies the models, reads frames from the camera for two seconds, logs in at the
 /// broker, and looks at keys, people, outbox, clock, permissions and the sandbox. It publishes nothing and changes
-/// nothing, but makes the state directory where there is none. Ends with the exit code of the first thing that
-/// fails. With --json: [{"check","state","message"}], state being "ok", "warn" or "fail".
+/// nothing. Ends with the exit code of the first thing that
+/// fails.
+///
+/// Where the unit that runs the daemon has credentials (the broker's password, keys), root's `check` runs as that unit:
+/// `sudo familiar check`. Other users cannot read them; what needs them is then left out, and said so. What --json
+/// prints: docs/operations.md.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar check\n  familiar check --self-test --json")]
 pub struct Args {
     /// Also load the models and run the bundle's self-test, as every start of the daemon does
     #[arg(long)]
     self_test: bool,
+    /// Show what the camera sees as characters on this terminal, and check nothing else: after `rotate` and `flip`,
+    /// with `masks`. Nothing is written
+    #[arg(long, conflicts_with = "self_test")]
+    preview: bool,
+    #[command(flatten)]
+    within: within::Args,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,7 +65,9 @@ struct Report {
 
 impl Report {
     fn say(&mut self, check: &'static str, state: State, message: impl Into<String>) {
-        self.lines.push(Line { check, state, message: message.into() });
+        // One line, whatever a file name or a broker put into it.
+        let message = plain::message(&message.into());
+        self.lines.push(Line { check, state, message });
     }
 
     fn ok(&mut self, check: &'static str, message: impl Into<String>) {
@@ -71,6 +91,17 @@ impl Report {
 
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let mut report = Report::default();
+    let hidden = if args.preview {
+        within::Hidden::default()
+    } else {
+        within::look(global, &args.within, &mut report)?
+    };
+    // Only root reads the credentials of a unit. From here on it looks as the daemon's user.
+    owner::become_owner(&StateDirectory::locate()).map_err(Failure::failed)?;
+    owner::for_good();
+    if args.preview {
+        return preview::run(global);
+    }
     let Some(located) = report.take("configuration", global.located()) else {
         return print(global, report);
     };
@@ -78,16 +109,29 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
     machine::permissions(&located, &mut report);
     let space = models::check(global, &located, args.self_test, &mut report);
     camera::check(&located.config, &mut report);
-    let opened = StateDirectory::open().map_err(Failure::from);
-    if let Some(state) = report.take("state", opened) {
-        machine::landlock(&located, &state, &mut report);
-        state::check(&located, &state, space.as_ref(), &mut report);
-        broker::check(&located.config, &state, &mut report);
+    let state = StateDirectory::there();
+    machine::landlock(&located, &state, &mut report);
+    state::check(&located, &state, space.as_ref(), &mut report);
+    match &located.config.mqtt {
+        Some(mqtt) if lacks_password(mqtt, &hidden, &state) => report.warn(
+            "broker",
+            "not asked: this user cannot read its password, a credential of the unit; `sudo familiar check` asks",
+        ),
+        _ => broker::check(&located.config, &state, &mut report),
     }
+    former::check(&located.config, &state, &mut report);
     operators(&located, &mut report);
     machine::clock(&mut report);
     machine::sandbox(&mut report);
     print(global, report)
+}
+
+/// Whether the daemon would log in with a password that this process cannot read.
+fn lacks_password(mqtt: &Mqtt, hidden: &within::Hidden, state: &StateDirectory) -> bool {
+    const PASSWORD: &str = "mqtt-password";
+    mqtt.username.is_some()
+        && hidden.misses(PASSWORD)
+        && secret::read(state, PASSWORD).is_ok_and(|found| found.is_none())
 }
 
 fn operators(located: &Located, report: &mut Report) {
@@ -126,8 +170,7 @@ fn print(global: &Global, report: Report) -> Result<(), Failure> {
                 State::Warn => "warn",
                 State::Fail => "fail",
             };
-            // One line, whatever a file name or a broker put into it.
-            println!("{state:<5} {check:<14} {}", super::verdict::plain(message));
+            println!("{state:<5} {check:<14} {message}");
         }
     }
     report.failure.map_or(Ok(()), Err)

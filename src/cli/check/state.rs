@@ -4,11 +4,13 @@ use std::os::unix::fs::MetadataExt;
 
 use super::Report;
 use crate::cli::Failure;
+use crate::cli::people::lookalikes::describe;
 use crate::config::Located;
 use crate::event::store::{self, StoreError};
 use crate::event::{DeviceKey, KeyError, Outbox};
 use crate::recognition::Space;
 use crate::recognition::gallery::{self, Gallery};
+use crate::system::disk;
 use crate::system::state::StateDirectory;
 
 pub fn check(
@@ -25,7 +27,19 @@ pub fn check(
 
 fn directory(state: &StateDirectory, report: &mut Report) {
     let path = state.path().display();
-    let Ok(metadata) = std::fs::metadata(state.path()) else { return };
+    let metadata = match std::fs::metadata(state.path()) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return report.ok(
+                "state",
+                format!("{path} is not there yet; the first `familiar run` makes it"),
+            );
+        }
+        Err(error) => {
+            let why = format!("{path}: {}", disk::told(state.path(), &error));
+            return report.fail("state", Failure::failed(why));
+        }
+    };
     let mode = metadata.mode() & 0o777;
     let user = rustix::process::geteuid().as_raw();
     if mode & 0o022 != 0 {
@@ -39,6 +53,13 @@ fn directory(state: &StateDirectory, report: &mut Report) {
              made now will be in its way"
         );
         report.warn("state", why);
+    } else if let Some((name, owner)) = strange(state.path(), user) {
+        let file = state.file(&name);
+        let why = format!(
+            "{} belongs to user {owner}, so the daemon cannot use it: `sudo chown -R {user} {path}`",
+            file.display()
+        );
+        report.fail("state", Failure::failed(why));
     } else if mode & 0o077 != 0 {
         report.warn("state", format!("{path}: mode {mode:04o}; 0700 is enough"));
     } else {
@@ -46,8 +67,16 @@ fn directory(state: &StateDirectory, report: &mut Report) {
     }
 }
 
+/// A file in there that is somebody else's: root's, by a version before.
+fn strange(folder: &std::path::Path, user: u32) -> Option<(String, u32)> {
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let owner = entry.metadata().ok()?.uid();
+        (owner != user).then(|| (entry.file_name().to_string_lossy().into_owned(), owner))
+    })
+}
+
 fn key(state: &StateDirectory, report: &mut Report) {
-    match DeviceKey::open(state) {
+    match DeviceKey::look(state) {
         Ok(key) => {
             let from = if key.is_credential() { ", a systemd credential" } else { "" };
             report.ok("device key", format!("{}{from}", key.kid()));
@@ -101,6 +130,13 @@ fn people(located: &Located, state: &StateDirectory, space: Option<&Space>, repo
     } else {
         report.ok("people", enrolled);
     }
+    if let Some(space) = space
+        && let Ok(enrolments) = Gallery::open(state).and_then(|g| g.enrolments(space.digest()))
+    {
+        for pair in gallery::lookalikes(&enrolments) {
+            report.warn("lookalikes", describe(&pair));
+        }
+    }
     if matched > 0 {
         let rate = located.config.recognition.false_match_rate;
         let said = false_alarms(matched, rate);
@@ -135,7 +171,7 @@ fn false_alarms(people: usize, rate: f64) -> String {
 fn outbox(located: &Located, state: &StateDirectory, report: &mut Report) {
     let path = state.file(store::NAME);
     if !path.exists() {
-        return match DeviceKey::open(state) {
+        return match DeviceKey::look(state) {
             Ok(key) if !key.is_credential() => report.warn(
                 "outbox",
                 "outbox.db is not there, but a device key is: the next start begins a new chain, with a new \

@@ -47,6 +47,7 @@ pub fn take(config: &config::Camera, eyes: &impl Eyes) -> Result<Vec<Picture>, F
                 continue;
             }
             Next::End => break,
+            Next::Failed(error) => return Err(Failure::Camera(error.to_string())),
         };
         seen = true;
         if frame.media < after {

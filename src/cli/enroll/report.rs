@@ -4,9 +4,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::Failure;
+use crate::cli::people::lookalikes::{Pair, describe};
 use crate::cli::people::print_json;
-use crate::recognition::gallery::{Limits, LookRefusal, Refusal};
+use crate::recognition::gallery::{Limits, LookRefusal, Lookalikes, Refusal};
+use crate::recognition::matcher::LOOKALIKE;
 use crate::recognition::{Embedding, PersonId, PersonRef};
+use crate::system::plain;
 
 pub struct Picture {
     /// As it was given; `None` for a look from the camera.
@@ -30,7 +33,7 @@ pub enum Outcome {
 
 impl Outcome {
     pub fn refused(reason: &'static str, detail: String) -> Self {
-        Self::Refused { reason, detail }
+        Self::Refused { reason, detail: plain::message(&detail) }
     }
 
     pub fn refused_look(refusal: &LookRefusal) -> Self {
@@ -59,12 +62,18 @@ impl Outcome {
                     sources.get(*first).and_then(Option::as_deref).unwrap_or("another look");
                 Self::refused("repeated", format!("the same look as {first}"))
             }
-            Refusal::LooksLike { person: PersonRef { id, name }, similarity } => Self::refused(
-                "somebody-else",
-                format!(
-                    "looks like {name} ({id}), who is enrolled: similarity {similarity:.3}, limit {another:.3}"
-                ),
-            ),
+            Refusal::LooksLike { person: PersonRef { id, name }, similarity, ahead } => {
+                let ahead = ahead.map_or(String::new(), |ahead| {
+                    format!(
+                        "; nearer to this person's other pictures by {ahead:.3}, and lookalikes need {LOOKALIKE:.3}"
+                    )
+                });
+                let like = format!("looks like {name} ({id}), who is enrolled: similarity");
+                Self::refused(
+                    "somebody-else",
+                    format!("{like} {similarity:.3}, limit {another:.3}{ahead}"),
+                )
+            }
             Refusal::Outlier { similarity } => Self::refused(
                 "does-not-fit",
                 format!(
@@ -93,6 +102,8 @@ pub struct Report {
     pub enrolled: Enrolled,
     pub looks: usize,
     pub pictures: Vec<Picture>,
+    /// Pairs that the person is one of.
+    pub lookalikes: Vec<Lookalikes>,
 }
 
 impl Report {
@@ -109,7 +120,10 @@ impl Report {
             let looks = self.looks;
             return print_json(&match &self.enrolled {
                 Enrolled::Person(person) => {
-                    json!({ "person": person, "looks": looks, "pictures": pictures })
+                    let lookalikes: Vec<Pair<'_>> =
+                        self.lookalikes.iter().map(Pair::from).collect();
+                    json!({ "person": person, "looks": looks, "pictures": pictures,
+                            "lookalikes": lookalikes })
                 }
                 Enrolled::Anchor(id) => {
                     json!({ "person": null, "anchor": id, "looks": looks, "pictures": pictures })
@@ -118,6 +132,7 @@ impl Report {
         }
         for (number, line) in lines.enumerate() {
             let source = line.photo.map_or(format!("look {}", number + 1), str::to_owned);
+            let source = plain::line(&source);
             match line.detail {
                 None => println!("{source}: accepted"),
                 Some(detail) => println!("{source}: refused: {detail}"),
@@ -131,6 +146,9 @@ impl Report {
                 println!("{id}: {} looks, not to be named", self.looks);
             }
             Enrolled::Person(None) | Enrolled::Anchor(None) => {}
+        }
+        for pair in &self.lookalikes {
+            println!("{}", describe(pair));
         }
         Ok(())
     }

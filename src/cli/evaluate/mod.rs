@@ -18,9 +18,14 @@ use crate::model::Engine;
 use crate::model::manifest::{Calibration, Crop};
 use crate::recognition::Embedding;
 
+/// Measure accuracy on your own pictures
+///
 /// Faces are taken as the daemon takes them: one look, no mirror images. Of several faces on a picture the one
 /// nearest its centre is meant. A pair with a picture on which no face is found counts as told wrong.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  familiar evaluate --images lfw --pairs pairs.txt --plot roc.svg\n  familiar evaluate --people household --strangers others --json\n  familiar evaluate --genuine live --attacks photographs"
+)]
 pub struct Args {
     /// Folder of pictures: NAME/NAME_0001.jpg as in Labeled Faces in the Wild
     #[arg(long, value_name = "DIR")]

@@ -133,9 +133,11 @@ impl Bridge {
         })
     }
 
-    /// The same for the same target, so that the broker knows its session again.
+    /// The same for the same source and target, so that the broker knows its session again.
     pub fn client_id(&self, device: &str) -> String {
-        format!("familiar-republish-{device}-{}", self.target)
+        let source = &self.source;
+        let from = if source.is_default() { String::new() } else { format!("-from-{source}") };
+        format!("familiar-republish-{device}-{}{from}", self.target)
     }
 
     /// On a new connection, what was not taken comes again.

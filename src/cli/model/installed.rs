@@ -14,6 +14,7 @@ use crate::model::update::archive::unpack;
 use crate::model::{Engine, ModelIdentity, TrustAnchors, VerifiedBundle};
 use crate::recognition::gallery::{Fit, Gallery};
 use crate::recognition::{PersonRef, Space};
+use crate::system::owner;
 use crate::system::state::StateDirectory;
 
 /// When a change takes effect.
@@ -108,13 +109,14 @@ pub fn install(global: &Global, path: &Path) -> Result<(), Failure> {
     let anchors = engine::anchors(&located)?;
     let bundle = if path == Path::new("-") {
         unpacked(path, std::io::stdin().lock(), &anchors)?
-    } else if path.is_file() {
-        let file = std::fs::File::open(path)
+    } else if owner::as_invoker(|| path.is_file()) {
+        let file = owner::as_invoker(|| std::fs::File::open(path))
             .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
         unpacked(path, std::io::BufReader::new(file), &anchors)?
     } else {
-        VerifiedBundle::open(path, &anchors)?
+        owner::as_invoker(|| VerifiedBundle::open(path, &anchors))?
     };
+    owner::for_good();
     fits(&located, bundle.manifest()).map_err(|error| {
         let ModelIdentity { name, version, .. } = bundle.identity();
         Failure::refused(format!("{name} {version} does not fit the configuration: {error}"))
@@ -171,7 +173,7 @@ fn fit(state: &StateDirectory, space: &Space) -> Option<Fit> {
     if !Gallery::exists(state) {
         return Some(Fit::default());
     }
-    let people = Gallery::open(state).and_then(|gallery| gallery.people()).inspect_err(|error| {
+    let people = Gallery::look(state).and_then(|gallery| gallery.people()).inspect_err(|error| {
         eprintln!("familiar: warning: not told who must be enrolled again: {error}");
     });
     Some(Fit::of(&people.ok()?, space))

@@ -14,7 +14,9 @@ use crate::model::{
     self, Anchor, AnchorError, BundleError, ModelIdentity, SignError, SigningKey, TrustAnchors,
     VerifiedBundle, VerifiedFiles,
 };
+use crate::system::owner;
 
+/// Verify, sign, list, install, roll back and update model bundles
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,22 +25,32 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Verify a bundle: its signature, its files and its manifest
     Verify(VerifyArgs),
-    /// Sign all files of a directory
     Sign(SignArgs),
     /// List the bundles of this device
+    #[command(after_help = "Example:\n  familiar model list")]
     List,
     /// Install a bundle before the factory's: a folder, an archive of one, or - for an archive on standard input
-    Install { bundle: PathBuf },
+    #[command(after_help = "Example:\n  familiar model install facenet-1.3.0.tar")]
+    Install {
+        /// A folder, an archive (tar), or - for an archive on standard input
+        #[arg(value_name = "BUNDLE")]
+        bundle: PathBuf,
+    },
     /// Go back to the bundle before
+    #[command(after_help = "Example:\n  familiar model rollback")]
     Rollback,
-    /// Fetch and install the newest bundle
     Update(update::Args),
 }
 
+/// Verify a bundle: its signature, its files and its manifest
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  familiar model verify /usr/share/familiar/models/facenet\n  familiar model verify bundle --anchor signer.pub"
+)]
 struct VerifyArgs {
+    /// The bundle's folder
+    #[arg(value_name = "DIR")]
     directory: PathBuf,
     /// Trust this PEM public key instead of the configuration's trust.d; may be given more than once
     #[arg(long, value_name = "FILE.pub")]
@@ -48,8 +60,14 @@ struct VerifyArgs {
     trust: Option<PathBuf>,
 }
 
+/// Sign all files of a directory
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  familiar model sign bundle --key signer.pem --expires 2028-12-31"
+)]
 struct SignArgs {
+    /// The folder whose files are signed
+    #[arg(value_name = "DIR")]
     directory: PathBuf,
     /// ECDSA key on P-256 or P-384: PEM, PKCS#8 or SEC1, mode 0600
     #[arg(long, value_name = "KEY.pem")]
@@ -59,7 +77,17 @@ struct SignArgs {
     expires: Option<Timestamp>,
 }
 
+impl Args {
+    /// Whether it asks for more than a folder that is named.
+    pub fn touches_state(&self) -> bool {
+        !matches!(self.verb, Verb::Verify(_) | Verb::Sign(_))
+    }
+}
+
 pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    if !matches!(args.verb, Verb::Install { .. }) && args.touches_state() {
+        owner::for_good();
+    }
     match args.verb {
         Verb::Verify(args) => verify(global, &args),
         Verb::Sign(args) => sign(global, &args),

@@ -12,7 +12,9 @@ use crate::model::update::fetch::FetchError;
 use crate::system::clock::Date;
 use crate::system::state::StateDirectory;
 
+/// Fetch and install the newest bundle
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  familiar model update")]
 pub struct Args {
     /// Go on with a clock that nobody has synchronised. Signatures and versions still hold; that a repository was
     /// frozen would not be noticed
@@ -25,7 +27,7 @@ pub fn update(global: &Global, args: &Args) -> Result<(), Failure> {
     let located = global.located()?;
     let state = StateDirectory::open()?;
     let updater = Updater::new(&located, &state)?;
-    let device = match DeviceKey::open(&state) {
+    let device = match DeviceKey::look(&state) {
         Ok(key) => key.kid().to_owned(),
         Err(crate::event::KeyError::Missing) => String::new(),
         Err(error) => return Err(key::failure(error)),
@@ -57,9 +59,7 @@ impl From<UpdateError> for Failure {
         match error {
             UpdateError::NotConfigured
             | UpdateError::Root { .. }
-            | UpdateError::Fetch(FetchError::Address(_) | FetchError::Certificates { .. }) => {
-                Self::usage(error)
-            }
+            | UpdateError::Fetch(FetchError::Address(_) | FetchError::Tls(_)) => Self::usage(error),
             UpdateError::Tuf(TufError::Fetch(_))
             | UpdateError::Fetch(_)
             | UpdateError::Download(DownloadError::Fetch(_)) => Self::Network(error.to_string()),

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{day, open, print_json, space};
+use super::{day, look, print_json, space, waiting};
 use crate::cli::{Failure, Global};
-use crate::recognition::gallery::{Anchor, Gallery};
+use crate::recognition::gallery::{Anchor, Expiry, Gallery};
 use crate::recognition::{PersonId, Space, Usable};
 
 #[derive(Serialize)]
@@ -15,6 +15,8 @@ struct Row {
     usable_looks: Option<usize>,
     enrolled: Timestamp,
     expires: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_after: Option<String>,
     consent: Option<String>,
     expired: bool,
 }
@@ -27,14 +29,15 @@ impl Row {
             expired: anchor.expired(Timestamp::now()),
             id: anchor.id,
             enrolled: anchor.enrolled,
-            expires: anchor.expires,
+            expires: anchor.expires.as_ref().and_then(Expiry::date),
+            expires_after: waiting(anchor.expires.as_ref()),
             consent: anchor.consent,
         }
     }
 }
 
 pub fn run(global: &Global) -> Result<(), Failure> {
-    let (gallery, space) = (open()?, space(global));
+    let (gallery, space) = (look()?, space(global));
     if global.json {
         let anchors = gallery.anchors()?.into_iter();
         let rows: Vec<Row> = anchors.map(|anchor| Row::of(anchor, space.as_ref())).collect();
@@ -50,10 +53,11 @@ pub fn print(gallery: &Gallery, space: Option<&Space>) -> Result<(), Failure> {
         return Ok(());
     }
     let ids = anchors.iter().map(|anchor| anchor.id.as_str().len()).max().unwrap_or(0);
-    println!("\nNot to be named (`familiar enroll --not`):");
+    println!("\nNot to be named (`familiar enroll --negative`):");
     for anchor in anchors {
         let row = Row::of(anchor, space);
-        let expires = row.expires.map_or("never".to_owned(), day);
+        let waits = row.expires_after.unwrap_or_else(|| "never".to_owned());
+        let expires = row.expires.map_or(waits, day);
         let mut notes = row.consent.unwrap_or_default();
         if row.expired {
             notes.push_str(" [expired]");

@@ -7,33 +7,44 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{open, print_json};
+use super::{look, open, print_json};
 use crate::cli::{Failure, Global, engine};
 use crate::model;
 use crate::recognition::PersonId;
 use crate::recognition::gallery::{
     BACKUP_LIMIT, Backup, BackupError, Passphrase, Restore, Restored,
 };
-use crate::system::secret;
+use crate::system::terminal::Terminal;
+use crate::system::{disk, owner, plain, secret};
 
 /// Longest passphrase that is read from stdin, in bytes.
 const LONGEST: u64 = 4096;
 
+/// Write everybody enrolled to a file for another device, sealed under a passphrase
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    familiar people backup household.people\n  \
+    familiar people backup household.people --passphrase-file words.txt")]
 pub struct BackupArgs {
-    /// Must not exist; made with mode 0600
+    /// Where the backup goes; must not exist, and gets mode 0600
+    #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// File (mode 0600) with a passphrase of at least 12 characters, or - for stdin
+    /// File (mode 0600) with a passphrase of at least 12 characters, or - for stdin [default: asked for, twice, at the
+    /// terminal]
     #[arg(long, value_name = "FILE")]
-    passphrase_file: PathBuf,
+    passphrase_file: Option<PathBuf>,
 }
 
+/// Enrol the people of such a file, all of them or nobody
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  familiar people restore household.people --skip-existing")]
 pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// File (mode 0600) with the passphrase of the backup, or - for stdin
+    /// File (mode 0600) with the passphrase of the backup, or - for stdin [default: asked for at the terminal]
     #[arg(long, value_name = "FILE")]
-    passphrase_file: PathBuf,
+    passphrase_file: Option<PathBuf>,
     /// Leave who is enrolled here already as they are, instead of refusing the whole
     #[arg(long)]
     skip_existing: bool,
@@ -52,12 +63,15 @@ struct Outcome<'a> {
 }
 
 pub fn backup(global: &Global, args: &BackupArgs) -> Result<(), Failure> {
-    let passphrase = passphrase(&args.passphrase_file)?;
-    let gallery = open()?;
+    if owner::as_invoker(|| args.file.exists()) {
+        return Err(Failure::failed(format!("{}: exists already", args.file.display())));
+    }
+    let passphrase = passphrase(args.passphrase_file.as_deref(), Asked::Twice)?;
+    let gallery = look()?;
     let (bytes, people) = gallery.backup(&passphrase)?;
     let anchors = gallery.anchors()?.len();
-    write_new(&args.file, &bytes)
-        .map_err(|error| Failure::failed(format!("{}: {error}", args.file.display())))?;
+    owner::as_invoker(|| write_new(&args.file, &bytes))
+        .map_err(|error| io_failure(&args.file, &error))?;
     if global.json {
         return print_json(
             &serde_json::json!({ "people": people, "anchors": anchors, "bytes": bytes.len() }),
@@ -65,13 +79,14 @@ pub fn backup(global: &Global, args: &BackupArgs) -> Result<(), Failure> {
     }
     let and =
         if anchors == 0 { String::new() } else { format!(" and {anchors} faces not to be named") };
-    println!("{people} people{and} in {}", args.file.display());
+    println!("{people} people{and} in {}", plain::line(&args.file.to_string_lossy()));
     Ok(())
 }
 
 pub fn restore(global: &Global, args: &RestoreArgs) -> Result<(), Failure> {
-    let passphrase = passphrase(&args.passphrase_file)?;
-    let bytes = read_limited(&args.file)?;
+    let bytes = owner::as_invoker(|| read_limited(&args.file))?;
+    let passphrase = passphrase(args.passphrase_file.as_deref(), Asked::Once)?;
+    owner::for_good();
     let told = |error: BackupError| match error {
         error @ BackupError::Gallery(_) => error.into(),
         error if error.is_refusal() => {
@@ -116,18 +131,51 @@ fn print(global: &Global, restored: &Restored) -> Result<(), Failure> {
     Ok(())
 }
 
-fn passphrase(path: &Path) -> Result<Passphrase, Failure> {
-    let text = if path == Path::new("-") {
-        // Room for the whole from the start: growing would leave copies behind that nothing wipes.
-        let mut text = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
-        let read = std::io::stdin().lock().take(LONGEST).read_to_end(&mut text);
-        read.map_err(|error| Failure::failed(format!("stdin: {error}")))?;
-        text
-    } else {
-        secret::read_file(path, 0o077)?
-            .ok_or_else(|| Failure::usage(format!("{}: no such file", path.display())))?
+/// How often a passphrase is asked for at the terminal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Once,
+    /// What is typed unseen may hold a slip that nobody would ever find again.
+    Twice,
+}
+
+fn passphrase(path: Option<&Path>, asked: Asked) -> Result<Passphrase, Failure> {
+    let text = match path {
+        None => ask(asked)?,
+        Some(path) if path == Path::new("-") => {
+            // Room for the whole from the start: growing would leave copies behind that nothing wipes.
+            let mut text = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+            let read = std::io::stdin().lock().take(LONGEST).read_to_end(&mut text);
+            read.map_err(|error| Failure::failed(format!("stdin: {error}")))?;
+            text
+        }
+        Some(path) => owner::as_invoker(|| secret::read_file(path, 0o077))?
+            .ok_or_else(|| Failure::usage(format!("{}: no such file", path.display())))?,
     };
     Passphrase::new(&text).map_err(Failure::usage)
+}
+
+/// At the terminal, without echo.
+fn ask(asked: Asked) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let Some(terminal) = Terminal::open() else {
+        return Err(Failure::usage(
+            "no terminal to ask for the passphrase at; give --passphrase-file FILE, or - for standard input",
+        ));
+    };
+    let ask = |question: &str| {
+        terminal
+            .ask_hidden(question)
+            .map(|text| Zeroizing::new(text.as_bytes().to_vec()))
+            .map_err(|error| Failure::failed(format!("the terminal: {error}")))
+    };
+    let text = ask("passphrase")?;
+    if asked == Asked::Twice {
+        Passphrase::new(&text).map_err(Failure::usage)?; // before it is typed again
+        if ask("the same again")? != text {
+            return Err(Failure::usage("the two are not the same; nothing was written"));
+        }
+    }
+    Ok(text)
 }
 
 /// Whole, on the disk, and for its owner alone; or not at all.
@@ -141,8 +189,12 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("{}: {}", path.display(), disk::told(path, error)))
+}
+
 fn read_limited(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
+    let failed = |error: std::io::Error| io_failure(path, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() || metadata.len() > BACKUP_LIMIT as u64 {

@@ -5,27 +5,28 @@ use std::io::{IsTerminal, Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{open, print_json};
+use super::lookalikes::{Pair as Lookalike, describe as describe_pair};
+use super::{look, print_json, rounded};
 use crate::cli::{Failure, Global, engine};
 use crate::recognition::LookThresholds;
 use crate::recognition::PersonRef;
 use crate::recognition::gallery::{
-    Alike, Gallery, GalleryError, Harm, Hurtful, MAXIMUM_LOOKS, hurtful,
+    Alike, Gallery, GalleryError, Harm, Hurtful, MAXIMUM_LOOKS, hurtful, lookalikes,
 };
 
+/// Find looks that hurt, and people who are nearly one
+///
 /// A look hurts that is nearer to another person than the decision threshold, or than to its own person's other
 /// looks; that is as near to a negative anchor as to its own; or that would not be taken for its own person. The
 /// worst is put aside and the others are judged anew without it, so that one wrong look does not make right ones
-/// seem wrong. On a terminal it is asked of each whether to drop it; a person's last look is never dropped, nor is
-/// anything of people who are nearly one: forget one, or enrol better pictures. A dropped look leaves no bytes, and
-/// a running daemon takes notice by itself.
+/// seem wrong. On a terminal it is asked of each whether to drop it. A person's last look is never dropped, nor is
+/// anything of people who are nearly one: forget one, enrol better pictures, or enrol them as lookalikes
+/// (`familiar enroll --similar-to`), whose cost is then shown here. A dropped look leaves no bytes, and a running
+/// daemon takes notice by itself.
 ///
-/// Ends with 0 when nothing hurts, or all that hurt was dropped; with 1 otherwise. With --json: {"looks":[{"person":
-/// {"id","name"},"look","added","reason","similarity","threshold","own","other","last","dropped"}],"alike":[{"people":
-/// [{"id","name"},…],"similarity","threshold"}]}; `look` is its number among the person's, in the order they were
-/// enrolled, `reason` one of near-another, near-anchor, far-from-own; `own` is the similarity to the mean of the person's other looks, null
-/// if there is none; `other` the id of the other person or of the anchor.
+/// Ends with 0 when nothing hurts, or all that hurt was dropped; with 1 otherwise. JSON: docs/people.md.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  familiar people check\n  familiar people check --drop")]
 pub struct CheckArgs {
     /// Drop the looks that hurt without asking
     #[arg(long)]
@@ -57,13 +58,14 @@ pub fn run(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let config = global.located()?.config;
     let rate = config.recognition.false_match_rate;
     let engine = engine::open(global)?;
-    let mut gallery = open()?;
+    let mut gallery = look()?;
     let thresholds = LookThresholds::ask(MAXIMUM_LOOKS, |looks| engine.threshold(rate, looks))
         .map_err(Failure::usage)?
         .ok_or_else(|| Failure::refused("the bundle's calibration gives no threshold"))?;
     let embedder = engine.embedder_digest();
     let people = gallery.enrolments(embedder)?;
     let checked = people.len();
+    let known = lookalikes(&people);
     let space = engine.space().mapped_if(config.models.mapping);
     let (found, alike) = hurtful(people, &gallery.anchor_templates(&space)?, &thresholds);
 
@@ -87,13 +89,18 @@ pub fn run(global: &Global, args: &CheckArgs) -> Result<(), Failure> {
     let pairs = alike.len();
     if global.json {
         let alike: Vec<Pair> = alike.into_iter().map(pair).collect();
-        print_json(&serde_json::json!({ "looks": lines, "alike": alike }))?;
+        let known: Vec<Lookalike<'_>> = known.iter().map(Lookalike::from).collect();
+        print_json(&serde_json::json!({ "looks": lines, "alike": alike, "lookalikes": known }))?;
     } else {
+        for pair in &known {
+            println!("warning: {}", describe_pair(pair));
+        }
         for Alike { people: [one, other], similarity, threshold } in &alike {
             println!(
                 "{} ({}) and {} ({}) are nearly one: similarity {similarity:.3} of their means, threshold \
-                 {threshold:.3}; where both are near, neither is named",
-                one.name, one.id, other.name, other.id
+                 {threshold:.3}; where both are near, neither is named. If both are wanted: `familiar enroll {} \
+                 PHOTO… --similar-to {}`",
+                one.name, one.id, other.name, other.id, other.id, one.id
             );
         }
         if lines.is_empty() && pairs == 0 {
@@ -173,8 +180,4 @@ fn line(hurtful: Hurtful, dropped: bool) -> Line {
 fn pair(alike: Alike) -> Pair {
     let Alike { people, similarity, threshold } = alike;
     Pair { people, similarity: rounded(similarity), threshold: rounded(threshold) }
-}
-
-fn rounded(value: f32) -> f64 {
-    (f64::from(value) * 1e4).round() / 1e4 + 0.0 // no -0
 }

@@ -198,7 +198,7 @@ impl Daemon {
     fn name_of(&self, look: &Embedding, known: Known<'_>, threshold: f32) -> Option<PersonId> {
         let probe = self.people.transform().probe(look).ok()?;
         let nearest = nearest(&probe, known)?;
-        let named = nearest.passes(threshold) && !nearest.is_barred();
+        let named = nearest.passes(threshold) && !nearest.is_barred() && nearest.is_no_lookalike();
         named.then(|| known[nearest.index].person.id.clone())
     }
 }

@@ -32,7 +32,11 @@ impl Device {
         (0..events)
             .map(|_| {
                 self.ledger.lock().look = Instant::now();
-                self.ledger.record_at(&fact(), reading).unwrap().as_str().to_owned()
+                self.ledger
+                    .record_at(&fact(), ClockState::Unsynchronized, reading)
+                    .unwrap()
+                    .as_str()
+                    .to_owned()
             })
             .collect()
     }
@@ -211,7 +215,7 @@ fn events_of_an_earlier_key_are_told_as_such() {
     std::fs::remove_file(device.state.file("device-key")).unwrap();
     let key = DeviceKey::open_or_create(&device.state).unwrap();
     let ledger = open(&device.state, key, AGE);
-    ledger.record_at(&fact(), &at(2)).unwrap();
+    ledger.record_at(&fact(), ClockState::Unsynchronized, &at(2)).unwrap();
     for _ in 0..2 {
         ledger.lock().look = Instant::now();
         ledger.expire_at(&at(200)).unwrap();

@@ -1,6 +1,7 @@
 //! Where faces are: a frame, scaled to a network's input, and the network's answers back in frame pixels.
 
 mod centerface;
+mod tiles;
 mod yunet;
 
 use image::RgbImage;
@@ -16,7 +17,7 @@ use crate::model::network::{Network, NetworkError, Output};
 pub const MAXIMUM_FACES: usize = 256;
 /// Suppression of overlapping boxes compares at most this many (the most confident).
 const MAXIMUM_CANDIDATES: usize = 1024;
-/// A candidate that overlaps a more confident one by this much (IoU) is a second opinion on the same face. With less
+/// A candidate that overlaps a more confident one by this much (IoU) is a second proposal for the same face. With less
 /// it may be that of a neighbour.
 const SAME_FACE: f32 = 0.5;
 
@@ -43,6 +44,18 @@ impl Detector {
             *face = face.scaled(1.0 / scale.0, 1.0 / scale.1);
         }
         Ok(faces)
+    }
+
+    /// The same for a still, whose faces may be small: where it is large and shows none at first, it is looked at in
+    /// tiles as well. Takes seconds at most.
+    pub fn detect_still(&self, still: &RgbImage) -> Result<Vec<DetectedFace>, NetworkError> {
+        let faces = self.detect(still)?;
+        if !faces.is_empty() {
+            return Ok(faces);
+        }
+        let input = self.network.input();
+        let overlap = self.manifest.overlap_threshold;
+        tiles::search(still, (input.width, input.height), overlap, |part| self.detect(part))
     }
 
     /// The faces of a picture of exactly the network's input size, in its pixels.
@@ -75,26 +88,26 @@ fn letterbox(frame: &RgbImage, width: u32, height: u32) -> (RgbImage, (f32, f32)
 }
 
 /// Greedy non-maximum suppression: the most confident face stays, those that overlap it by more than
-/// `overlap` (IoU) go, and so on. What stays is the mean of all opinions on that face: a single candidate's box
-/// trembles almost twice as much (docs/evaluation.md, "Two detectors' boxes").
+/// `overlap` (IoU) go, and so on. What stays is the mean of all candidates for that face: the box of a single one
+/// varies almost twice as much (docs/evaluation.md, "Two detectors' boxes").
 fn suppress(mut faces: Vec<DetectedFace>, overlap: f32) -> Vec<DetectedFace> {
     faces.retain(DetectedFace::is_finite);
     faces.sort_by(|a, b| b.score.total_cmp(&a.score));
     faces.truncate(MAXIMUM_CANDIDATES);
-    let mut kept: Vec<Opinions> = Vec::new();
+    let mut kept: Vec<Candidates> = Vec::new();
     for face in faces {
         let full = kept.len() == MAXIMUM_FACES;
         match kept.iter_mut().find(|other| other.best.bounds.overlap(&face.bounds) > overlap) {
-            Some(opinions) => opinions.hear(&face),
+            Some(candidates) => candidates.add_same(&face),
             None if full => {}
-            None => kept.push(Opinions::of(face)),
+            None => kept.push(Candidates::of(face)),
         }
     }
-    kept.iter().map(Opinions::mean).collect()
+    kept.iter().map(Candidates::mean).collect()
 }
 
 /// The candidates for one face, weighted by their scores.
-struct Opinions {
+struct Candidates {
     best: DetectedFace,
     weight: f64,
     /// Sums of left, top, right, bottom, and of the landmarks. In `f64` no sum of finite `f32` overflows.
@@ -102,14 +115,14 @@ struct Opinions {
     landmarks: [[f64; 2]; 5],
 }
 
-impl Opinions {
+impl Candidates {
     fn of(best: DetectedFace) -> Self {
-        let mut opinions = Self { best, weight: 0.0, edges: [0.0; 4], landmarks: [[0.0; 2]; 5] };
-        opinions.add(&best);
-        opinions
+        let mut candidates = Self { best, weight: 0.0, edges: [0.0; 4], landmarks: [[0.0; 2]; 5] };
+        candidates.add(&best);
+        candidates
     }
 
-    fn hear(&mut self, face: &DetectedFace) {
+    fn add_same(&mut self, face: &DetectedFace) {
         if face.bounds.overlap(&self.best.bounds) >= SAME_FACE {
             self.add(face);
         }

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::system::disk::told as disk_trouble;
 use crate::system::state::StateDirectory;
 use disk::Disk;
 
@@ -48,7 +49,7 @@ const ATTEMPTS: u32 = 3;
 /// The slots cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SlotsError {
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {}", .path.display(), disk_trouble(.path, .source))]
     Io { path: PathBuf, source: io::Error },
     #[error("{}: damaged ({why}); installed models are not used before the next installation", .path.display())]
     Damaged { path: PathBuf, why: String },

@@ -8,10 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::ClientConfig;
 use ureq::Agent;
 use ureq::http::StatusCode;
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
+
+use super::connector::{self, Answering, Tls};
+use crate::system::dial;
+use crate::system::tls::{self, TlsError};
+
+use crate::system::plain::{redacted, redacted_address};
 
 /// How slow a server may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +58,8 @@ pub enum FetchError {
     TooLarge { address: String, limit: u64 },
     #[error("{address}: slower than {slowest} bytes a second")]
     TooSlow { address: String, slowest: u64 },
-    #[error("[update] ca {}: {why}", .path.display())]
-    Certificates { path: PathBuf, why: String },
+    #[error("[update] {0}")]
+    Tls(#[from] TlsError),
 }
 
 /// A place with files below it.
@@ -72,7 +78,7 @@ impl Source {
     /// `ca`: PEM file with the certificates that may sign an `https://` server's; then those alone, else the
     /// system's.
     pub fn with(address: &str, ca: Option<&Path>, limits: Limits) -> Result<Self, FetchError> {
-        let wrong = || FetchError::Address(address.to_owned());
+        let wrong = || FetchError::Address(redacted_address(address));
         let base = address.trim_end_matches('/').to_owned();
         if let Some(path) = base.strip_prefix("file://").or(base.starts_with('/').then_some(&base))
         {
@@ -86,13 +92,12 @@ impl Source {
         if !loopback && !base.starts_with("https://") {
             return Err(wrong());
         }
-        let roots = match ca {
-            _ if loopback => Vec::new(),
-            Some(path) => certificates(path)
-                .map_err(|why| FetchError::Certificates { path: path.to_owned(), why })?,
-            None => system_roots(),
+        let tls = if loopback {
+            None
+        } else {
+            Some(tls::client(tls::Files { ca, ..tls::Files::default() }, tls::REPOSITORY)?)
         };
-        Ok(Self::Http { base, agent: agent(loopback, roots, limits), limits })
+        Ok(Self::Http { base, agent: agent(tls, dial::system_resolver(), limits), limits })
     }
 
     /// A place below this one; `name` is quoted where that is needed.
@@ -150,13 +155,17 @@ impl Source {
                 Ok(true)
             }
             Self::Http { base, agent, limits } => {
-                let address = format!("{base}/{file}");
+                let url = format!("{base}/{file}");
+                // What is told of a failure goes into logs and into `health`.
+                let address = redacted_address(&url);
                 let failed = |why: String| FetchError::Failed { address: address.clone(), why };
-                let mut request = agent.get(&address);
+                let mut request = agent.get(&url);
                 if from > 0 {
                     request = request.header("Range", format!("bytes={from}-"));
                 }
-                let response = request.call().map_err(|error| failed(error.to_string()))?;
+                let response = request
+                    .call()
+                    .map_err(|error| failed(redacted(&connector::words(&error)).into_owned()))?;
                 let resumed = match response.status() {
                     StatusCode::OK => false,
                     StatusCode::PARTIAL_CONTENT if from > 0 && starts_at(&response, from) => true,
@@ -219,16 +228,10 @@ fn is_too_slow(elapsed: Duration, read: u64, limits: Limits) -> bool {
     elapsed > limits.grace + Duration::from_secs(read / limits.slowest.max(1))
 }
 
-fn agent(loopback: bool, roots: Vec<Certificate<'static>>, limits: Limits) -> Agent {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(provider)
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .build();
+/// Without TLS it speaks to this machine alone.
+fn agent(tls: Option<Arc<ClientConfig>>, resolver: dial::Resolver, limits: Limits) -> Agent {
     let config = Agent::config_builder()
-        .tls_config(tls)
-        .https_only(!loopback)
+        .https_only(tls.is_some())
         .http_status_as_error(false)
         .max_redirects(3)
         .user_agent(concat!("familiar/", env!("CARGO_PKG_VERSION")))
@@ -237,23 +240,18 @@ fn agent(loopback: bool, roots: Vec<Certificate<'static>>, limits: Limits) -> Ag
         .timeout_recv_response(Some(limits.answer))
         // The rate is watched by `pump`; a server that says nothing at all is cut off here.
         .timeout_recv_body(Some(limits.body));
-    let config = if loopback { config.proxy(None) } else { config };
-    config.build().new_agent()
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| error.to_string())?;
-    if read.is_empty() {
-        return Err("holds no PEM certificate".to_owned());
+    let resolver = Answering(resolver);
+    match tls {
+        None => {
+            let tcp = ().chain(TcpConnector::default());
+            Agent::with_parts(config.proxy(None).build(), tcp, resolver)
+        }
+        Some(tls) => {
+            let proxy = ().chain(ConnectProxyConnector::default());
+            let chain = proxy.chain(TcpConnector::default()).chain(Tls(tls));
+            Agent::with_parts(config.build(), chain, resolver)
+        }
     }
-    Ok(read.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect())
-}
-
-fn system_roots() -> Vec<Certificate<'static>> {
-    let found = rustls_native_certs::load_native_certs();
-    found.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
 }
 
 fn is_loopback(rest: &str) -> bool {
@@ -301,6 +299,19 @@ mod tests {
     }
 
     #[test]
+    fn password_in_the_address_is_in_no_error() {
+        for address in ["ftp://ann:hunter22@h", "http://ann:hunter22@models.example.org"] {
+            let error = Source::new(address).unwrap_err().to_string();
+            assert!(error.contains("***@") && !error.contains("hunter22"), "{error}");
+        }
+        // Nobody listens there.
+        let source = Source::new("https://ann:hunter22@127.0.0.1:9").unwrap();
+        let error = source.read("root.json", 10).unwrap_err().to_string();
+        let hidden = error.contains("https://***@127.0.0.1:9/root.json");
+        assert!(hidden && !error.contains("hunter22"), "{error}");
+    }
+
+    #[test]
     fn plain_http_is_for_this_machine_alone() {
         for address in [
             "https://models.example.org/familiar/",
@@ -310,7 +321,10 @@ mod tests {
             "file:///media/usb",
             "/media/usb",
         ] {
-            assert!(Source::new(address).is_ok(), "{address}");
+            let source = Source::new(address);
+            // A machine may trust nobody at all.
+            let opened = matches!(source, Ok(_) | Err(FetchError::Tls(TlsError::NoRoots)));
+            assert!(opened, "{address}");
         }
         for address in [
             "http://models.example.org/",

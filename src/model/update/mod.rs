@@ -3,6 +3,7 @@
 pub mod archive;
 mod canonical;
 pub mod client;
+mod connector;
 pub mod download;
 pub mod fetch;
 mod key;

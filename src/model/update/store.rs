@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::system::disk;
 use crate::system::state::StateDirectory;
 
 /// The last time at which the device knew what time it was.
@@ -12,7 +13,7 @@ const TIME: &str = "last-known-good-time";
 
 /// Cannot read or write what is trusted.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", .path.display())]
+#[error("{}: {}", .path.display(), disk::told(.path, .source))]
 pub struct StoreError {
     path: PathBuf,
     source: std::io::Error,

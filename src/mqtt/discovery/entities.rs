@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Component, Setting};
+use super::{Component, Setting, ids};
 use crate::config::UnsignedCommand;
 use crate::recognition::{PersonId, PersonRef};
 
@@ -70,7 +70,10 @@ pub(super) fn of_device(setting: &Setting<'_>) -> Map<String, Value> {
         model["cmd_t"] = setting.topics.set("update").into();
         model["pl_inst"] = "PRESS".into();
     }
-    add("model_update", "update", model);
+    components.insert(
+        "model_update".to_owned(),
+        component(setting, "update", "model_update", "model", model),
+    );
     for (key, value) in controls(setting) {
         components.insert(key.to_owned(), value);
     }
@@ -95,9 +98,10 @@ pub(super) fn of_person(setting: &Setting<'_>, person: &PersonRef) -> [Component
         "stat_t": topic,
         "val_tpl": template("{{ p.get('last_seen') }}"),
     });
-    let entity = format!("{id}_last_seen");
+    let person = ids::person(id);
+    let entity = format!("{person}_last_seen");
     [
-        (present.clone(), component(setting, "binary_sensor", &present, id.as_str(), occupancy)),
+        (present.clone(), component(setting, "binary_sensor", &present, &person, occupancy)),
         (seen.clone(), component(setting, "sensor", &seen, &entity, sight)),
     ]
 }
@@ -273,11 +277,9 @@ fn component(
     entity: &str,
     mut options: Value,
 ) -> Value {
-    let device = setting.device;
     options["p"] = platform.into();
-    // A slash is in no name of a device or person, so no two of them make the same id.
-    options["uniq_id"] = format!("familiar/{device}/{key}").into();
-    options["def_ent_id"] = format!("{platform}.{device}_{entity}").replace('-', "_").into();
+    options["uniq_id"] = ids::unique(setting.topics, key).into();
+    options["def_ent_id"] = ids::entity(setting.topics, platform, entity).into();
     options
 }
 

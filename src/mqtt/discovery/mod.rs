@@ -6,11 +6,12 @@
 //! (`docs/home-assistant.md`).
 
 mod entities;
+mod ids;
 
 use serde_json::{Map, Value, json};
 
 use super::topics::Topics;
-use crate::config::{DeviceName, UnsignedCommand};
+use crate::config::UnsignedCommand;
 use crate::recognition::{PersonId, PersonRef};
 
 /// People who get entities of their own, at most.
@@ -26,7 +27,6 @@ const REMOVALS: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub struct Setting<'a> {
     pub topics: &'a Topics,
-    pub device: &'a DeviceName,
     /// `[mqtt] discovery_prefix`, not empty.
     pub discovery_prefix: &'a str,
     /// Thumbprint of the device's key: shown as its serial number, no part of any identifier.
@@ -74,8 +74,8 @@ impl Discovery {
 
         let message = json!({
             "dev": {
-                "ids": [format!("familiar_{}", setting.device)],
-                "name": setting.device.as_str(),
+                "ids": [format!("familiar_{}", ids::device(setting.topics))],
+                "name": ids::device_name(setting.topics),
                 "mf": "familiar",
                 "mdl": "Face recognition",
                 "sw": setting.version,
@@ -88,15 +88,23 @@ impl Discovery {
             "cmps": components,
         });
         Self {
-            topic: Self::topic_of(setting.discovery_prefix, setting.device),
+            topic: Self::topic_of(setting.discovery_prefix, setting.topics),
             text: message.to_string(),
             left_out: left_out.len(),
         }
     }
 
     /// Where a device's discovery message is; an empty text there has Home Assistant forget the device.
-    pub fn topic_of(discovery_prefix: &str, device: &DeviceName) -> String {
-        format!("{discovery_prefix}/device/{device}/config")
+    pub fn topic_of(discovery_prefix: &str, topics: &Topics) -> String {
+        format!("{discovery_prefix}/device/{}/config", ids::device(topics))
+    }
+
+    /// Where it was in versions that left the prefix out, if that is another topic: two sites of another prefix
+    /// shared it.
+    pub fn topic_without_prefix(discovery_prefix: &str, topics: &Topics) -> Option<String> {
+        let device = topics.device();
+        let before = format!("{discovery_prefix}/device/{device}/config");
+        (before != Self::topic_of(discovery_prefix, topics)).then_some(before)
     }
 
     /// Where Home Assistant tells that it has started (`online`) or stops.

@@ -21,6 +21,15 @@ pub enum Statement {
     },
 }
 
+impl Statement {
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::Signed { topic, .. } | Self::Cleared { topic } => topic,
+            Self::Discovery(discovery) => discovery.topic(),
+        }
+    }
+}
+
 /// The newest statement on every topic.
 #[derive(Debug, Default)]
 pub(super) struct Board {
@@ -91,21 +100,30 @@ impl Board {
         }
     }
 
-    /// The next statement to send over this connection; it then counts as sent.
-    pub fn next_due(&mut self) -> Option<Due> {
-        let topic = self.due.pop_front()?;
+    /// The next statement to send over this connection, of those whose topic may be sent; it then counts as sent.
+    pub fn next_due(&mut self, may_be_sent: impl Fn(&str) -> bool) -> Option<Due> {
+        let index = self.due.iter().position(|topic| may_be_sent(topic))?;
+        let topic = self.due.remove(index)?;
         let notice = self.notices.get_mut(&topic)?;
         notice.queued = false;
         Some(Due { topic, text: notice.text.clone(), version: notice.version })
     }
 
-    /// The broker has taken a statement.
-    pub fn taken(&mut self, topic: &str, version: u64) {
-        let Some(notice) = self.notices.get_mut(topic) else { return };
+    /// The broker has taken a statement; `true` if it keeps nothing on the topic from then on.
+    pub fn taken(&mut self, topic: &str, version: u64) -> bool {
+        let Some(notice) = self.notices.get_mut(topic) else { return false };
         notice.taken = notice.taken.max(version);
-        if notice.cleared && notice.taken == notice.version && !notice.queued {
+        let cleared = notice.cleared && notice.taken == notice.version && !notice.queued;
+        if cleared {
             self.notices.remove(topic);
         }
+        cleared
+    }
+
+    /// The newest statement on the topic, if the broker has taken one there before.
+    pub fn text_after_taken(&self, topic: &str) -> Option<Arc<str>> {
+        let notice = self.notices.get(topic).filter(|notice| notice.taken > 0)?;
+        Some(notice.text.clone())
     }
 
     /// Whether the broker has taken the newest statement on the topic.
@@ -113,9 +131,9 @@ impl Board {
         self.notices.get(topic).is_none_or(|notice| notice.taken == notice.version)
     }
 
-    /// Whether everything was sent over this connection.
-    pub fn is_sent(&self) -> bool {
-        self.due.is_empty()
+    /// Whether everything of those whose topic may be sent was sent over this connection.
+    pub fn is_sent(&self, may_be_sent: impl Fn(&str) -> bool) -> bool {
+        !self.due.iter().any(|topic| may_be_sent(topic))
     }
 }
 
@@ -132,13 +150,13 @@ mod tests {
     fn newest_statement_counts_and_a_late_acknowledgement_settles_nothing() {
         let mut board = Board::default();
         board.put(cleared("a"));
-        let first = board.next_due().unwrap();
+        let first = board.next_due(|_| true).unwrap();
         board.put(cleared("a"));
-        board.taken("a", first.version);
+        assert!(!board.taken("a", first.version));
         assert!(!board.is_settled("a"), "the newer one is still on its way");
-        let second = board.next_due().unwrap();
-        assert!(board.next_due().is_none() && board.is_sent());
-        board.taken("a", second.version);
+        let second = board.next_due(|_| true).unwrap();
+        assert!(board.next_due(|_| true).is_none() && board.is_sent(|_| true));
+        assert!(board.taken("a", second.version));
         assert!(board.is_settled("a") && board.notices.is_empty());
     }
 
@@ -146,9 +164,9 @@ mod tests {
     fn clearing_cut_off_is_said_again() {
         let mut board = Board::default();
         board.put(cleared("a"));
-        assert!(board.next_due().is_some());
+        assert!(board.next_due(|_| true).is_some());
         board.repeat();
         assert!(!board.is_settled("a"));
-        assert!(board.next_due().is_some());
+        assert!(board.next_due(|_| true).is_some());
     }
 }

@@ -3,22 +3,42 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use rumqttc::v5::mqttbytes::v5::PubAckReason;
-
+use super::caution::Subject;
 use super::{PATIENCE, PublishError};
+use crate::event::SignedMessage;
 use crate::event::outbox::Position;
+use crate::mqtt::reason::Reason;
 
 /// Messages in flight, at most; fewer if the broker says so.
 const WINDOW: usize = 16;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum What {
-    Availability,
-    /// A statement of the board, by topic and version.
-    Statement(String, u64),
-    /// The outcome of a command.
-    Outcome,
     Event(Position, u64),
+    /// Availability or a subscription.
+    Aside(Subject),
+    /// Of a command.
+    Outcome(Subject, SignedMessage),
+    /// A statement of the board in this version.
+    Statement(Subject, u64),
+}
+
+impl What {
+    fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::Event(..) => None,
+            Self::Aside(subject) | Self::Outcome(subject, _) | Self::Statement(subject, _) => {
+                Some(subject)
+            }
+        }
+    }
+}
+
+/// What the broker says of something that was sent.
+pub(super) enum Answer {
+    Taken(What),
+    /// Said again over the next connection.
+    Refused(Subject, Reason),
 }
 
 /// What was sent over one connection and not yet acknowledged, by packet id.
@@ -28,15 +48,20 @@ pub(super) enum What {
 pub(super) struct Flight {
     messages: BTreeMap<u16, (Instant, What)>,
     window: usize,
+    /// What is in flight goes alone, to see whether the broker hangs up on it.
+    alone: bool,
 }
 
 impl Flight {
     pub fn new(receive_maximum: u16) -> Self {
-        Self { messages: BTreeMap::new(), window: WINDOW.min(receive_maximum.into()) }
+        let window = WINDOW.min(receive_maximum.into());
+        Self { messages: BTreeMap::new(), window, alone: false }
     }
 
     pub fn has_room(&self) -> bool {
-        self.messages.len() < self.window
+        let subscription = |what: &What| matches!(what.subject(), Some(Subject::Subscribe(_)));
+        let messages = self.messages.values().filter(|(_, what)| !subscription(what)).count();
+        !self.alone && messages < self.window
     }
 
     pub fn has_room_for_an_event(&self) -> bool {
@@ -52,22 +77,50 @@ impl Flight {
         self.messages.insert(id, (Instant::now(), what));
     }
 
-    /// Notes an acknowledgement and gives what the broker has taken; `None` for a state that it refused,
-    /// which the next connection says again.
+    /// Nothing else is sent until this is answered.
+    pub fn push_alone(&mut self, id: u16, what: What) {
+        self.push(id, what);
+        self.alone = true;
+    }
+
+    /// Notes an acknowledgement and gives what the broker says of it.
     pub fn acknowledged(
         &mut self,
         id: u16,
-        refusal: Option<PubAckReason>,
-    ) -> Result<Option<What>, PublishError> {
+        refusal: Option<Reason>,
+    ) -> Result<Answer, PublishError> {
         let (_, what) = self.messages.remove(&id).ok_or(PublishError::Unsolicited(id))?;
+        self.alone &= !self.messages.is_empty();
         match (what, refusal) {
-            (what, None) => Ok(Some(what)),
+            (what, None) => Ok(Answer::Taken(what)),
             (What::Event(_, seq), Some(reason)) => Err(PublishError::Refused { seq, reason }),
-            (what, Some(reason)) => {
-                log::warn!("the broker refused {what:?}: {reason:?}");
-                Ok(None)
-            }
+            (
+                What::Aside(subject) | What::Outcome(subject, _) | What::Statement(subject, _),
+                Some(reason),
+            ) => Ok(Answer::Refused(subject, reason)),
         }
+    }
+
+    /// What is on its way beside an event, and whether an event is.
+    pub fn on_the_way(&self) -> (Vec<Subject>, bool) {
+        let subjects = self.messages.values().filter_map(|(_, what)| what.subject().cloned());
+        let mut subjects: Vec<_> = subjects.collect();
+        subjects.dedup();
+        (subjects, self.messages.values().any(|(_, what)| what.subject().is_none()))
+    }
+
+    /// Outcomes that nobody may have got, in the order in which they were sent.
+    pub fn outcomes(&self) -> Vec<SignedMessage> {
+        let mut outcomes: Vec<_> = self
+            .messages
+            .values()
+            .filter_map(|(sent, what)| match what {
+                What::Outcome(_, outcome) => Some((*sent, outcome.clone())),
+                _ => None,
+            })
+            .collect();
+        outcomes.sort_by_key(|(sent, _)| *sent);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
     pub fn check_patience(&self) -> Result<(), PublishError> {

@@ -2,15 +2,20 @@
 //!
 //! Events are drained from the outbox: in order, one at a time, removed on the broker's acknowledgement
 //! alone, everything else again after a reconnect (contract §5). Statements are
-//! retained by the broker and said again on each connection. What others tell the device waits in a
-//! queue for the daemon.
+//! retained by the broker and said again on each connection; one that the broker does not take is left out
+//! ([`caution`]). What others tell the device waits in a queue for the daemon.
 
 mod board;
+mod caution;
 mod flight;
 mod inbox;
+mod memory;
+mod noted;
+mod task;
 
 pub use board::Statement;
 pub use inbox::{Inbound, Received};
+pub use memory::{LeftOut, Remembered};
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,20 +23,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::broker::Broker;
-use super::client::{ClientError, Connection, Incoming, Session};
+use super::client::{ClientError, Session};
+use super::discovery::Discovery;
+use super::reason::Reason;
+use super::retained::RecordError;
 use super::topics::Topics;
-use crate::config::DeviceName;
+use crate::config::{Config, DeviceName};
 use crate::event::store::StoreError;
 use crate::event::{Outbox, SignedMessage};
 use crate::system::state::StateDirectory;
 use board::Board;
-use flight::{Flight, What};
+use caution::Caution;
 use inbox::Inbox;
+use noted::Noted;
+use task::Task;
 
 /// How long a message may stay unacknowledged before the connection is given up.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -40,10 +49,17 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Waits between attempts: doubled each time, each shortened by up to a half by chance.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// No longer than this while each break tells more of what the broker minds.
+const INFORMED_WAIT: Duration = Duration::from_secs(2);
 /// For `offline` and what is in flight when the device stops.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// Refused logins, until one without the last will is tried; and how long it then goes without.
+const WILLS: u32 = 2;
+const WITHOUT_WILL: Duration = Duration::from_hours(1);
 /// Outcomes of commands that wait for a connection; the oldest go.
 const OUTCOMES: usize = 128;
+/// Lines in the log about rivals, at most: whoever may publish on `identity` could fill it.
+const RIVALS: u8 = 16;
 
 /// How the publisher stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,14 +71,21 @@ pub struct Status {
     pub connections: u64,
     /// Why there is no connection, or why the last event was not taken.
     pub trouble: Option<String>,
+    /// Another device that was met, since the start, under this one's prefix and name.
+    pub rival: Option<String>,
+    /// What the broker does not take beside events, or does not let us hear.
+    pub left_out: Vec<LeftOut>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     #[error("{0}")]
     Client(#[from] ClientError),
-    #[error("the broker refused event {seq}: {reason:?}; it stays in the outbox")]
-    Refused { seq: u64, reason: PubAckReason },
+    #[error(
+        "the broker refused event {seq}: {reason}; it stays in the outbox until the broker lets this user publish \
+         on `event`"
+    )]
+    Refused { seq: u64, reason: Reason },
     #[error("the broker acknowledged nothing for {} s", PATIENCE.as_secs())]
     NoAcknowledgement,
     #[error("the broker acknowledged {0}, which was not in flight")]
@@ -75,6 +98,8 @@ pub enum PublishError {
 pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error("cannot start the publisher: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -88,6 +113,40 @@ pub struct Ears {
     pub set: bool,
     /// Topic of Home Assistant's birth message.
     pub home_assistant: Option<String>,
+    /// Who tells an identity or health as this device does: another one of its prefix and name.
+    pub identity: bool,
+}
+
+impl Ears {
+    /// What a device with this configuration listens to.
+    pub fn of(config: &Config) -> Self {
+        let prefix = config.mqtt.as_ref().map(|mqtt| mqtt.discovery_prefix.as_str());
+        Self {
+            command: true,
+            set: !config.commands.unsigned.is_empty(),
+            home_assistant: prefix.filter(|prefix| !prefix.is_empty()).map(Discovery::birth_topic),
+            identity: true,
+        }
+    }
+
+    /// What it subscribes to, in this order.
+    pub fn filters(&self, topics: &Topics) -> Vec<String> {
+        let command = self.command.then(|| topics.command());
+        let set = self.set.then(|| topics.set("+"));
+        let rivals = self.identity.then(|| [topics.identity(), topics.health()]);
+        let rivals = rivals.into_iter().flatten();
+        command.into_iter().chain(set).chain(self.home_assistant.clone()).chain(rivals).collect()
+    }
+}
+
+/// As whom a device with the key `kid` logs in.
+pub fn session(topics: &Topics, kid: &str) -> Session {
+    Session {
+        client_id: topics.client_id(kid),
+        will: Some((topics.availability(), "offline")),
+        expiry: 0,
+        clean: true,
+    }
 }
 
 /// The running publisher; it ends when dropped, or better by [`Publisher::stop`].
@@ -99,12 +158,13 @@ pub struct Publisher {
     topics: Topics,
 }
 
-#[derive(Default)]
 struct Shared {
     /// Something is to be sent.
     work: Notify,
     status: Mutex<Status>,
     board: Mutex<Board>,
+    /// Locked after the board, where both are.
+    noted: Mutex<Noted>,
     outcomes: Mutex<VecDeque<SignedMessage>>,
     inbox: Mutex<Inbox>,
     /// Thumbprint of the key that the identity on the board introduces.
@@ -121,23 +181,30 @@ impl Publisher {
         ears: Ears,
         state: &StateDirectory,
     ) -> Result<Self, StartError> {
-        let shared = Arc::new(Shared::default());
-        let (stop, stopped) = watch::channel(false);
         let topics = Topics::new(broker.prefix(), device);
+        let mut noted = Noted::open(state, &broker, &topics)?;
+        noted.note_key(&identity)?;
+        noted.note([topics.availability().as_str(), &topics.identity()])?;
+        let shared = Arc::new(Shared::new(noted));
+        let (stop, stopped) = watch::channel(false);
+        let session = session(&topics, identity.kid());
         shared.introduce(&topics, identity);
         let task = Task {
-            session: Session {
-                client_id: format!("familiar-{device}"),
-                will: Some((topics.availability(), "offline")),
-                expiry: 0,
-                clean: true,
-            },
+            session,
             broker,
             topics: topics.clone(),
             ears,
             outbox: Outbox::open(state)?,
+            state: state.clone(),
             shared: shared.clone(),
             stopped,
+            caution: Caution::default(),
+            events_first: true,
+            login_refusals: 0,
+            will_suspected: false,
+            without_will_until: None,
+            remembered: None,
+            rivals: 0,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let beating = shared.clone();
@@ -166,10 +233,18 @@ impl Publisher {
         self.shared.work.notify_one();
     }
 
-    /// Has the broker keep a statement: told as soon as there is a connection, and again on each.
+    /// Has the broker keep a statement: told as soon as there is a connection, and again on each. Its topic is put on
+    /// record first; where the disk does not take that, the statement waits.
     pub fn retain(&self, statement: Statement) {
-        lock(&self.shared.board).put(statement);
+        self.shared.retain(statement);
         self.notify();
+    }
+
+    /// Puts many topics on record at once, that are about to be retained.
+    pub fn note(&self, topics: &[String]) {
+        if let Err(error) = lock(&self.shared.noted).note(topics.iter().map(String::as_str)) {
+            log::debug!("{error}"); // said when they are retained
+        }
     }
 
     /// Says all statements again; Home Assistant asks for it by its birth message.
@@ -258,11 +333,32 @@ impl Drop for Publisher {
 }
 
 impl Shared {
+    fn new(noted: Noted) -> Self {
+        Self {
+            work: Notify::default(),
+            status: Mutex::default(),
+            board: Mutex::default(),
+            noted: Mutex::new(noted),
+            outcomes: Mutex::default(),
+            inbox: Mutex::default(),
+            introduced: Mutex::default(),
+            beat: AtomicU64::default(),
+        }
+    }
+
+    fn retain(&self, statement: Statement) {
+        // Held all along, lest an older statement on the topic be acknowledged as cleared in between.
+        let mut board = lock(&self.board);
+        for statement in lock(&self.noted).admit(statement) {
+            board.put(statement);
+        }
+    }
+
     fn introduce(&self, topics: &Topics, identity: SignedMessage) {
         // The statement first: whoever sees the key finds it on the board.
         let kid = identity.kid().to_owned();
         let topic = topics.identity();
-        lock(&self.board).put(Statement::Signed { topic, message: identity });
+        self.retain(Statement::Signed { topic, message: identity });
         *lock(&self.introduced) = kid;
     }
 }
@@ -278,219 +374,4 @@ async fn beat(shared: &Shared) {
 /// A panic while one of these was held left a whole value behind.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-struct Task {
-    broker: Broker,
-    session: Session,
-    topics: Topics,
-    ears: Ears,
-    outbox: Outbox,
-    shared: Arc<Shared>,
-    stopped: watch::Receiver<bool>,
-}
-
-impl Task {
-    async fn run(mut self) {
-        let mut wait = FIRST_WAIT;
-        while !*self.stopped.borrow() {
-            let before = self.status().acknowledged;
-            let mut stopped = self.stopped.clone();
-            let connecting = Connection::open(&self.broker, &self.session);
-            let outcome = tokio::select! {
-                connection = connecting => match connection {
-                    Ok(connection) => self.serve(connection).await,
-                    Err(error) => Err(error.into()),
-                },
-                _ = stopped.wait_for(|stop| *stop) => break,
-            };
-            let Err(error) = outcome else { break };
-            if self.status().acknowledged > before {
-                wait = FIRST_WAIT;
-            }
-            self.report(&error);
-            let shortened = wait.mul_f64(1.0 - fastrand::f64() / 2.0);
-            wait = (wait * 2).min(LONGEST_WAIT);
-            let _ = timeout(shortened, stopped.wait_for(|stop| *stop)).await;
-        }
-        self.status().connected = false;
-    }
-
-    fn status(&self) -> MutexGuard<'_, Status> {
-        lock(&self.shared.status)
-    }
-
-    fn report(&self, error: &PublishError) {
-        let trouble = format!("{}: {error}", self.broker);
-        let mut status = self.status();
-        // Days without a broker are one line in the log, not one for each attempt.
-        if status.trouble.as_ref() == Some(&trouble) && !status.connected {
-            log::debug!("{trouble}");
-        } else {
-            log::warn!("{trouble}; trying again");
-        }
-        status.connected = false;
-        status.trouble = Some(trouble);
-    }
-
-    /// Speaks over one connection until it breaks (`Err`) or the device stops (`Ok`).
-    async fn serve(&mut self, mut connection: Connection) -> Result<(), PublishError> {
-        log::info!("connected to {}", self.broker);
-        {
-            let mut status = self.status();
-            status.connected = true;
-            status.connections += 1;
-        }
-        lock(&self.shared.board).repeat();
-        let mut flight = Flight::new(connection.receive_maximum());
-        // First it hears, then it says that it is there: who sees `online` is heard.
-        self.listen(&mut connection)?;
-        let id = connection.publish(&self.topics.availability(), "online", true)?;
-        flight.push(id, What::Availability);
-        let shared = self.shared.clone();
-        let mut stopped = self.stopped.clone();
-        loop {
-            flight.check_patience()?;
-            self.outbox.settle()?;
-            self.send_statements(&mut connection, &mut flight)?;
-            self.send_event(&mut connection, &mut flight)?;
-            tokio::select! {
-                incoming = connection.next() => self.take(incoming?, &mut flight)?,
-                () = shared.work.notified() => {}
-                () = sleep(LOOK) => {}
-                _ = stopped.wait_for(|stop| *stop) => break,
-            }
-        }
-        match timeout(GOODBYE, self.leave(&mut connection, flight)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::debug!("while stopping: {error}"),
-            Err(_) => log::debug!("while stopping: not everything was acknowledged"),
-        }
-        if let Ok(Err(error)) = timeout(GOODBYE, connection.close()).await {
-            log::debug!("while stopping: {error}");
-        }
-        Ok(())
-    }
-
-    fn listen(&self, connection: &mut Connection) -> Result<(), PublishError> {
-        if self.ears.command {
-            connection.subscribe(&self.topics.command())?;
-        }
-        if self.ears.set {
-            connection.subscribe(&self.topics.set("+"))?;
-        }
-        if let Some(topic) = &self.ears.home_assistant {
-            connection.subscribe(topic)?;
-        }
-        Ok(())
-    }
-
-    /// Outcomes of commands and statements.
-    fn send_statements(
-        &self,
-        connection: &mut Connection,
-        flight: &mut Flight,
-    ) -> Result<(), PublishError> {
-        while flight.has_room() {
-            let outcome = lock(&self.shared.outcomes).pop_front();
-            let sent = if let Some(outcome) = outcome {
-                (connection.publish(&self.topics.result(), outcome.as_str(), false), What::Outcome)
-            } else if let Some(due) = lock(&self.shared.board).next_due() {
-                let sent = connection.publish(&due.topic, &due.text, true);
-                (sent, What::Statement(due.topic, due.version))
-            } else {
-                break;
-            };
-            match sent {
-                (Ok(id), what) => flight.push(id, what),
-                // One statement too many for this broker must not keep the events back.
-                (Err(error @ ClientError::PacketTooLarge { .. }), what) => {
-                    log::warn!("{what:?} is not sent: {error}");
-                }
-                (Err(error), _) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn send_event(
-        &self,
-        connection: &mut Connection,
-        flight: &mut Flight,
-    ) -> Result<(), PublishError> {
-        let introduced = lock(&self.shared.introduced).clone();
-        if flight.has_room_for_an_event()
-            && let Some(entry) = self.outbox.oldest()?
-            // Nobody could verify it yet; the daemon is about to introduce the key.
-            && (entry.message.kid() == introduced
-                || !self.outbox.is_newer(entry.message.kid(), &introduced)?)
-        {
-            let id = connection.publish(&self.topics.event(), entry.message.as_str(), false)?;
-            flight.push(id, What::Event(entry.position, entry.seq));
-        }
-        Ok(())
-    }
-
-    fn take(&self, incoming: Incoming, flight: &mut Flight) -> Result<(), PublishError> {
-        match incoming {
-            Incoming::Acknowledged { id, refusal } => match flight.acknowledged(id, refusal)? {
-                Some(What::Event(position, _)) => {
-                    self.outbox.acknowledged(position)?;
-                    let mut status = self.status();
-                    status.acknowledged += 1;
-                    status.trouble = None;
-                }
-                Some(What::Statement(topic, version)) => {
-                    lock(&self.shared.board).taken(&topic, version);
-                }
-                _ => {}
-            },
-            Incoming::Message { topic, payload, retained } => {
-                let inbound = if self.ears.home_assistant.as_ref() == Some(&topic) {
-                    // A retained one is of long ago, and with the connection everything was just said.
-                    if !retained && payload.as_ref() == b"online" {
-                        lock(&self.shared.inbox).note_birth();
-                    }
-                    return Ok(());
-                } else if topic == self.topics.command() {
-                    Inbound::Command
-                } else if let Some(name) = topic.strip_prefix(&self.topics.set("")) {
-                    Inbound::Set(name.chars().take(64).collect())
-                } else {
-                    log::debug!("a message on {topic}, which was not subscribed to");
-                    return Ok(());
-                };
-                lock(&self.shared.inbox).put(Received { inbound, payload, retained });
-            }
-            Incoming::Subscribed { refusal: Some(reason) } => {
-                log::warn!(
-                    "the broker refused a subscription, commands may not arrive: {reason:?}"
-                );
-            }
-            Incoming::Subscribed { refusal: None } => {}
-        }
-        Ok(())
-    }
-
-    /// Says what is left but for events, then `offline`, and waits for the acknowledgements.
-    async fn leave(
-        &self,
-        connection: &mut Connection,
-        mut flight: Flight,
-    ) -> Result<(), PublishError> {
-        loop {
-            self.send_statements(connection, &mut flight)?;
-            let told = lock(&self.shared.board).is_sent() && lock(&self.shared.outcomes).is_empty();
-            if told && flight.has_room() {
-                break;
-            }
-            self.take(connection.next().await?, &mut flight)?;
-        }
-        let id = connection.publish(&self.topics.availability(), "offline", true)?;
-        flight.push(id, What::Availability);
-        while !flight.is_empty() {
-            self.take(connection.next().await?, &mut flight)?;
-        }
-        Ok(())
-    }
 }

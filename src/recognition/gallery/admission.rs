@@ -24,11 +24,11 @@ pub enum Refusal {
     LooksLike {
         person: PersonRef,
         similarity: f32,
+        /// By how much it is nearer to the mean of this person's other looks; `None` if there is no other.
+        ahead: Option<f32>,
     },
     /// Similarity to the mean of the person's other looks.
-    Outlier {
-        similarity: f32,
-    },
+    Outlier { similarity: f32 },
 }
 
 /// The outcome for one of the looks offered.
@@ -42,7 +42,7 @@ pub enum Admitted {
 #[derive(Debug)]
 pub struct Admission<'a> {
     pub limits: Limits,
-    /// Everybody enrolled but this person.
+    /// Everybody enrolled but this person and those who are known to look alike.
     pub others: &'a [Candidate],
     /// This person's looks so far.
     pub enrolled: &'a [Embedding],
@@ -79,8 +79,12 @@ impl Admission<'_> {
             .iter()
             .map(|other| (other, look.similarity(&other.template)))
             .max_by(|a, b| a.1.total_cmp(&b.1))?;
-        (similarity >= self.limits.another + nearest.reserve)
-            .then(|| Refusal::LooksLike { person: nearest.person.clone(), similarity })
+        (similarity >= self.limits.another + nearest.reserve).then(|| {
+            let rest = looks.iter().enumerate().filter(|(other, _)| *other != index);
+            let own = Embedding::pooled(rest.map(|(_, rest)| rest).chain(self.enrolled));
+            let ahead = own.map(|own| look.similarity(&own) - similarity);
+            Refusal::LooksLike { person: nearest.person.clone(), similarity, ahead }
+        })
     }
 
     /// The admitted look that fits the others least, if there are others.
@@ -114,7 +118,7 @@ mod tests {
 
     fn candidate(id: &str, template: Embedding) -> Candidate {
         let person = PersonRef { id: id.parse().unwrap(), name: id.to_owned() };
-        Candidate { person, template, looks: 1, reserve: 0.0 }
+        Candidate { person, template, looks: 1, reserve: 0.0, lookalikes: Vec::new() }
     }
 
     #[test]
@@ -146,11 +150,13 @@ mod tests {
         let others = [candidate("bob", look(1, 0, 0.1)), candidate("ann", look(0, 0, 0.1))];
         let admission = Admission { limits: LIMITS, others: &others, enrolled: &[] };
         let outcomes = admission.judge(&[look(0, 3, 0.2), look(2, 3, 0.2)]);
-        let Admitted::No(Refusal::LooksLike { person, similarity }) = &outcomes[0] else {
+        let Admitted::No(Refusal::LooksLike { person, similarity, ahead }) = &outcomes[0] else {
             panic!("{outcomes:?}")
         };
         assert_eq!(person.id.as_str(), "ann");
         assert!(*similarity > 0.9);
+        // The other look offered is of somebody else altogether.
+        assert!(ahead.is_some_and(|ahead| ahead < -0.8), "{ahead:?}");
         assert_eq!(outcomes[1], Admitted::Yes);
     }
 

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::expiry::Expiry;
 use super::record::{AnchorProfile, PersonRecord};
 use super::store::Tables;
 use super::{Gallery, GalleryError, MAXIMUM_PEOPLE, comparable, insert_looks};
 use crate::recognition::{Embedding, PersonId, Space, Usable};
+use crate::system::clock::{Date, Uptime};
 
 /// A face to keep as an anchor.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +23,7 @@ pub struct NewAnchor {
     /// Who agreed or what it is, in the operator's words.
     pub consent: Option<String>,
     /// From then on it is not compared with any more, and the daemon erases it.
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Expiry>,
 }
 
 /// An anchor without its templates.
@@ -30,14 +32,14 @@ pub struct Anchor {
     pub id: PersonId,
     pub consent: Option<String>,
     pub enrolled: Timestamp,
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Expiry>,
     /// Number of looks by the digest of the embedder that made them.
     pub looks: BTreeMap<String, usize>,
 }
 
 impl Anchor {
     pub fn expired(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|end| end <= now)
+        self.expires.as_ref().is_some_and(|end| end.is_over(now, &Uptime::now()))
     }
 
     pub fn looks_by(&self, embedder: &str) -> usize {
@@ -131,11 +133,12 @@ impl Gallery {
         space: &Space,
         now: Timestamp,
     ) -> Result<Vec<AnchorTemplate>, GalleryError> {
+        let uptime = Uptime::now();
         self.store.read(|tables| {
             let mut templates = Vec::new();
             let mut all_looks = tables.all_looks()?;
             for (row, profile) in anchored(tables)? {
-                if profile.expires.is_some_and(|end| end <= now) {
+                if profile.expires.is_some_and(|end| end.is_over(now, &uptime)) {
                     continue;
                 }
                 let looks = all_looks.remove(&row).unwrap_or_default();
@@ -161,12 +164,13 @@ impl Gallery {
         })
     }
 
-    /// Erases those whose time is over.
-    pub fn erase_expired_anchors(&mut self, now: Timestamp) -> Result<bool, GalleryError> {
+    /// Erases those whose time is over beyond doubt.
+    pub fn erase_expired_anchors(&mut self, date: &Date) -> Result<bool, GalleryError> {
+        let uptime = Uptime::now();
         self.store.delete(|tables| {
             let mut erased = false;
             for (row, profile) in anchored(tables)? {
-                if profile.expires.is_some_and(|end| end <= now) {
+                if profile.expires.is_some_and(|end| end.is_certainly_over(date, &uptime)) {
                     tables.delete_person(row)?;
                     erased = true;
                 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! magic       16 bytes   "familiar people\0"
-//! version      u16       1; 2 where there are negative anchors, so that a program that knows none refuses it
+//! version      u16       1; 2 where there are negative anchors, 3 where there are lookalikes, so that a program that
+//!                        knows none refuses it
 //! iterations   u32       of PBKDF2-HMAC-SHA-256 (RFC 8018), 600,000 as OWASP's Password Storage Cheat Sheet asks
 //! salt        16 bytes   random
 //! nonce       12 bytes   random; the key seals this file alone
@@ -28,10 +29,12 @@ use zeroize::Zeroizing;
 use super::record::{self, LookRecord, PersonRecord};
 use super::{Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName};
 use crate::recognition::{Embedding, PersonId, PersonRef, Space};
+use crate::system::clock::{Date, Uptime};
 
 const MAGIC: &[u8; 16] = b"familiar people\0";
 const VERSION: u16 = 1;
 const WITH_ANCHORS: u16 = 2;
+const WITH_LOOKALIKES: u16 = 3;
 const ITERATIONS: u32 = 600_000;
 /// A file may ask for as much work as this, some seconds of it.
 const MOST_ITERATIONS: u32 = 10_000_000;
@@ -57,7 +60,7 @@ pub enum BackupError {
     #[error("not a backup of people")]
     NotABackup,
     #[error(
-        "a backup of version {found}; this program knows versions {VERSION} and {WITH_ANCHORS}"
+        "a backup of version {found}; this program knows versions {VERSION} to {WITH_LOOKALIKES}"
     )]
     Version { found: u16 },
     #[error(
@@ -95,12 +98,12 @@ impl BackupError {
 /// People out of a file whose seal held and whose content was checked. Only [`Backup::open`] makes one.
 pub struct Backup {
     pub made: Timestamp,
-    people: Vec<Saved>,
+    pub(super) people: Vec<Saved>,
 }
 
-struct Saved {
+pub(super) struct Saved {
     /// Of a person or an anchor.
-    record: PersonRecord,
+    pub(super) record: PersonRecord,
     looks: Vec<Look>,
 }
 
@@ -159,7 +162,13 @@ impl Gallery {
     /// Everybody enrolled and all anchors, as the bytes of a backup file, and how many people they are.
     pub fn backup(&self, passphrase: &Passphrase) -> Result<(Vec<u8>, usize), BackupError> {
         let (plain, people, anchors) = self.plain()?;
-        let version = if anchors == 0 { VERSION } else { WITH_ANCHORS };
+        let version = if self.people()?.iter().any(|person| !person.lookalikes.is_empty()) {
+            WITH_LOOKALIKES
+        } else if anchors > 0 {
+            WITH_ANCHORS
+        } else {
+            VERSION
+        };
         let length = HEADER + plain.len() + AES_256_GCM.tag_len();
         if length > BACKUP_LIMIT {
             return Err(BackupError::TooLarge);
@@ -186,6 +195,7 @@ impl Gallery {
 
     /// With the numbers of people and of anchors.
     fn plain(&self) -> Result<(Zeroizing<Vec<u8>>, usize, usize), GalleryError> {
+        let uptime = Uptime::now();
         let (pieces, people, anchors) = self.store.read(|tables| {
             let mut pieces: Vec<Zeroizing<Vec<u8>>> = Vec::new();
             let (mut people, mut anchors) = (0, 0);
@@ -198,6 +208,7 @@ impl Gallery {
                 }
                 let looks = all_looks.remove(&row).unwrap_or_default();
                 let record = record
+                    .expiring(|end| end.noted(&uptime))
                     .encode()
                     .map_err(|_| GalleryError::Damaged { what: "a person's record" })?;
                 pieces.push(Zeroizing::new((record.len() as u32).to_le_bytes().to_vec()));
@@ -226,18 +237,20 @@ impl Gallery {
     /// Enrols the people of a backup, their looks under this gallery's own transform: all that are to be, in one
     /// transaction, or none.
     pub fn restore(&mut self, backup: Backup, how: &Restore<'_>) -> Result<Restored, BackupError> {
-        let now = Timestamp::now();
+        let (date, uptime) = (Date::now(), Uptime::now());
         refuse_foreign(&backup, how)?;
         let mut existing = Vec::new();
         let restored = self.store.write(|tables| {
             let mut taken: BTreeSet<PersonId> =
                 tables.people()?.iter().map(|(_, record)| record.id().clone()).collect();
             let mut restored = Restored::default();
+            let mut paired = Vec::new();
             for Saved { record, looks } in backup.people {
                 let id = record.id().clone();
+                let record = record.expiring(|end| end.carried_over(&date, &uptime));
                 let looks: Vec<Look> =
                     looks.into_iter().filter(|look| !is_foreign(look, how)).collect();
-                if record.expires().is_some_and(|end| end <= now) {
+                if record.expires().is_some_and(|end| end.is_over(date.time, &uptime)) {
                     restored.expired.push(id);
                 } else if taken.contains(&id) {
                     restored.existing.push(id);
@@ -255,11 +268,21 @@ impl Gallery {
                         _ => restored.anchors.push(id),
                     }
                     let row = tables.insert_person(&record)?;
+                    if let PersonRecord::Enrolled(profile) = record
+                        && !profile.similar.is_empty()
+                    {
+                        paired.push((row, profile));
+                    }
                     for Look { embedder, added, embedding } in looks {
                         let template = tables.key.transform().protect(&embedding)?;
                         tables.insert_look(row, &LookRecord { embedder, added, template })?;
                     }
                 }
+            }
+            // Whose lookalike was left out has none.
+            for (row, mut profile) in paired {
+                profile.similar.retain(|other| taken.contains(other));
+                tables.replace_person(row, &PersonRecord::Enrolled(profile))?;
             }
             if !restored.existing.is_empty() && !how.skip_existing {
                 // Undoes the transaction; the error that is told is made of the ids.
@@ -308,7 +331,7 @@ impl Backup {
             return Err(BackupError::NotABackup);
         }
         let version = reader.number().map(u16::from_le_bytes).ok_or(BackupError::NotABackup)?;
-        if ![VERSION, WITH_ANCHORS].contains(&version) {
+        if !(VERSION..=WITH_LOOKALIKES).contains(&version) {
             return Err(BackupError::Version { found: version });
         }
         let iterations = reader.number().map(u32::from_le_bytes).ok_or(BackupError::NotABackup)?;
@@ -380,10 +403,13 @@ impl Backup {
             if !ids.insert(record.id()) {
                 return Err(BackupError::Content("a person twice"));
             }
-            if let PersonRecord::Enrolled(profile) = record
-                && profile.name.parse::<PersonName>().is_err()
-            {
-                return Err(BackupError::Content("a name"));
+            if let PersonRecord::Enrolled(profile) = record {
+                if profile.name.parse::<PersonName>().is_err() {
+                    return Err(BackupError::Content("a name"));
+                }
+                if profile.similar.len() > MAXIMUM_PEOPLE || profile.similar.contains(&profile.id) {
+                    return Err(BackupError::Content("a lookalike"));
+                }
             }
             if !record.consent().is_none_or(text) {
                 return Err(BackupError::Content("a consent"));

@@ -8,6 +8,7 @@
 //! The event is only told after it is true. A crash between 2 and 3 makes a restarted process tell it
 //! again: at least once, as all events are delivered.
 
+use super::lookalike::unpair;
 use super::record::PersonRecord;
 use super::{Gallery, GalleryError, find};
 use crate::recognition::PersonId;
@@ -37,6 +38,7 @@ impl Gallery {
             }
             let (row, _) = find(tables, id)?;
             tables.delete_looks(row)?;
+            unpair(tables, id)?;
             tables.replace_person(row, &PersonRecord::Erasing { id: id.clone() })?;
             Ok(row)
         })?;

@@ -1,7 +1,10 @@
 use std::path::PathBuf;
 
 use crate::recognition::PersonId;
+use crate::system::disk;
+use crate::system::nearest::nearest;
 use crate::system::secret::SecretError;
+use crate::system::state::StateDirectory;
 
 /// Why the gallery could not be opened, read or changed. Nothing was lost by it: every change is one
 /// transaction.
@@ -15,9 +18,9 @@ pub enum GalleryError {
     WrongKey { store: PathBuf },
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error("gallery {}: {source}", .path.display())]
+    #[error("gallery {}: {}", .path.display(), disk::told(.path, .source))]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("gallery.db in the state directory: {0}")]
+    #[error("{}", told(.0))]
     Database(#[from] rusqlite::Error),
     #[error("gallery {}: not a gallery, or one of format {found}; this version knows format {known}", .store.display())]
     Format { store: PathBuf, found: i64, known: i64 },
@@ -35,6 +38,8 @@ pub enum GalleryError {
     IdTaken(PersonId),
     #[error("{0}")]
     Name(String),
+    #[error("{0} is nobody's own lookalike; --similar-to names somebody else")]
+    OwnLookalike(PersonId),
     #[error("a person needs at least one look")]
     NoLooks,
     #[error(
@@ -49,12 +54,8 @@ pub enum GalleryError {
 impl GalleryError {
     /// Nobody has this id; suggests the most similar one there is.
     pub(super) fn unknown(id: &PersonId, known: &[PersonId]) -> Self {
-        let nearest = known
-            .iter()
-            .map(|other| (strsim::jaro_winkler(id.as_str(), other.as_str()), other))
-            .filter(|(score, _)| *score > 0.7)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, other)| other.clone());
+        let nearest = nearest(id.as_str(), known.iter().map(PersonId::as_str));
+        let nearest = nearest.and_then(|id| PersonId::try_from(id.to_owned()).ok());
         Self::Unknown { id: id.clone(), nearest }
     }
 
@@ -69,6 +70,12 @@ impl GalleryError {
                 | Self::Secret(SecretError::TooOpen { .. })
         )
     }
+}
+
+/// With the file's name, by the state directory: most errors of SQLite's do not know theirs.
+fn told(error: &rusqlite::Error) -> String {
+    let path = StateDirectory::locate().join(super::store::FILE);
+    format!("gallery {}: {}", path.display(), disk::told_by_sqlite(&path, error))
 }
 
 fn suggestion(nearest: Option<&PersonId>) -> String {

@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 
+use super::lookalike::pairs;
 use super::{Gallery, GalleryError, enrolled, find};
 use crate::recognition::consensus::LookThresholds;
 use crate::recognition::gallery::AnchorTemplate;
 use crate::recognition::{Embedding, PersonId, PersonRef};
+use crate::system::clock::Uptime;
 
 /// Which record a look is; for [`Gallery::drop_look`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LookKey(i64);
 
 /// One look of a person, as a template.
@@ -26,6 +28,8 @@ pub struct LookTemplate {
 pub struct Enrolment {
     pub person: PersonRef,
     pub looks: Vec<LookTemplate>,
+    /// Those enrolled beside this person who look alike.
+    pub lookalikes: Vec<PersonId>,
 }
 
 /// What a look does that it should not. Similarities are cosines; `own` is that to the mean of the person's
@@ -65,7 +69,8 @@ pub struct Hurtful {
     pub last: bool,
 }
 
-/// Two people whose means would be taken for each other, whatever look were dropped.
+/// Two people whose means would be taken for each other, whatever look were dropped, and who were not enrolled as
+/// lookalikes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alike {
     pub people: [PersonRef; 2],
@@ -77,11 +82,13 @@ impl Gallery {
     /// The people now enrolled with their looks by this embedder; who has none, or whose time is over, is left
     /// out.
     pub fn enrolments(&self, embedder: &str) -> Result<Vec<Enrolment>, GalleryError> {
-        let now = Timestamp::now();
+        let (now, uptime) = (Timestamp::now(), Uptime::now());
         let mut enrolments = self.store.read(|tables| {
             let mut enrolments = Vec::new();
-            for (row, profile) in enrolled(tables)? {
-                if profile.expires.is_some_and(|end| end <= now) {
+            let profiles = enrolled(tables)?;
+            let mut pairs = pairs(profiles.iter().map(|(_, profile)| profile));
+            for (row, profile) in profiles {
+                if profile.expires.is_some_and(|end| end.is_over(now, &uptime)) {
                     continue;
                 }
                 let looks: Vec<LookTemplate> = tables
@@ -97,8 +104,9 @@ impl Gallery {
                     })
                     .collect();
                 if !looks.is_empty() {
+                    let lookalikes = pairs.remove(&profile.id).unwrap_or_default();
                     let person = PersonRef { id: profile.id, name: profile.name };
-                    enrolments.push(Enrolment { person, looks });
+                    enrolments.push(Enrolment { person, looks, lookalikes });
                 }
             }
             Ok(enrolments)
@@ -161,7 +169,7 @@ pub fn hurtful(
 }
 
 /// Of all looks but the one at `without`.
-fn mean(looks: &[LookTemplate], without: Option<usize>) -> Option<Embedding> {
+pub(super) fn mean(looks: &[LookTemplate], without: Option<usize>) -> Option<Embedding> {
     let kept = looks.iter().enumerate().filter(|(index, _)| Some(*index) != without);
     Embedding::pooled(kept.map(|(_, look)| &look.template))
 }
@@ -236,6 +244,9 @@ impl Judge<'_> {
         for (index, (one, mean)) in self.people.iter().zip(self.means).enumerate() {
             for (other, other_mean) in self.people.iter().zip(self.means).skip(index + 1) {
                 let (Some(mean), Some(other_mean)) = (mean, other_mean) else { continue };
+                if one.lookalikes.contains(&other.person.id) {
+                    continue;
+                }
                 let similarity = mean.similarity(other_mean);
                 let threshold = self.thresholds.between(one.looks.len(), other.looks.len());
                 if similarity >= threshold {
@@ -275,6 +286,7 @@ mod tests {
             .map(|(id, degrees)| Enrolment {
                 person: PersonRef { id: id.parse().unwrap(), name: (*id).to_owned() },
                 looks: degrees.iter().enumerate().map(&mut look).collect(),
+                lookalikes: Vec::new(),
             })
             .collect()
     }
@@ -322,6 +334,14 @@ mod tests {
             assert!(found.iter().filter(|f| f.person.id.as_str() == id && !f.last).count() < 2);
         }
         assert!(!told(&found).contains(&("sole", 1)));
+    }
+
+    #[test]
+    fn lookalikes_that_were_enrolled_as_such_are_not_told_as_nearly_one() {
+        let mut pair = people(&[("ann", &[0.0, 10.0]), ("eve", &[5.0, 12.0])]);
+        pair[0].lookalikes.push("eve".parse().unwrap());
+        pair[1].lookalikes.push("ann".parse().unwrap());
+        assert_eq!(hurtful(pair, &[], &thresholds()).1, vec![]);
     }
 
     #[test]

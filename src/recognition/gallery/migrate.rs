@@ -14,8 +14,12 @@ pub(super) const PLAIN: i64 = 1;
 pub(super) const TURNED: i64 = 2;
 /// A store that was made format 2 of format 1, and whose file may still hold deleted records of that.
 pub(super) const TURNED_WIPE_DUE: i64 = -2;
+/// Format 3: there are no lookalikes.
+pub(super) const WITHOUT_LOOKALIKES: i64 = 3;
+/// A store of format 3 whose file may still hold deleted records.
+pub(super) const WITHOUT_LOOKALIKES_WIPE_DUE: i64 = -3;
 /// Of this format, but the file may still hold deleted records. No format: only this version passes over it.
-pub(super) const WIPE_DUE: i64 = -3;
+pub(super) const WIPE_DUE: i64 = -4;
 
 /// Seals every record anew for this format, looks turned by the gallery's transform; all in the caller's
 /// transaction. `found` is the file's `user_version`.

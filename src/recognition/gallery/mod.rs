@@ -18,9 +18,11 @@ pub(crate) mod backup;
 mod comparable;
 mod erase;
 mod error;
+mod expiry;
 mod fit;
 mod hygiene;
 mod look;
+mod lookalike;
 mod migrate;
 mod name;
 mod record;
@@ -33,9 +35,11 @@ pub use anchor::{Anchor, AnchorTemplate, NewAnchor};
 pub use backup::{BACKUP_LIMIT, Backup, BackupError, Passphrase, Restore, Restored};
 pub use erase::Erasure;
 pub use error::GalleryError;
+pub use expiry::{Expiry, Term};
 pub use fit::Fit;
 pub use hygiene::{Alike, Enrolment, Harm, Hurtful, LookKey, LookTemplate, hurtful};
 pub use look::{LookRefusal, SECOND_FACE, sole_look};
+pub use lookalike::{Cost, Lookalikes, lookalikes};
 pub use name::PersonName;
 pub use transform::Transform;
 
@@ -45,8 +49,10 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Candidate, Embedding, PersonId, PersonRef, Space, Usable};
+use crate::system::clock::{Date, Uptime};
 use crate::system::state::StateDirectory;
 use comparable::{Comparable, comparable, made_by};
+use lookalike::{pair, pairs};
 use record::{LookRecord, PersonRecord, Profile};
 use store::{Store, Tables};
 
@@ -72,7 +78,7 @@ pub struct NewPerson {
     /// What was agreed to, in the operator's words.
     pub consent: Option<String>,
     /// From then on the person is not recognised any more, and the daemon erases them.
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Expiry>,
 }
 
 /// An enrolled person, without templates.
@@ -82,9 +88,11 @@ pub struct Person {
     pub name: String,
     pub consent: Option<String>,
     pub enrolled: Timestamp,
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Expiry>,
     /// Number of looks by the digest of the embedder that made them.
     pub looks: BTreeMap<String, usize>,
+    /// Those enrolled beside this person who look alike.
+    pub lookalikes: Vec<PersonId>,
 }
 
 impl Person {
@@ -93,7 +101,7 @@ impl Person {
     }
 
     pub fn expired(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|end| end <= now)
+        self.expires.as_ref().is_some_and(|end| end.is_over(now, &Uptime::now()))
     }
 
     /// Looks that the embedder with this digest made.
@@ -141,6 +149,17 @@ impl Gallery {
         Ok(Self { store: Store::open(state)? })
     }
 
+    /// Opens the gallery for whoever only reads: where there is none, it is an empty one in memory, and neither store
+    /// nor key are made.
+    pub fn look(state: &StateDirectory) -> Result<Self, GalleryError> {
+        let path = state.file(store::FILE);
+        let store = match path.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Store::empty()?,
+            _ => Store::open(state)?,
+        };
+        Ok(Self { store })
+    }
+
     /// A look as the templates of this gallery can be compared with it.
     pub fn probe(&self, look: &Embedding) -> Result<Embedding, GalleryError> {
         self.store.transform().probe(look)
@@ -158,6 +177,17 @@ impl Gallery {
         looks: &[Embedding],
         embedder: &str,
     ) -> Result<PersonRef, GalleryError> {
+        self.add_similar(person, &[], looks, embedder)
+    }
+
+    /// The same for somebody who looks like these people, who are enrolled.
+    pub fn add_similar(
+        &mut self,
+        person: NewPerson,
+        similar: &[PersonId],
+        looks: &[Embedding],
+        embedder: &str,
+    ) -> Result<PersonRef, GalleryError> {
         let now = Timestamp::now();
         self.store.write(|tables| {
             let known = tables.people()?;
@@ -171,13 +201,16 @@ impl Gallery {
                 None => person.name.free_id(taken),
             };
             let reference = PersonRef { id: id.clone(), name: person.name.to_string() };
-            let row = tables.insert_person(&PersonRecord::Enrolled(Profile {
+            let mut profile = Profile {
                 id,
                 name: person.name.into(),
                 consent: person.consent,
                 enrolled: now,
                 expires: person.expires,
-            }))?;
+                similar: Vec::new(),
+            };
+            pair(tables, &mut profile, similar)?;
+            let row = tables.insert_person(&PersonRecord::Enrolled(profile))?;
             insert_looks(tables, row, looks, embedder, now)?;
             Ok(reference)
         })
@@ -190,14 +223,28 @@ impl Gallery {
         looks: &[Embedding],
         embedder: &str,
         consent: Option<String>,
-        expires: Option<Timestamp>,
+        expires: Option<Expiry>,
+    ) -> Result<PersonRef, GalleryError> {
+        self.add_looks_similar(id, &[], looks, embedder, consent, expires)
+    }
+
+    /// The same for somebody who, as is known now, looks like these people, who are enrolled.
+    pub fn add_looks_similar(
+        &mut self,
+        id: &PersonId,
+        similar: &[PersonId],
+        looks: &[Embedding],
+        embedder: &str,
+        consent: Option<String>,
+        expires: Option<Expiry>,
     ) -> Result<PersonRef, GalleryError> {
         let now = Timestamp::now();
         self.store.write(|tables| {
             let (row, mut profile) = find(tables, id)?;
             insert_looks(tables, row, looks, embedder, now)?;
             let reference = PersonRef { id: profile.id.clone(), name: profile.name.clone() };
-            if consent.is_some() || expires.is_some() {
+            if consent.is_some() || expires.is_some() || !similar.is_empty() {
+                pair(tables, &mut profile, similar)?;
                 profile.consent = consent.or(profile.consent);
                 profile.expires = expires.or(profile.expires);
                 tables.replace_person(row, &PersonRecord::Enrolled(profile))?;
@@ -221,12 +268,15 @@ impl Gallery {
         let mut people = self.store.read(|tables| {
             let mut people = Vec::new();
             let mut all_looks = tables.all_looks()?;
-            for (row, profile) in enrolled(tables)? {
+            let profiles = enrolled(tables)?;
+            let mut pairs = pairs(profiles.iter().map(|(_, profile)| profile));
+            for (row, profile) in profiles {
                 let mut looks = BTreeMap::new();
                 for look in all_looks.remove(&row).unwrap_or_default() {
                     *looks.entry(look.embedder).or_insert(0) += 1;
                 }
                 people.push(Person {
+                    lookalikes: pairs.remove(&profile.id).unwrap_or_default(),
                     id: profile.id,
                     name: profile.name,
                     consent: profile.consent,
@@ -263,18 +313,23 @@ impl Gallery {
         space: &Space,
         now: Timestamp,
     ) -> Result<Vec<Candidate>, GalleryError> {
+        let uptime = Uptime::now();
         let mut candidates = self.store.read(|tables| {
             let mut candidates = Vec::new();
             let mut all_looks = tables.all_looks()?;
-            for (row, profile) in enrolled(tables)? {
-                if profile.expires.is_some_and(|end| end <= now) {
+            let profiles = enrolled(tables)?;
+            let mut pairs = pairs(profiles.iter().map(|(_, profile)| profile));
+            for (row, profile) in profiles {
+                if profile.expires.is_some_and(|end| end.is_over(now, &uptime)) {
                     continue;
                 }
                 let looks = all_looks.remove(&row).unwrap_or_default();
                 let Comparable { looks, reserve } = comparable(tables, space, looks)?;
                 if let Some(template) = Embedding::pooled(&looks) {
+                    let lookalikes = pairs.remove(&profile.id).unwrap_or_default();
                     let person = PersonRef { id: profile.id, name: profile.name };
-                    candidates.push(Candidate { person, template, looks: looks.len(), reserve });
+                    let looks = looks.len();
+                    candidates.push(Candidate { person, template, looks, reserve, lookalikes });
                 }
             }
             Ok(candidates)
@@ -304,11 +359,25 @@ impl Gallery {
         })
     }
 
-    /// When the next person or anchor stops being compared with, if ever.
-    pub fn next_expiry(&self, now: Timestamp) -> Result<Option<Timestamp>, GalleryError> {
+    /// When the time of everybody who has one is over, people and anchors.
+    pub fn expiries(&self) -> Result<Vec<Expiry>, GalleryError> {
         let people = self.people()?.into_iter().filter_map(|person| person.expires);
         let anchors = self.anchors()?.into_iter().filter_map(|anchor| anchor.expires);
-        Ok(people.chain(anchors).filter(|end| *end > now).min())
+        Ok(people.chain(anchors).collect())
+    }
+
+    /// Turns spans into dates where the date is known by now, and notes what is left of the others.
+    pub fn renew_expiries(&mut self, date: &Date) -> Result<(), GalleryError> {
+        let uptime = Uptime::now();
+        self.store.write(|tables| {
+            for (row, record) in tables.people()? {
+                let renewed = record.expires().and_then(|end| end.renewed(date, &uptime));
+                if let Some(renewed) = renewed {
+                    tables.replace_person(row, &record.expiring(|_| renewed))?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Cheap to ask every few frames: differs after any process has changed the gallery.

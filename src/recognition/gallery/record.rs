@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::expiry::Expiry;
 use super::transform::Protected;
 use crate::recognition::{Embedding, PersonId};
 
@@ -28,7 +29,10 @@ pub(super) struct Profile {
     pub name: String,
     pub consent: Option<String>,
     pub enrolled: Timestamp,
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Expiry>,
+    /// Lookalikes that this person was enrolled beside, see [`super::lookalike`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub similar: Vec<PersonId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,7 +40,7 @@ pub(super) struct AnchorProfile {
     pub id: PersonId,
     pub consent: Option<String>,
     pub enrolled: Timestamp,
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Expiry>,
 }
 
 impl PersonRecord {
@@ -48,12 +52,24 @@ impl PersonRecord {
         }
     }
 
-    pub(super) fn expires(&self) -> Option<Timestamp> {
+    pub(super) fn expires(&self) -> Option<&Expiry> {
         match self {
-            Self::Enrolled(profile) => profile.expires,
-            Self::Anchor(profile) => profile.expires,
+            Self::Enrolled(profile) => profile.expires.as_ref(),
+            Self::Anchor(profile) => profile.expires.as_ref(),
             Self::Erasing { .. } => None,
         }
+    }
+
+    /// The same with another end of its time.
+    pub(super) fn expiring(mut self, at: impl FnOnce(&Expiry) -> Expiry) -> Self {
+        match &mut self {
+            Self::Enrolled(Profile { expires, .. })
+            | Self::Anchor(AnchorProfile { expires, .. }) => {
+                *expires = expires.as_ref().map(at);
+            }
+            Self::Erasing { .. } => {}
+        }
+        self
     }
 
     pub(super) fn consent(&self) -> Option<&str> {

@@ -21,8 +21,9 @@ use crate::system::confine::Locked;
 
 /// Format of the store; part of what every record is bound to, so that records of two formats never mix.
 /// 1: looks are embeddings; 2: they are turned by the gallery's [`Transform`]; 3: there may be negative anchors
-/// ([`super::anchor`]), which a version that does not know them must not pass over.
-pub(super) const FORMAT: i64 = 3;
+/// ([`super::anchor`]), which a version that does not know them must not pass over; 4: nor over lookalikes
+/// ([`super::lookalike`]).
+pub(super) const FORMAT: i64 = 4;
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

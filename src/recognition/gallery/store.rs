@@ -44,7 +44,11 @@ impl Store {
     pub(super) fn open(state: &StateDirectory) -> Result<Self, GalleryError> {
         let path = state.file(FILE);
         // The store first, then the key: whoever makes both makes the key first.
-        let exists = path.symlink_metadata().is_ok();
+        let exists = match path.symlink_metadata() {
+            Ok(_) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(source) => return Err(GalleryError::Io { path, source }),
+        };
         let key = match secret::read(state, KEY)? {
             Some(secret) => SealingKey::parse(&secret)?,
             None if exists => return Err(GalleryError::KeyMissing { store: path }),
@@ -71,6 +75,15 @@ impl Store {
         Ok(store)
     }
 
+    /// A store that is nowhere but in memory, under a key that nobody has.
+    pub(super) fn empty() -> Result<Self, GalleryError> {
+        let key = SealingKey::parse(SealingKey::generate()?.as_bytes())?;
+        let connection = Connection::open_in_memory()?;
+        let mut store = Self { connection, key, path: PathBuf::from(FILE) };
+        store.prepare()?;
+        Ok(store)
+    }
+
     /// Makes the tables of a new store; checks format and key of an existing one.
     fn prepare(&mut self) -> Result<(), GalleryError> {
         let number = |tx: &Transaction<'_>, name| tx.pragma_query_value(None, name, |r| r.get(0));
@@ -87,7 +100,14 @@ impl Store {
                 tx.commit()?;
             }
             (APPLICATION, FORMAT) => tables.check_census()?,
-            (APPLICATION, migrate::PLAIN | migrate::TURNED | migrate::TURNED_WIPE_DUE) => {
+            (
+                APPLICATION,
+                migrate::PLAIN
+                | migrate::TURNED
+                | migrate::TURNED_WIPE_DUE
+                | migrate::WITHOUT_LOOKALIKES
+                | migrate::WITHOUT_LOOKALIKES_WIPE_DUE,
+            ) => {
                 migrate::to_this_format(&tables, format)?;
                 tx.pragma_update(None, "user_version", migrate::WIPE_DUE)?;
                 tx.commit()?;

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::system::clock::ClockState;
 
 const MODEL: &str = "sha256:aa";
 
@@ -44,6 +45,7 @@ impl Home {
 }
 
 mod anchors;
+mod lookalikes;
 mod mapped;
 
 fn look(seed: u64) -> Embedding {
@@ -121,14 +123,56 @@ fn expired_person_is_not_matched() {
     let mut gallery = home.open();
     let now = Timestamp::now();
     let end = now + SignedDuration::from_hours(1);
-    gallery.add(NewPerson { expires: Some(end), ..named("Ann") }, &[look(1)], MODEL).unwrap();
+    gallery
+        .add(NewPerson { expires: Some(end.into()), ..named("Ann") }, &[look(1)], MODEL)
+        .unwrap();
     gallery.add(named("Bob"), &[look(2)], MODEL).unwrap();
     assert_eq!(gallery.candidates_at(&space(), now).unwrap().len(), 2);
-    assert_eq!(gallery.next_expiry(now).unwrap(), Some(end));
+    assert_eq!(gallery.expiries().unwrap(), [Expiry::At(end)]);
     let left = gallery.candidates_at(&space(), end).unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].person.name, "Bob");
-    assert_eq!(gallery.next_expiry(end).unwrap(), None);
+}
+
+#[test]
+fn span_is_noted_and_becomes_a_date_when_the_clock_is_right() {
+    let home = Home::new();
+    let mut gallery = home.open();
+    let unknown = Date { time: Timestamp::UNIX_EPOCH, state: ClockState::Unsynchronized };
+    let hour = std::time::Duration::from_hours(1);
+    let span = Expiry::after(hour, &unknown, &Uptime::now());
+    let ann = gallery
+        .add(NewPerson { expires: span.clone(), ..named("Ann") }, &[look(1)], MODEL)
+        .unwrap();
+    // By whatever clock, nobody is lost.
+    for now in [Timestamp::UNIX_EPOCH, Timestamp::now(), Timestamp::MAX] {
+        assert_eq!(gallery.candidates_at(&space(), now).unwrap().len(), 1);
+    }
+    gallery.renew_expiries(&unknown).unwrap();
+    assert_eq!(gallery.person(&ann.id).unwrap().expires, span);
+    let date = Date { time: Timestamp::now(), state: ClockState::Synchronized };
+    gallery.renew_expiries(&date).unwrap();
+    let end = home.open().person(&ann.id).unwrap().expires.and_then(|end| end.date()).unwrap();
+    let left = end.duration_since(date.time);
+    assert!((3590..=3600).contains(&left.as_secs()), "{left}");
+    assert!(gallery.candidates_at(&space(), end).unwrap().is_empty());
+}
+
+#[test]
+fn reading_an_empty_directory_makes_nothing() {
+    let home = Home::new();
+    let mut gallery = Gallery::look(&home.state).unwrap();
+    assert!(gallery.people().unwrap().is_empty() && gallery.anchors().unwrap().is_empty());
+    assert!(gallery.candidates(&space()).unwrap().is_empty());
+    gallery.probe(&look(1)).unwrap();
+    assert!(matches!(
+        gallery.rename(&"ann".parse().unwrap(), "Ann".parse().unwrap()),
+        Err(GalleryError::Unknown { .. })
+    ));
+    assert_eq!(std::fs::read_dir(home.state.path()).unwrap().count(), 0);
+    // One that is there is the one that is read.
+    home.open().add(named("Ann"), &[look(1)], MODEL).unwrap();
+    assert_eq!(Gallery::look(&home.state).unwrap().people().unwrap().len(), 1);
 }
 
 #[test]
@@ -312,8 +356,8 @@ fn swapped_rows() {
         let error = altered(&home, change).unwrap_err();
         assert!(error.is_refusal(), "{change}: {error}");
     }
-    let error = altered(&home, "PRAGMA user_version = 4").unwrap_err();
-    assert!(matches!(error, GalleryError::Format { found: 4, .. }), "{error}");
+    let error = altered(&home, "PRAGMA user_version = 5").unwrap_err();
+    assert!(matches!(error, GalleryError::Format { found: 5, .. }), "{error}");
 }
 
 /// The census alone would show a swap; the records refuse it by themselves, too.
@@ -418,7 +462,8 @@ fn in_format(format: i64, home: &Home, people: &[(&str, &[Embedding])]) {
             PersonRecord::Erasing { id }
         } else {
             let (name, enrolled) = ((*name).to_owned(), Timestamp::now());
-            PersonRecord::Enrolled(Profile { id, name, consent: None, enrolled, expires: None })
+            let (consent, expires, similar) = (None, None, Vec::new());
+            PersonRecord::Enrolled(Profile { id, name, consent, enrolled, expires, similar })
         };
         let sealed = seal(seal::Place::Person { row }, &record.encode().unwrap());
         sql.execute("INSERT INTO person VALUES (?1, ?2)", (row, sealed)).unwrap();
@@ -505,7 +550,7 @@ fn migration_cut_short() {
 fn formats_never_mix() {
     let home = Home::new();
     home.open().add(named("Ann"), &[look(1)], MODEL).unwrap();
-    for format in [1, 2, -2] {
+    for format in [1, 2, -2, 3, -3] {
         let error = altered(&home, &format!("PRAGMA user_version = {format}")).unwrap_err();
         assert!(error.is_refusal(), "{error}");
     }

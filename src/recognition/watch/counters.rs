@@ -11,8 +11,10 @@ pub struct Counters {
     /// Frames with motion.
     pub moving: u64,
     pub detections: u64,
-    /// Faces detected.
+    /// Faces detected that are neither masked nor too small.
     pub faces: u64,
+    /// Faces in a mask of the camera.
+    pub masked: u64,
     /// Tracks started, broken because people crossed, split because another face was on them.
     pub tracks: u64,
     pub broken_tracks: u64,

@@ -89,6 +89,8 @@ pub struct Settings {
     /// A person unseen for this long has departed.
     pub departed_after: Duration,
     pub quality: QualityGate,
+    /// Pixels between a face's sides, below which it is nobody's.
+    pub smallest_face: Option<f32>,
     /// `None`: pictures of a face are taken for the face.
     pub liveness: Option<LivenessPolicy>,
 }
@@ -107,8 +109,14 @@ impl Settings {
             unknown: events.unknown,
             departed_after: events.departed_after.get(),
             quality: QualityGate::recognition(),
+            smallest_face: None,
             liveness: None,
         }
+    }
+
+    #[must_use]
+    pub fn with_smallest_face(self, pixels: Option<u32>) -> Self {
+        Self { smallest_face: pixels.map(|pixels| pixels as f32), ..self }
     }
 
     #[must_use]
@@ -227,7 +235,7 @@ impl Watch {
         decisions: &mut Vec<Decision>,
     ) -> bool {
         self.presences.keep_only(&candidates);
-        let moving = self.motion.observe(&frame.image, frame.media);
+        let moving = self.motion.observe(&frame.image, frame.mask.as_deref(), frame.media);
         self.counters.moving += u64::from(moving);
         let due = self.attention.due(moving, &self.subjects, &self.tracker, frame.media);
         if due {
@@ -268,7 +276,8 @@ impl Watch {
     ) -> Result<(), E::Error> {
         self.attention.looked(frame.media);
         self.counters.detections += 1;
-        let faces = eyes.detect(&frame.image)?;
+        let mut faces = eyes.detect(&frame.image)?;
+        faces.retain(|face| self.is_somebodys(frame, face));
         self.attention.found(!faces.is_empty());
         self.counters.faces += faces.len() as u64;
         let update = self.tracker.update(&faces, frame.media);
@@ -285,6 +294,15 @@ impl Watch {
         self.forget_the_forgotten(candidates);
         self.look_closer(frame, eyes, &update.seen, candidates, decisions)?;
         self.examine(frame, eyes, &update.seen, candidates, decisions)
+    }
+
+    /// What lies in a mask or is too small is nobody's: it has no track, and is no stranger.
+    fn is_somebodys(&mut self, frame: &Frame, face: &DetectedFace) -> bool {
+        let small = self.settings.smallest_face.is_some_and(|least| face.bounds.width < least);
+        let masked = frame.hides(face);
+        self.counters.refusals.small += u64::from(small && !masked);
+        self.counters.masked += u64::from(masked);
+        !small && !masked
     }
 
     /// One embedding a frame: of the first whose turn it is that can be looked at well.

@@ -301,9 +301,15 @@ impl Named {
         if best.passes_as_anchor(thresholds.at(1)) {
             return false; // also one that was made since the name was given
         }
-        if candidates[best.index].person.id == self.person {
+        let nearest = &candidates[best.index];
+        let is_own = nearest.person.id == self.person;
+        let is_either =
+            !best.is_no_lookalike() && (is_own || nearest.lookalikes.contains(&self.person));
+        if is_own && !is_either {
             return same_face(look, &self.anchor, thresholds) || best.passes(thresholds.at(1));
         }
-        !best.passes(thresholds.at(1)) && look.similarity(&self.anchor) >= thresholds.at(1)
+        // It says nothing of who it is, unless it is clearly somebody else; but it is the face of before.
+        (is_either || !best.passes(thresholds.at(1)))
+            && look.similarity(&self.anchor) >= thresholds.at(1)
     }
 }

@@ -7,10 +7,12 @@ mod exhaustion;
 mod presentation;
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use image::Rgb;
 
 use super::*;
+use crate::camera::Mask;
 use crate::face::{BoundingBox, Point};
 use crate::recognition::Candidate;
 use crate::recognition::PersonRef;
@@ -41,6 +43,7 @@ struct Scene {
     noise: RefCell<fastrand::Rng>,
     blur: f32,
     size: (u32, u32),
+    mask: Option<Arc<Mask>>,
     /// How bright it is behind everybody.
     wall: u8,
     detections: Cell<usize>,
@@ -60,6 +63,7 @@ impl Scene {
             noise: RefCell::new(fastrand::Rng::with_seed(7)),
             blur: 0.06,
             size: (640, 480),
+            mask: None,
             wall: 90,
             detections: Cell::new(0),
             embeddings: Cell::new(0),
@@ -75,8 +79,8 @@ impl Scene {
     }
 
     fn step(&mut self, watch: &mut Watch, people: &[Candidate]) -> Vec<Decision> {
-        let frame =
-            Frame { number: self.number, image: self.draw(), time: self.time, media: self.media };
+        let &mut Self { number, time, media, ref mask, .. } = self;
+        let frame = Frame { number, image: self.draw(), time, media, mask: mask.clone() };
         let decisions = watch.observe(&frame, self, people);
         self.number += 1;
         self.media += Duration::from_millis(100);
@@ -175,6 +179,7 @@ fn person(id: &str, look: &[f32]) -> Candidate {
         template: Embedding::normalized(look.to_vec()).unwrap(),
         looks: 3,
         reserve: 0.0,
+        lookalikes: Vec::new(),
     }
 }
 
@@ -186,6 +191,7 @@ fn watch() -> Watch {
         unknown: true,
         departed_after: Duration::from_secs(30),
         quality: QualityGate::recognition(),
+        smallest_face: None,
         liveness: None,
     })
 }
@@ -224,6 +230,35 @@ fn stranger_is_nobody() {
     let decisions = scene.play(&mut watch, &people, 600);
     assert_eq!(told(&decisions), ["?"], "told of once, named never");
     assert_eq!(watch.present().count(), 0);
+}
+
+/// A face so many degrees from `look(1)`, in one plane.
+fn turned(degrees: f32) -> Vec<f32> {
+    let (a, b) = (look(1), look(2));
+    let along: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
+    let across = b.iter().zip(&a).map(|(b, a)| b - along * a).collect();
+    let across = Embedding::normalized(across).unwrap();
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    a.iter().zip(across.values()).map(|(a, c)| cos * a + sin * c).collect()
+}
+
+#[test]
+fn lookalikes_are_named_where_they_are_told_apart_and_stay_named() {
+    let mut people = [person("a", &turned(0.0)), person("b", &turned(45.0))];
+    let said = |people: &[Candidate], degrees: f32| {
+        let (mut scene, mut watch) = (Scene::new(), watch());
+        watch.settings.departed_after = Duration::from_secs(2);
+        scene.actors = vec![actor(100.0, &turned(degrees))];
+        told(&scene.play(&mut watch, people, 300))
+    };
+    // Ahead by 0.08: more than a tie.
+    assert_eq!(said(&people, 16.0), ["+a"]);
+    people[0].lookalikes.push(people[1].person.id.clone());
+    people[1].lookalikes.push(people[0].person.id.clone());
+    assert_eq!(said(&people, 16.0), [""; 0]);
+    for (degrees, named) in [(0.0, "+a"), (8.0, "+a"), (37.0, "+b"), (45.0, "+b")] {
+        assert_eq!(said(&people, degrees), [named], "{degrees}");
+    }
 }
 
 #[test]
@@ -349,6 +384,38 @@ fn departed_after_absence() {
     // And without any frame they depart all the same.
     let later = scene.media + Duration::from_secs(31);
     assert_eq!(told(&watch.quiet(later, scene.time, &people)), ["-a"]);
+}
+
+#[test]
+fn who_is_in_a_mask_is_nobody() {
+    let (mut scene, mut watch) = (Scene::new(), watch());
+    let left = vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]].try_into().unwrap();
+    scene.mask = Some(Arc::new(Mask::new(&[left], (640, 480))));
+    let people = [person("a", &look(1)), person("b", &look(2))];
+    // Somebody enrolled and a stranger, both masked.
+    scene.actors = vec![actor(20.0, &look(1)), actor(170.0, &look(3))];
+    assert!(scene.play(&mut watch, &people, 30).is_empty());
+    assert_eq!(scene.counts().1, 0, "nothing was embedded");
+    assert_eq!((watch.counters().faces, watch.counters().tracks), (0, 0));
+    assert!(watch.counters().masked > 0);
+    // Another one beside the mask is seen, and so is the first who leaves it.
+    scene.actors[1] = actor(480.0, &look(2));
+    assert_eq!(told(&scene.play(&mut watch, &people, 20)), ["+b"]);
+    scene.actors[0].x = 330.0;
+    assert_eq!(told(&scene.play(&mut watch, &people, 20)), ["+a"]);
+}
+
+#[test]
+fn face_below_the_smallest_is_nobodys() {
+    let (mut scene, watch) = (Scene::new(), watch());
+    let mut watch = Watch::new(watch.settings.with_smallest_face(Some(121)));
+    let people = [person("a", &look(1))];
+    scene.actors = vec![actor(100.0, &look(1))]; // 120 pixels
+    assert!(scene.play(&mut watch, &people, 30).is_empty());
+    assert_eq!((watch.counters().tracks, watch.counters().embeddings), (0, 0));
+    assert!(watch.counters().refusals.small > 0);
+    watch.reconfigure(watch.settings.clone().with_smallest_face(Some(120)));
+    assert_eq!(told(&scene.play(&mut watch, &people, 20)), ["+a"]);
 }
 
 #[test]

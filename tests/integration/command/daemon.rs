@@ -25,7 +25,7 @@ struct Scene {
 
 impl Scene {
     fn new(test: &str, more: &str) -> Option<Self> {
-        let home = Home::new(test)?;
+        let home = Home::small();
         let broker = Mosquitto::start(test, "")?;
         home.record("P001", 4);
         home.configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n{more}", broker.port));

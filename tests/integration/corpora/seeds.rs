@@ -80,6 +80,19 @@ fn pictures() {
         seed("frame", name, jpeg);
         seed("photo", &format!("{name}-jpeg"), jpeg);
     }
+    let header = |jpeg: &[u8]| jpeg.windows(2).position(|pair| pair == [0xff, 0xdb]).unwrap();
+    let (before, after) = colour.split_at(header(&colour));
+    let whole = colour.len() - 2;
+    for (name, jpeg) in [
+        ("two-starts", [&[0xff, 0xd8], &colour[..]].concat()),
+        ("strays", [before, &[0, 0xff, 0, 9, 0xff, 0xff], after].concat()),
+        ("no-end", colour[..whole].to_vec()),
+        ("no-last-row", colour[..whole - 30].to_vec()),
+        ("cut-then-whole", [&colour[..whole / 2], &grey].concat()),
+    ] {
+        seed("frame", name, &jpeg);
+        seed("recording", name, [&jpeg[..], &grey].concat());
+    }
     seed("photo", "png", coded(ImageFormat::Png));
     seed("photo", "webp", coded(ImageFormat::WebP));
     let cut = &colour[..colour.len() / 2];
@@ -87,11 +100,19 @@ fn pictures() {
     seed("recording", "boundary", [&grey[..], b"\r\n--frame\r\n\r\n", &bare].concat());
     seed("recording", "cut", [cut, &grey].concat());
     seed("recording", "noise", [b"\xff\xd8\xff\xff\xd8".as_slice(), &grey].concat());
-    for (name, format, buffer) in
-        [("yuyv", 0, 8 * 4), ("nv12", 1, 8 * 6), ("rgb", 2, 24 * 4), ("grey", 3, 8 * 4)]
-    {
-        let stride = if format == 2 { 24 } else { 8 };
-        let width = if format == 0 { 4 } else { 8 };
+    for (name, format, buffer) in [
+        ("yuyv", 0, 8 * 4),
+        ("nv12", 1, 8 * 6),
+        ("rgb", 2, 24 * 4),
+        ("grey", 3, 8 * 4),
+        ("uyvy", 4, 8 * 4),
+        ("nv21", 5, 8 * 6),
+        ("yu12", 6, 8 * 6),
+        ("yv12", 7, 8 * 6),
+        ("bgr", 8, 24 * 4),
+    ] {
+        let stride = if [2, 8].contains(&format) { 24 } else { 8 };
+        let width = if [0, 4].contains(&format) { 4 } else { 8 };
         let header = [format, 3, width, 0, 4, 0, stride, 0];
         let pixels: Vec<u8> = (0..buffer).map(|n| n as u8).collect();
         seed("raw", name, [&header[..], &pixels].concat());
@@ -111,6 +132,7 @@ fn texts() {
         "configuration",
         "tables",
         "device = \"a\"\n[camera]\nsource = \"replay:x.mjpeg\"\nfps = 0.5\nspeed = \"max\"\nloop = true\n\
+         rotate = 90\nflip = \"vertical\"\nsmallest_face = 48\nmasks = [[[0.0, 0.0], [0.3, 0.0], [0.3, 1.0]]]\n\
          [mqtt]\nurl = \"mqtts://broker.local:8883\"\nprefix = \"a/b\"\n[commands]\nunsigned = [\"pause\"]\n\
          [outbox]\nage = \"30d\"\n[events]\ndeparted_after = \"1h 30m\"\n",
     );

@@ -1,7 +1,6 @@
 //! The verbs about people, as a person types them.
 //!
-//! What needs networks runs where `FAMILIAR_TEST_BUNDLE` (a signed bundle), `FAMILIAR_TEST_TRUST` (its anchors)
-//! and `FAMILIAR_OPENPEOPLE` (generated people: `P001/assets/studio_portrait.jpg`, …) are set, as `make test` does.
+//! What needs networks has the small ones of `support/small.rs`, and painted people.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,60 +15,77 @@ use familiar::system::state::StateDirectory;
 use image::RgbImage;
 use serde_json::Value;
 
+use crate::support::home::copy;
 use crate::support::program;
 
-struct Home(tempfile::TempDir);
+pub(super) struct Home(tempfile::TempDir);
+
+/// Painted people: `P001` and on.
+struct People(crate::support::home::Home);
+
+impl People {
+    fn asset(&self, person: &str, picture: &str) -> PathBuf {
+        self.0.picture(person, picture)
+    }
+}
 
 impl Home {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Self(folder);
         home.configure("/nonexistent");
         home
     }
 
-    /// One with the networks, and the folder of generated people; `None` where they are not given.
-    fn with_models() -> Option<(Self, PathBuf)> {
+    /// One with the default bundle, and the folder of generated people, where these are given.
+    pub(super) fn with_default_models() -> Option<(Self, PathBuf)> {
         let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_dir());
         let (Some(bundle), Some(trust), Some(people)) = (
             folder("FAMILIAR_TEST_BUNDLE"),
             folder("FAMILIAR_TEST_TRUST"),
             folder("FAMILIAR_OPENPEOPLE"),
         ) else {
-            eprintln!("skipped: no FAMILIAR_TEST_BUNDLE, FAMILIAR_TEST_TRUST, FAMILIAR_OPENPEOPLE");
+            crate::support::not_run(
+                "gallery",
+                "no FAMILIAR_TEST_BUNDLE, FAMILIAR_TEST_TRUST, FAMILIAR_OPENPEOPLE; make test names them",
+            );
             return None;
         };
         let home = Self::new();
         home.configure(bundle.to_str().unwrap());
-        let anchors = home.path("trust.d");
-        std::fs::create_dir(&anchors).unwrap();
-        for anchor in std::fs::read_dir(trust).unwrap() {
-            let anchor = anchor.unwrap();
-            std::fs::copy(anchor.path(), anchors.join(anchor.file_name())).unwrap();
-        }
+        copy(&trust, &home.path("trust.d"));
         Some((home, people))
     }
 
-    fn configure(&self, bundle: &str) {
+    /// One with networks, and the people whom they know.
+    fn with_models() -> (Self, People) {
+        let home = Self::new();
+        let people = People(crate::support::home::Home::small());
+        home.configure(people.0.bundle.to_str().unwrap());
+        copy(&people.0.path("trust.d"), &home.path("trust.d"));
+        (home, people)
+    }
+
+    pub(super) fn configure(&self, bundle: &str) {
         let text = format!("device = \"porch\"\n[models]\nbundle = {bundle:?}\n");
         std::fs::write(self.path("familiar.toml"), text).unwrap();
     }
 
     /// With a broker where nobody listens.
-    fn configure_with_broker(&self) {
+    pub(super) fn configure_with_broker(&self) {
         let text = "device = \"porch\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:9\"\n";
         std::fs::write(self.path("familiar.toml"), text).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn gallery(&self) -> Gallery {
+    pub(super) fn gallery(&self) -> Gallery {
         Gallery::open(&StateDirectory::at(self.path("state")).unwrap()).unwrap()
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         let mut command = Command::new(program::familiar());
         command
             .env("STATE_DIRECTORY", self.path("state"))
@@ -80,14 +96,14 @@ impl Home {
     }
 
     /// Exit code, stdout, stderr.
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub(super) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let Output { status, stdout, stderr } = self.command().args(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code().unwrap(), text(stdout), text(stderr))
     }
 
     /// What it says at a terminal, where `answer` is typed.
-    fn at_a_terminal(&self, arguments: &[&str], answer: &str) -> String {
+    pub(super) fn at_a_terminal(&self, arguments: &[&str], answer: &str) -> String {
         let command = self.command();
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words = words.map(|word| word.to_str().unwrap()).chain(arguments.iter().copied());
@@ -102,13 +118,13 @@ impl Home {
     }
 
     /// The same with --json; stdout is one JSON text.
-    fn json(&self, arguments: &[&str]) -> (i32, Value) {
+    pub(super) fn json(&self, arguments: &[&str]) -> (i32, Value) {
         let (code, stdout, stderr) = self.run(&[arguments, &["--json"]].concat());
         let data = serde_json::from_str(&stdout);
         (code, data.unwrap_or_else(|error| panic!("{error}: {stdout:?}, {stderr:?}")))
     }
 
-    fn enrol(&self, name: &str) {
+    pub(super) fn enrol(&self, name: &str) {
         let person =
             NewPerson { name: name.parse().unwrap(), id: None, consent: None, expires: None };
         let look = Embedding::normalized(vec![1.0, 2.0, 3.0]).unwrap();
@@ -116,7 +132,7 @@ impl Home {
     }
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -139,7 +155,7 @@ fn people_without_models() {
     assert_eq!(home.json(&["people", "show", "berta-blau"]).1["name"], "Berta");
 }
 
-fn secret_file(path: &Path, text: &str, mode: u32) {
+pub(super) fn secret_file(path: &Path, text: &str, mode: u32) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
@@ -183,9 +199,9 @@ fn backup_is_the_owners_and_never_without_a_passphrase() {
 /// One device's people, recognised on another with another key.
 #[test]
 fn restored_people_are_recognised_on_another_device() {
-    let Some((old, people)) = Home::with_models() else { return };
-    let Some((new, _)) = Home::with_models() else { return };
-    let asset = |name: &str| people.join("P001").join("assets").join(name);
+    let (old, people) = Home::with_models();
+    let (new, _people) = Home::with_models();
+    let asset = |name: &str| people.asset("P001", name);
     let (portrait, selfie) = (asset("studio_portrait.jpg"), asset("amateur_selfie.jpg"));
     assert_eq!(old.run(&["enroll", "Ada", text(&portrait)]).0, 0);
     let (file, words) = (old.path("people.backup"), old.path("words"));
@@ -334,8 +350,8 @@ fn beside(left: &Path, right: &Path) -> RgbImage {
 /// A portrait of the household on the wall, a neighbour alike: nobody, until the anchor is forgotten.
 #[test]
 fn face_that_is_not_to_be_named() {
-    let Some((home, people)) = Home::with_models() else { return };
-    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (home, people) = Home::with_models();
+    let asset = |person: &str, name: &str| people.asset(person, name);
     let (portrait, selfie) =
         (asset("P001", "studio_portrait.jpg"), asset("P001", "amateur_selfie.jpg"));
     let other = asset("P002", "studio_portrait.jpg");
@@ -365,8 +381,8 @@ fn face_that_is_not_to_be_named() {
 
 #[test]
 fn look_that_hurts_is_named_and_dropped() {
-    let Some((home, people)) = Home::with_models() else { return };
-    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (home, people) = Home::with_models();
+    let asset = |person: &str, name: &str| people.asset(person, name);
     let (portrait, selfie) =
         (asset("P001", "studio_portrait.jpg"), asset("P001", "amateur_selfie.jpg"));
     let code = home.run(&["enroll", "Person One", "--id", "one", text(&portrait), text(&selfie)]).0;
@@ -405,8 +421,8 @@ fn look_that_hurts_is_named_and_dropped() {
 
 #[test]
 fn enrolled_people_are_identified() {
-    let Some((home, people)) = Home::with_models() else { return };
-    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (home, people) = Home::with_models();
+    let asset = |person: &str, name: &str| people.asset(person, name);
     let enrol = |name: &str, id: &str, pictures: &[PathBuf]| {
         let pictures: Vec<&str> = pictures.iter().map(|path| text(path)).collect();
         home.json(&[&["enroll", name, "--id", id], &pictures[..]].concat())
@@ -459,16 +475,17 @@ fn enrolled_people_are_identified() {
 
 #[test]
 fn unfit_pictures_are_refused() {
-    let Some((home, people)) = Home::with_models() else { return };
-    let asset = |person: &str, name: &str| people.join(person).join("assets").join(name);
+    let (home, people) = Home::with_models();
+    let asset = |person: &str, name: &str| people.asset(person, name);
     let (one, two) = (asset("P001", "studio_portrait.jpg"), asset("P002", "studio_portrait.jpg"));
     let (both, empty, broken) =
         (home.path("both.png"), home.path("empty.png"), home.path("broken.jpg"));
     beside(&one, &two).save(&both).unwrap();
-    RgbImage::from_fn(640, 480, |x, y| image::Rgb([(x / 3) as u8, (y / 2) as u8, 90]))
+    RgbImage::from_fn(640, 480, |x, y| image::Rgb([(x / 3) as u8, (y / 2) as u8, 240]))
         .save(&empty)
         .unwrap();
-    std::fs::write(&broken, &std::fs::read(&one).unwrap()[..20_000]).unwrap();
+    let whole = std::fs::read(&one).unwrap();
+    std::fs::write(&broken, &whole[..whole.len() / 2]).unwrap();
     let reasons = |report: &Value| -> Vec<String> {
         let reason = |picture: &Value| picture["reason"].as_str().unwrap_or("-").to_owned();
         report["pictures"].as_array().unwrap().iter().map(reason).collect()

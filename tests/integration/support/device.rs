@@ -15,7 +15,7 @@ use familiar::system::state::StateDirectory;
 use tempfile::TempDir;
 
 pub struct Device {
-    _folder: TempDir,
+    _folder: Option<TempDir>,
     pub state: StateDirectory,
     pub key: Arc<DeviceKey>,
     pub ledger: Ledger,
@@ -29,11 +29,17 @@ impl Device {
 
     /// With its state in the folder `state` there.
     pub fn at(folder: TempDir) -> Self {
+        let device = Self::within(folder.path());
+        Self { _folder: Some(folder), ..device }
+    }
+
+    /// The same in a folder of somebody else's.
+    pub fn within(folder: &std::path::Path) -> Self {
         // RUST_LOG=debug shows what happened.
         let _ = env_logger::Builder::from_default_env().is_test(true).try_init();
-        let state = StateDirectory::at(folder.path().join("state")).unwrap();
+        let state = StateDirectory::at(folder.join("state")).unwrap();
         let (key, ledger) = open(&state);
-        Self { _folder: folder, state, key, ledger, told: AtomicUsize::new(0) }
+        Self { _folder: None, state, key, ledger, told: AtomicUsize::new(0) }
     }
 
     /// Records so many events.

@@ -1,4 +1,4 @@
-//! A device with real models and a recording of somebody, for `familiar` as the outside sees it.
+//! A device with models and a recording of somebody, for `familiar` as the outside sees it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -6,24 +6,43 @@ use std::process::{Child, Command, Output};
 use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
 
-use super::judge;
+use super::bundle::TestBundle;
 use super::mosquitto::signal;
-use super::program;
+use super::painted::{self, Face};
+use super::{judge, program, small};
 
 /// A device: configuration, anchors, state and a recording, in a folder of its own.
 pub struct Home {
     pub folder: tempfile::TempDir,
     pub bundle: PathBuf,
     people: PathBuf,
+    /// The bundle of a device with small networks.
+    pub small: Option<TestBundle>,
 }
 
 impl Home {
-    /// `None` where no models are given.
+    /// With the small networks of [`super::small`] and painted people, which need nothing from outside and load at once.
+    /// What is not about FaceNet itself is tested so.
+    pub fn small() -> Self {
+        Self::with_small(small::bundle())
+    }
+
+    /// The same with another bundle made by [`super::small`].
+    pub fn with_small(bundle: TestBundle) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let people = folder.path().join("people");
+        let home = Self { folder, bundle: bundle.path(), people, small: Some(bundle) };
+        copy(&home.small.as_ref().unwrap().trust(), &home.path("trust.d"));
+        home.configure("");
+        home
+    }
+
+    /// With the default bundle and generated people, whose pictures look like photographs; `None` where they are not given.
     pub fn new(test: &str) -> Option<Self> {
         let bundle = PathBuf::from(judge::named(test, "FAMILIAR_TEST_BUNDLE")?);
         let trust = PathBuf::from(judge::named(test, "FAMILIAR_TEST_TRUST")?);
         let people = PathBuf::from(judge::named(test, "FAMILIAR_OPENPEOPLE")?);
-        let home = Self { folder: tempfile::tempdir().unwrap(), bundle, people };
+        let home = Self { folder: tempfile::tempdir().unwrap(), bundle, people, small: None };
         copy(&trust, &home.path("trust.d"));
         home.configure("");
         Some(home)
@@ -73,14 +92,28 @@ impl Home {
         Running(child)
     }
 
+    /// `studio_portrait.jpg` or `amateur_selfie.jpg` of that person, `P001` and on.
     pub fn picture(&self, person: &str, picture: &str) -> PathBuf {
-        self.people.join(person).join("assets").join(picture)
+        let path = self.people.join(person).join("assets").join(picture);
+        if self.small.is_some() && !path.exists() {
+            let face = Face::named(person);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let paint =
+                if picture.contains("portrait") { painted::portrait } else { painted::selfie };
+            paint(&face).save(&path).unwrap();
+        }
+        path
     }
 
     pub fn enroll(&self, name: &str, person: &str) {
         let picture = self.picture(person, "studio_portrait.jpg");
         let output = self.familiar(&["enroll", name, picture.to_str().unwrap()]);
         assert!(output.status.success(), "{output:?}");
+    }
+
+    /// A recording of a painted face.
+    pub fn record_face(&self, face: &Face, frames: u32) {
+        painted::record(face, &self.path("frames"), frames);
     }
 
     /// A recording of somebody who moves a little before a grey wall.

@@ -1,51 +1,67 @@
 //! A real Home Assistant beside a real Mosquitto: `tests/judges/home_assistant/house.py`.
+//!
+//! It takes seconds to start, so a test that is done leaves it to the next one in the same process: it moves to that test's
+//! broker and keeps nothing of the one before. So there are never more of them than tests at a time.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 pub struct House {
+    /// `None` once it is left to the next test.
+    running: Option<Running>,
+    shared: bool,
+}
+
+/// The process.
+struct Running {
     child: Child,
     asks: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
+    /// Whether it takes entity ids from us; if not, it makes them from names.
+    takes_entity_ids: bool,
 }
 
+/// Those that no test has. They end with the tests' process, whose end is the end of their input.
+static FREE: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+
 impl House {
-    /// Starts the Home Assistant that `FAMILIAR_JUDGES_HOME` names and connects it to the broker;
-    /// without it as with [`super::judge::python`].
+    /// The Home Assistant that `FAMILIAR_JUDGES_HOME` names, connected to the broker and with nothing else in it; without it
+    /// as with [`super::judge::python`].
     pub fn start(test: &str, port: u16) -> Option<Self> {
-        let python = super::judge::named(test, "FAMILIAR_JUDGES_HOME")?;
-        let program =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/home_assistant/house.py");
-        // RUST_LOG=debug shows what it does.
-        let log =
-            if std::env::var_os("RUST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() };
-        let mut child = Command::new(python)
-            .stderr(log)
-            .arg("-B")
-            .arg(program)
-            .arg(port.to_string())
-            .env("PYTHONWARNINGS", "ignore")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let asks = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut house = Self { child, asks, answers };
-        let ready = house.answer();
-        eprintln!("{test}: judged by Home Assistant {}", ready["version"]);
-        Some(house)
+        super::judge::named(test, "FAMILIAR_JUDGES_HOME")?;
+        let running = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self { running, shared: true }.moved(test, port)
+    }
+
+    /// One of the test's own, for what would stay in it: automations.
+    pub fn alone(test: &str, port: u16) -> Option<Self> {
+        Self { running: None, shared: false }.moved(test, port)
+    }
+
+    fn moved(mut self, test: &str, port: u16) -> Option<Self> {
+        if self.running.is_none() {
+            self.running = Some(Running::start(test)?);
+        }
+        self.ask(&json!({"do": "move", "port": port}));
+        Some(self)
+    }
+
+    fn running(&mut self) -> &mut Running {
+        self.running.as_mut().unwrap()
     }
 
     pub fn ask(&mut self, ask: &Value) -> Value {
-        writeln!(self.asks.as_mut().unwrap(), "{ask}").unwrap();
-        let answer = self.answer();
-        assert!(answer.get("error").is_none(), "{ask}: {answer}");
-        answer
+        self.running().ask(ask)
+    }
+
+    /// Whether it takes entity ids from us; if not, it makes them from names.
+    pub fn takes_entity_ids(&mut self) -> bool {
+        self.running().takes_entity_ids
     }
 
     /// Everything it knows.
@@ -82,6 +98,40 @@ impl House {
         let all = self.ask(&json!({"do": "forgive"}));
         serde_json::from_value(all["complaints"].clone()).unwrap()
     }
+}
+
+impl Running {
+    fn start(test: &str) -> Option<Self> {
+        let python = super::judge::named(test, "FAMILIAR_JUDGES_HOME")?;
+        let program =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/home_assistant/house.py");
+        // RUST_LOG=debug shows what it does.
+        let log =
+            if std::env::var_os("RUST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() };
+        let mut child = Command::new(python)
+            .stderr(log)
+            .arg("-B")
+            .arg(program)
+            .env("PYTHONWARNINGS", "ignore")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let asks = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut running = Self { child, asks, answers, takes_entity_ids: false };
+        let ready = running.answer();
+        running.takes_entity_ids = ready["entity_ids"] == true;
+        eprintln!("{test}: judged by Home Assistant {}", ready["version"]);
+        Some(running)
+    }
+
+    fn ask(&mut self, ask: &Value) -> Value {
+        writeln!(self.asks.as_mut().unwrap(), "{ask}").unwrap();
+        let answer = self.answer();
+        assert!(answer.get("error").is_none(), "{ask}: {answer}");
+        answer
+    }
 
     fn answer(&mut self) -> Value {
         let mut line = String::new();
@@ -91,6 +141,15 @@ impl House {
 }
 
 impl Drop for House {
+    fn drop(&mut self) {
+        // After a failed test nobody knows what is left in it.
+        if self.shared && !std::thread::panicking() {
+            FREE.lock().unwrap_or_else(PoisonError::into_inner).extend(self.running.take());
+        }
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         self.asks = None; // the end of its input is the end of it
         let deadline = Instant::now() + Duration::from_secs(20);

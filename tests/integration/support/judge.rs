@@ -7,8 +7,7 @@ use std::process::Command;
 
 /// A command of the judges' Python, which `FAMILIAR_JUDGES` names (`make test` sets it).
 ///
-/// Without it the test is skipped, and says so; but in CI, or with `FAMILIAR_REQUIRE_JUDGES=1`, it
-/// fails: what must not be missing there is not skipped in silence.
+/// Without it the test is listed as not run ([`super::not_run`]); in CI, or with `FAMILIAR_REQUIRE_JUDGES=1`, it fails.
 pub fn python(test: &str) -> Option<Command> {
     let mut command = Command::new(named(test, "FAMILIAR_JUDGES")?);
     // What the judge says shall be about what it judged.
@@ -30,8 +29,7 @@ pub fn node(test: &str, folder: &Path, program: &Path) -> Option<Command> {
 /// systemd's analysis of units; without it as with [`python`].
 pub fn systemd(test: &str) -> Option<Command> {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        assert!(!required(), "{test}: systemd-analyze is not there");
-        eprintln!("{test}: SKIPPED, systemd-analyze is not there");
+        super::not_run(test, "systemd-analyze is not installed (Debian's package systemd)");
         return None;
     }
     Some(Command::new("systemd-analyze"))
@@ -46,8 +44,7 @@ pub fn required() -> bool {
 pub fn named(test: &str, variable: &str) -> Option<OsString> {
     let judge = set(variable);
     if judge.is_none() {
-        assert!(!required(), "{test}: {variable} does not name the judges");
-        eprintln!("{test}: SKIPPED, {variable} does not name the judges");
+        super::not_run(test, &format!("{variable} is not set; `make test` sets it"));
     }
     judge
 }

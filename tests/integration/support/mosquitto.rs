@@ -21,8 +21,8 @@ const PROGRAMS: [&str; 3] =
     ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto"];
 
 impl Mosquitto {
-    /// A broker whose listener also has these lines of configuration; `None`, said loudly, where
-    /// Mosquitto is not installed (an error where judges are required).
+    /// A broker whose listener also has these lines of configuration; `None` where Mosquitto is not
+    /// installed, and then the test is listed as not run.
     pub fn start(test: &str, options: &str) -> Option<Self> {
         Self::start_with(test, options, Vec::new())
     }
@@ -34,8 +34,7 @@ impl Mosquitto {
         environment: Vec<(&'static str, std::path::PathBuf)>,
     ) -> Option<Self> {
         if !PROGRAMS.iter().any(|program| Path::new(program).exists()) {
-            assert!(!super::judge::required(), "{test}: Mosquitto is not installed");
-            eprintln!("{test}: SKIPPED, Mosquitto is not installed");
+            super::not_run(test, "Mosquitto is not installed");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -118,14 +117,17 @@ pub fn signal(child: &Child, name: &str) {
     assert!(kill.unwrap().success(), "{name}");
 }
 
-/// Options by which only this user gets in; `None` where passwords cannot be made. The file lies in the
-/// folder.
+/// Options by which only this user gets in; `None` where passwords cannot be made, and then the test is listed as not run.
+/// The file lies in the folder.
 pub fn password(folder: &Path, user: &str, password: &str) -> Option<String> {
     let file = folder.join("passwords");
     let mut made = Command::new("mosquitto_passwd");
     let made = made.args(["-b", "-c"]).arg(&file).args([user, password]).status();
-    made.is_ok_and(|status| status.success())
-        .then(|| format!("allow_anonymous false\npassword_file {}", file.display()))
+    if !made.is_ok_and(|status| status.success()) {
+        super::not_run("password", "mosquitto_passwd is not installed");
+        return None;
+    }
+    Some(format!("allow_anonymous false\npassword_file {}", file.display()))
 }
 
 /// `mosquitto_sub`, every line of it: `TOPIC MESSAGE`.

@@ -1,6 +1,6 @@
 """A real Home Assistant core with its real MQTT integration, asked by the tests over standard input.
 
-    house.py PORT      one JSON a line in, one JSON a line out
+    house.py      one JSON a line in, one JSON a line out; first of all {"do": "move", "port": PORT}
 
 It starts no web page and no default integration; its HTTP server is on loopback. Which version it is
 depends on the Python that runs it (requirements-*.txt). Home Assistant knows device discovery since
@@ -26,11 +26,15 @@ from homeassistant.util.yaml import parse_yaml
 
 VERSION = (const.MAJOR_VERSION, const.MINOR_VERSION)
 KNOWS_DEVICES = VERSION >= (2024, 12)
+# Between these versions entity ids come from names alone.
+TAKES_ENTITY_IDS = VERSION < (2024, 12) or VERSION >= (2025, 10)
 # Not about what the device said.
 OTHERS = ("aiohttp", "homeassistant.helpers.frame", "py.warnings", "asyncio")
 # Of versions before 2024.12 only; see House.states and take_apart.
 OF_OLD = ("Invalid state message", "Integration device is not supported")
 SHARED = ("availability_topic", "state_topic")
+# What was made of each device's message.
+TAKEN_APART = {}
 
 if VERSION < (2024, 8):
     # Written for paho-mqtt 1.6, of which there is no wheel; 2.x differs in these two.
@@ -59,7 +63,7 @@ class Complaints(logging.Handler):
         return lines
 
 
-async def start(port, folder):
+async def start(folder):
     (pathlib.Path(folder) / "configuration.yaml").touch()
     hass = core.HomeAssistant(folder)
     hass.config.config_dir = folder
@@ -78,19 +82,27 @@ async def start(port, folder):
     # Before MQTT, which may set up the same domain: an alarm panel for automations.
     panel = {"platform": "manual", "name": "House", "code_arm_required": False, "arming_time": 0}
     assert await async_setup_component(hass, "alarm_control_panel", {"alarm_control_panel": [panel]})
+    await hass.async_start()
+    return hass
+
+
+async def move(hass, port):
+    """To another broker, by the steps of a user: what came from the broker before is gone with its integration."""
+    for entry in hass.config_entries.async_entries("mqtt"):
+        await hass.config_entries.async_remove(entry.entry_id)
+    await hass.async_block_till_done()
     flow = await hass.config_entries.flow.async_init("mqtt", context={"source": "user"})
     flow = await hass.config_entries.flow.async_configure(
         flow["flow_id"], {"broker": "127.0.0.1", "port": port}
     )
     assert flow["type"] == "create_entry", flow
-    await hass.async_start()
+    await hass.async_block_till_done()
     if not KNOWS_DEVICES:
         await mqtt.async_subscribe(
             hass,
             "homeassistant/device/+/config",
             lambda message: hass.async_create_task(take_apart(hass, message)),
         )
-    return hass
 
 
 def in_full(options, names):
@@ -99,6 +111,10 @@ def in_full(options, names):
 
 async def take_apart(hass, message):
     node = message.topic.split("/")[-2]
+    if not message.payload:
+        for topic in TAKEN_APART.pop(node, ()):
+            await mqtt.async_publish(hass, topic, "")
+        return
     device = in_full(json.loads(message.payload), abbreviations.ABBREVIATIONS | {"cmps": "components", "o": "origin", "p": "platform"})
     for key, options in device["components"].items():
         options = in_full(options, abbreviations.ABBREVIATIONS | {"p": "platform"})
@@ -109,8 +125,12 @@ async def take_apart(hass, message):
                 options.setdefault(name, device[name])
             options["device"] = device["device"]
             options["origin"] = device["origin"]
+            # Without its platform that is what older versions take.
+            options["object_id"] = options.pop("def_ent_id").split(".")[1]
             text = json.dumps(options)
-        await mqtt.async_publish(hass, f"homeassistant/{platform}/{node}/{key}/config", text)
+        topic = f"homeassistant/{platform}/{node}/{key}/config"
+        TAKEN_APART.setdefault(node, set()).add(topic)
+        await mqtt.async_publish(hass, topic, text)
 
 
 def older(step):
@@ -130,6 +150,16 @@ class House:
         self.hass = hass
         self.complaints = complaints
         self.calls = []
+
+    async def move(self, ask):
+        await move(self.hass, ask["port"])
+        self.calls.clear()
+        registry = entity_registry.async_get(self.hass)
+        left = [entry.entity_id for entry in registry.entities.values() if entry.platform == "mqtt"]
+        left += [device.name for device in device_registry.async_get(self.hass).devices.values()]
+        assert not left, f"left of the broker before: {left}"
+        self.complaints.take()
+        return {}
 
     async def states(self, _):
         registry = entity_registry.async_get(self.hass)
@@ -190,14 +220,14 @@ class House:
         return {"done": done}
 
 
-async def main(port):
+async def main():
     complaints = Complaints()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     logging.getLogger().addHandler(complaints)
     with tempfile.TemporaryDirectory() as folder:
-        house = House(await start(port, folder), complaints)
+        house = House(await start(folder), complaints)
         loop = asyncio.get_running_loop()
-        print(json.dumps({"version": const.__version__, "devices": KNOWS_DEVICES}), flush=True)
+        print(json.dumps({"version": const.__version__, "devices": KNOWS_DEVICES, "entity_ids": TAKES_ENTITY_IDS}), flush=True)
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             ask = json.loads(line)
             try:
@@ -209,4 +239,4 @@ async def main(port):
         await house.hass.async_stop(force=True)
 
 
-asyncio.run(main(int(sys.argv[1])))
+asyncio.run(main())

@@ -31,7 +31,7 @@ impl Device {
         let consent = Some("in writing, 3 May".to_owned());
         gallery.add(NewPerson { consent, ..named("Ann") }, &[look(1), look(2)], MODEL).unwrap();
         gallery.add(named("Bob"), &[look(3)], MODEL).unwrap();
-        let expires = Some(Timestamp::now() + jiff::SignedDuration::from_hours(1));
+        let expires = Some((Timestamp::now() + jiff::SignedDuration::from_hours(1)).into());
         gallery.add(NewPerson { expires, ..named("Cat") }, &[look(4)], MODEL).unwrap();
         device
     }
@@ -263,7 +263,7 @@ fn enrolled_already_refuses_all_or_is_left_alone() {
 #[test]
 fn expired_people_do_not_come_back() {
     let device = Device::new();
-    let expires = Some(Timestamp::now() - jiff::SignedDuration::from_hours(1));
+    let expires = Some((Timestamp::now() - jiff::SignedDuration::from_hours(1)).into());
     device.gallery().add(NewPerson { expires, ..named("Ann") }, &[look(1)], MODEL).unwrap();
     let (file, _) = device.gallery().backup(&passphrase()).unwrap();
     let mut gallery = Device::new().gallery();

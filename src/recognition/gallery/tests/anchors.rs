@@ -80,15 +80,17 @@ fn expired_anchor_is_compared_with_no_more() {
     let mut gallery = home.open();
     let now = Timestamp::now();
     let end = now + SignedDuration::from_hours(1);
-    let new = NewAnchor { expires: Some(end), ..NewAnchor::default() };
+    let new = NewAnchor { expires: Some(end.into()), ..NewAnchor::default() };
     gallery.add_anchor(new, &[look(1)], MODEL).unwrap();
     gallery.add_anchor(NewAnchor::default(), &[look(2)], MODEL).unwrap();
-    assert_eq!(gallery.next_expiry(now).unwrap(), Some(end));
+    assert_eq!(gallery.expiries().unwrap(), [Expiry::At(end)]);
     assert_eq!(gallery.anchor_templates_at(&space(), now).unwrap().len(), 2);
     assert_eq!(gallery.anchor_templates_at(&space(), end).unwrap().len(), 1);
     let before = sealed(&home);
-    assert!(!gallery.erase_expired_anchors(now).unwrap());
-    assert!(gallery.erase_expired_anchors(end).unwrap());
+    let by = |time, state| Date { time, state };
+    assert!(!gallery.erase_expired_anchors(&by(now, ClockState::Synchronized)).unwrap());
+    assert!(!gallery.erase_expired_anchors(&by(end, ClockState::Unsynchronized)).unwrap());
+    assert!(gallery.erase_expired_anchors(&by(end, ClockState::Synchronized)).unwrap());
     assert_eq!((gone_without_a_trace(&home, &before), gallery.anchors().unwrap().len()), (2, 1));
 }
 

@@ -1,4 +1,4 @@
-//! `familiar enroll --not`: a face that must never be taken for a person.
+//! `familiar enroll --negative`: a face that must never be taken for a person.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,7 @@ use crate::cli::{Failure, Global, engine};
 use crate::config::Span;
 use crate::recognition::gallery::{Admission, Gallery, MAXIMUM_LOOKS, NewAnchor};
 use crate::recognition::{Embedding, PersonId, Space};
+use crate::system::owner;
 
 pub struct New {
     pub photos: Vec<PathBuf>,
@@ -20,7 +21,7 @@ pub struct New {
 
 pub fn run(global: &Global, new: New) -> Result<(), Failure> {
     if new.live != new.photos.is_empty() {
-        return Err(Failure::usage("--not takes either pictures or --live"));
+        return Err(Failure::usage("--negative takes either pictures or --live"));
     }
     let config = global.located()?.config;
     let expires = new.expires.map(expiry).transpose()?;
@@ -33,6 +34,7 @@ pub fn run(global: &Global, new: New) -> Result<(), Failure> {
     } else {
         photos::take(&new.photos, &engine)
     };
+    owner::for_good();
     // That it looks like somebody enrolled is what it is for; but the pictures are of one face.
     let admission = Admission { limits, others: &[], enrolled: &[] };
     judge(&mut pictures, &gallery, &admission, MAXIMUM_LOOKS)?;
@@ -46,7 +48,8 @@ pub fn run(global: &Global, new: New) -> Result<(), Failure> {
         Some(gallery.add_anchor(anchor, &looks, digest)?)
     };
     let accepted = looks.len();
-    Report { enrolled: Enrolled::Anchor(id), looks: accepted, pictures }.print(global.json)?;
+    let enrolled = Enrolled::Anchor(id);
+    Report { enrolled, looks: accepted, pictures, lookalikes: Vec::new() }.print(global.json)?;
     if accepted == 0 {
         return Err(Failure::NoUsableFace("no picture was accepted".to_owned()));
     }

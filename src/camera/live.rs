@@ -1,0 +1,263 @@
+//! A live camera by way of a named pipe, into which another program (ffmpeg) writes JPEG after JPEG. It differs from a
+//! recording as a camera does: the newest frame counts, and whoever writes may go away and come back.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock};
+
+use super::device::Pacer;
+use super::feed::skip;
+use super::jpeg::Skipped;
+use super::mjpeg::{Piece, Splitter};
+use super::pixels::Encoding;
+use super::slot::{Captured, Slot};
+use super::{CameraError, Feed};
+
+/// For a frame, before the camera counts as away; longer at slow rates.
+const STALLED: Duration = Duration::from_secs(3);
+/// For bytes, before looking whether the pipeline is still there.
+const SLICE: Duration = Duration::from_millis(200);
+
+/// Whether frames come through this path as from a camera.
+pub fn is_pipe(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
+}
+
+/// Opens a named pipe and reads it until the feed is dropped.
+pub fn open(path: &Path, fps: f64) -> Result<Feed, CameraError> {
+    // What cannot be read should be told now, not by the thread.
+    let pipe =
+        open_pipe(path).map_err(|source| CameraError::Replay { path: path.to_owned(), source })?;
+    let slot = Arc::new(Slot::default());
+    slot.set_format(format!(
+        "live JPEGs from the named pipe {}, at most {fps} a second",
+        path.display()
+    ));
+    let path = path.to_owned();
+    Feed::start(
+        move |slot| {
+            let stalled = STALLED.max(Duration::from_secs_f64(5.0 / fps));
+            let pipe =
+                Pipe { slot, path, stalled, pipe: Some(pipe), last: Instant::now(), away: false };
+            run(pipe, fps, slot);
+        },
+        slot,
+    )
+}
+
+fn run(pipe: Pipe<'_>, fps: f64, slot: &Slot) {
+    let began = Instant::now();
+    let mut pacer = Pacer::new(fps);
+    let mut splitter = Splitter::new(pipe);
+    let mut number = 0;
+    while let Ok(Some(piece)) = splitter.next_piece() {
+        let media = began.elapsed();
+        match piece {
+            Piece::Broken => skip(slot, number, &Skipped::Broken("truncated".to_owned())),
+            Piece::TooLarge => skip(slot, number, &super::replay::too_large()),
+            Piece::Jpeg(_) if !pacer.admit(media) => {
+                slot.count(|counters| counters.dropped_surplus += 1);
+            }
+            Piece::Jpeg(bytes) => {
+                let time = jiff::Timestamp::now();
+                let encoding = Encoding::Jpeg;
+                if !slot.offer(Captured { bytes, encoding, number, time, media }) {
+                    return;
+                }
+            }
+        }
+        number += 1;
+    }
+}
+
+/// Opens without waiting for somebody to write, and alone: of two readers each would have a part of every frame.
+fn open_pipe(path: &Path) -> io::Result<File> {
+    let pipe = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match flock(&pipe, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(pipe),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let reason = "another program reads this pipe; is the daemon running?";
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, reason))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The pipe's bytes, whoever writes them. Its end comes only when the pipeline is gone.
+struct Pipe<'a> {
+    slot: &'a Slot,
+    path: PathBuf,
+    stalled: Duration,
+    /// `None`: to be opened again.
+    pipe: Option<File>,
+    /// When bytes last came.
+    last: Instant,
+    /// The pipeline was told that nothing comes.
+    away: bool,
+}
+
+impl Read for Pipe<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.slot.is_open() {
+            if let Some(length) = self.read_some(into) {
+                self.last = Instant::now();
+                self.away = false;
+                return Ok(length);
+            }
+            if !self.away && self.last.elapsed() >= self.stalled {
+                self.away = true;
+                let path = self.path.display();
+                self.slot.lose(format!(
+                    "replay {path}: no picture came through this pipe for {} s; is the program that writes it running?",
+                    self.stalled.as_secs()
+                ));
+            }
+        }
+        Ok(0)
+    }
+}
+
+impl Pipe<'_> {
+    /// Waits a moment for bytes.
+    fn read_some(&mut self, into: &mut [u8]) -> Option<usize> {
+        let pause = || self.slot.sleep_until(Instant::now() + SLICE);
+        let pipe = match &mut self.pipe {
+            Some(pipe) => pipe,
+            // It may have been made anew, by its name.
+            closed => match open_pipe(&self.path) {
+                Ok(pipe) => closed.insert(pipe),
+                Err(_) => {
+                    pause();
+                    return None;
+                }
+            },
+        };
+        let slice = Timespec { tv_sec: 0, tv_nsec: SLICE.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&slice)) {
+            Ok(0) => return None,
+            Err(error) if error != rustix::io::Errno::INTR => {
+                pause();
+                return None;
+            }
+            _ => {}
+        }
+        match pipe.read(into) {
+            Ok(length) if length > 0 => Some(length),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            // Whoever wrote is gone. Opened anew, it waits for the next one instead of saying so for ever.
+            _ => {
+                self.pipe = None;
+                pause();
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::Next;
+    use super::super::testing::{is_near, jpeg, shade};
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    fn named_pipe() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("porch.mjpeg");
+        let (mode, kind) = (rustix::fs::Mode::from_raw_mode(0o600), rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        (folder, path)
+    }
+
+    /// The next frame; outages on the way are passed over.
+    fn frame_of(feed: &Feed) -> u8 {
+        loop {
+            match feed.next(LONG) {
+                Next::Frame(frame) => return shade(&frame.image),
+                Next::Lost(_) | Next::Nothing => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn frame_is_shown_before_the_next_one_comes() {
+        let (_folder, path) = named_pipe();
+        assert!(is_pipe(&path));
+        let feed =
+            super::super::replay::open(&path, 200.0, false, crate::config::Speed::Pace).unwrap();
+        let mut writer = File::options().write(true).open(&path).unwrap();
+        for wanted in [10, 90, 170] {
+            writer.write_all(&jpeg(wanted)).unwrap();
+            assert!(is_near(frame_of(&feed), wanted));
+        }
+        assert!(feed.format().contains("named pipe"), "{}", feed.format());
+    }
+
+    #[test]
+    fn writer_that_goes_and_comes_back_is_followed() {
+        let (_folder, path) = named_pipe();
+        let feed = open(&path, 200.0).unwrap();
+        for wanted in [10, 90] {
+            // The second begins in the middle of a frame, as one does that was interrupted.
+            let mut writer = File::options().write(true).open(&path).unwrap();
+            writer.write_all(&jpeg(200)[40..]).unwrap();
+            writer.write_all(&jpeg(wanted)).unwrap();
+            drop(writer);
+            assert!(is_near(frame_of(&feed), wanted));
+        }
+    }
+
+    #[test]
+    fn pipe_that_nobody_writes_is_an_outage_told_once() {
+        let (_folder, path) = named_pipe();
+        let slot = Arc::new(Slot::default());
+        let reader = path.clone();
+        let feed = Feed::start(
+            move |slot| {
+                let pipe = Some(open_pipe(&reader).unwrap());
+                let stalled = Duration::ZERO;
+                let pipe =
+                    Pipe { slot, path: reader, stalled, pipe, last: Instant::now(), away: false };
+                run(pipe, 200.0, slot);
+            },
+            slot,
+        )
+        .unwrap();
+        let Next::Lost(reason) = feed.next(LONG) else { panic!() };
+        assert!(reason.contains("porch.mjpeg") && reason.contains("running?"), "{reason}");
+        assert!(matches!(feed.next(SLICE * 3), Next::Nothing));
+        let mut writer = File::options().write(true).open(&path).unwrap();
+        writer.write_all(&jpeg(60)).unwrap();
+        assert!(is_near(frame_of(&feed), 60));
+    }
+
+    #[test]
+    fn second_reader_is_refused() {
+        let (_folder, path) = named_pipe();
+        let feed = open(&path, 15.0).unwrap();
+        let Err(error) = open(&path, 15.0) else { panic!("two read one pipe") };
+        assert!(error.to_string().contains("another program reads this pipe"), "{error}");
+        drop(feed);
+        assert!(open(&path, 15.0).is_ok());
+    }
+
+    #[test]
+    fn dropped_feed_lets_go_of_the_pipe() {
+        let (_folder, path) = named_pipe();
+        drop(open(&path, 15.0).unwrap()); // joins the thread; would hang
+        let nobody_reads = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        assert_eq!(nobody_reads.unwrap_err().raw_os_error(), Some(libc::ENXIO));
+    }
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Suites that not every machine can run: each is run, or one line says that it was not, why, and what would help.
+#
+#   tools/suites.sh [mount] [root] [landlock] [liveness]      (default: all of them)
+#
+# FAMILIAR_NOT_RUN=FILE collects these lines (`make test` ends with them). FAMILIAR_REQUIRE_SUITES=1: what cannot be run fails.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+cd "$top"
+
+not_run() {
+  printf 'not run: %s\n' "$*" >&2
+  [ -z "${FAMILIAR_NOT_RUN:-}" ] || printf 'not run: %s\n' "$*" >>"$FAMILIAR_NOT_RUN"
+  [ "${FAMILIAR_REQUIRE_SUITES:-}" != 1 ] || exit 1
+}
+integration() { FAMILIAR_REQUIRE_JUDGES=1 cargo test --release --locked --test integration -- --ignored "$@"; }
+
+# A full disk, a read-only one.
+mount() {
+  local folder
+  folder=$(mktemp -d)
+  if unshare -rm -- "$(type -P mount)" -t tmpfs tmpfs "$folder" 2>/dev/null; then
+    integration full_disk:: broken_disk::
+  else
+    not_run "full_disk, broken_disk: this system lets nobody mount a disk in a name space of their own (unshare -rm; kernel.unprivileged_userns_clone, or root)"
+  fi
+  rmdir "$folder"
+}
+
+# What root does with files that are the daemon's.
+root() {
+  if [ "$(id -u)" = 0 ]; then
+    integration state_directory::
+  else
+    not_run "state_directory: only root can make another user's files"
+  fi
+}
+
+# The version of Landlock that this kernel has, 0 for none: landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION).
+landlock_version() { python3 -c 'import ctypes; print(max(0, ctypes.CDLL(None).syscall(444, None, 0, 1)))'; }
+
+landlock() {
+  local version skip=()
+  version=$(landlock_version)
+  if [ "$version" = 0 ]; then
+    not_run "landlock: this kernel has no Landlock; make test-landlock runs these tests under kernels that have it, emulated"
+    return
+  fi
+  if [ "$version" -lt 4 ]; then
+    skip=(--skip no_port_but_the_configured)
+    not_run "landlock, ports: this kernel is older than 6.7; make test-landlock has a newer one, emulated"
+  fi
+  # A proxy opens more ports than the configuration names.
+  env -u http_proxy -u https_proxy -u all_proxy -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY \
+    cargo test --release --locked --lib -- --ignored system::landlock:: "${skip[@]}"
+}
+
+liveness() {
+  if grep -qs '^\[\[liveness\]\]' "$FAMILIAR_TEST_BUNDLE/bundle.toml"; then
+    integration liveness_networks::
+  else
+    not_run "no liveness networks: package registries carry none; give a folder with the files of models/README.md as MODEL_CACHE to make models, then make test-liveness"
+  fi
+}
+
+for suite in ${*:-mount root landlock liveness}; do
+  case $suite in
+    mount | root | landlock | liveness) "$suite" ;;
+    *) die "no such suite: $suite" ;;
+  esac
+done
