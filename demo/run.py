@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from pathlib import Path
 
 from broker import Broker
@@ -37,7 +38,8 @@ class Demo:
         self.familiar, self.folder, self.pictures = familiar, folder, pictures
         self.broker = Broker(folder)
         self.config = folder / "familiar.toml"
-        # The recorded scene is painted from still pictures: nobody in it is live, so nothing is decided by that.
+        # The recorded scene is painted from still pictures: nobody in it is live, so nothing is decided by that. A bundle
+        # without liveness networks says that it is off.
         liveness = "report" if pictures else "auto"
         self.config.write_text(
             f'device = "{DEVICE}"\n\n'
@@ -171,8 +173,18 @@ def recorded(familiar: str, folder: Path) -> None:
         compare([(e["event_type"], (e.get("person") or {}).get("id")) for e in events], expected())
         demo.check_chain(len(events))
         demo.check_forgery()
+        if not has_liveness():
+            show(
+                "\nNOTE: this model bundle has NO LIVENESS networks: a photograph held before the camera is taken for its person.\n"
+                "models/README.md says where they come from."
+            )
     finally:
         demo.broker.stop()
+
+
+def has_liveness() -> bool:
+    manifest = Path(os.environ["FAMILIAR_TEST_BUNDLE"]) / "bundle.toml"
+    return bool(tomllib.loads(manifest.read_text()).get("liveness"))
 
 
 def expected() -> list[tuple[str, str | None]]:

@@ -73,7 +73,7 @@ def detector() -> tuple[str, bytes]:
             if wanted == "yunet":
                 sys.exit(f"models: {error}")
             loud(
-                "YUNET COULD NOT BE HAD: this bundle detects faces with CENTERFACE, which is slower.",
+                "YUNET COULD NOT BE HAD: this bundle detects faces with CENTERFACE, which misses more small faces.",
                 str(error),
                 "Put the file into a folder and give it as MODEL_CACHE (models/README.md).",
             )
@@ -86,7 +86,11 @@ def liveness() -> dict[str, bytes]:
     try:
         files = {name: sources.hosted(source, BUILD / "downloads") for name, source in sources.LIVENESS.items()}
     except sources.Unavailable as error:
-        loud("NO LIVENESS: this bundle cannot tell a face from a picture of one.", str(error))
+        loud(
+            "NO LIVENESS: this bundle takes a PHOTOGRAPH of a person for the person.",
+            str(error),
+            "Put the files into a folder and give it as MODEL_CACHE (models/README.md).",
+        )
         return {}
     return {
         name: serialized(minifasnet.convert(read_weights(data), name.removesuffix(".onnx")))

@@ -172,6 +172,18 @@ class Networks(unittest.TestCase):
         self.assertAlmostEqual(face.score, 0.9, places=6)
         self.assertEqual(face.box.tolist(), [24, 12, 32, 16])
 
+    def test_face_is_the_mean_of_its_candidates_but_not_of_a_neighbour(self):
+        def face(x, score):
+            return detectors.Face(np.array([x, 0.0, 10, 10]), np.full((5, 2), float(x)), score)
+
+        (kept,) = detectors.suppress([face(3, 0.6), face(0, 0.9), face(4, 0.3)], 0.3)  # the last overlaps by 0.43
+        self.assertAlmostEqual(kept.box[0], 3 * 0.6 / 1.5)
+        self.assertAlmostEqual(kept.landmarks[2][1], 3 * 0.6 / 1.5)
+        self.assertAlmostEqual(kept.box[2], 10)
+        self.assertEqual(kept.score, 0.9)
+        (single,) = detectors.suppress([face(3, 0.6), face(0, 0.9)], 0.3, blend=False)
+        self.assertEqual(single.box[0], 0)
+
 
 class Cards(unittest.TestCase):
     def test_card_of_a_bundle_without_liveness_says_so(self):
@@ -182,7 +194,7 @@ class Cards(unittest.TestCase):
             "calibration": [{"looks": 1, "pairs": 9, "points": [{"false_match_rate": 0.1, "similarity": 0.5}]}],
         }  # fmt: skip
         text = card.fill(folder, manifest, "centerface", False, 0.9999)
-        self.assertIn("None in this bundle", text)
+        self.assertIn("NONE IN THIS BUNDLE", text)
         self.assertIn("built without YuNet", text)
         self.assertNotIn("Apache", text)
         self.assertNotIn("<!--", text)

@@ -13,6 +13,7 @@ from .onnx_graph import fix_shapes
 
 STRIDES = (8, 16, 32)  # YuNet's
 CELL = 4  # CenterFace's
+SAME_FACE = 0.5
 
 
 @dataclass
@@ -79,13 +80,25 @@ def decode_centerface(outputs: dict[str, np.ndarray], width: int, height: int, t
     return faces
 
 
-def suppress(faces: list[Face], overlap: float) -> list[Face]:
-    """Greedy: the most confident stays, those that overlap it by more (IoU) go."""
-    kept: list[Face] = []
+def suppress(faces: list[Face], overlap: float, blend: bool = True) -> list[Face]:
+    """Greedy: the most confident stays, those that overlap it by more (IoU) go. With `blend`, what stays is the mean of
+    all candidates for that face (IoU of at least SAME_FACE), weighted by score, as in src/face/detector/mod.rs."""
+    kept: list[list[Face]] = []
     for face in sorted(faces, key=lambda face: -face.score):
-        if all(_iou(face.box, other.box) <= overlap for other in kept):
-            kept.append(face)
-    return kept
+        near = next((group for group in kept if _iou(face.box, group[0].box) > overlap), None)
+        if near is None:
+            kept.append([face])
+        elif blend and _iou(face.box, near[0].box) >= SAME_FACE:
+            near.append(face)
+    return [_mean(group) for group in kept]
+
+
+def _mean(group: list[Face]) -> Face:
+    weights = np.array([face.score for face in group])
+    weights /= weights.sum()
+    edges = weights @ np.array([[*face.box[:2], *(face.box[:2] + face.box[2:])] for face in group])
+    landmarks = np.tensordot(weights, np.array([face.landmarks for face in group]), 1)
+    return Face(np.concatenate([edges[:2], edges[2:] - edges[:2]]), landmarks, group[0].score)
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:
