@@ -100,7 +100,9 @@ impl Verb {
     fn act_as_owner(&self) -> Result<(), Failure> {
         match self {
             // They need nothing of it, or only look at the models that are installed there.
-            Self::Evaluate(_)
+            // It writes the configuration, which is root's.
+            Self::Setup(_)
+            | Self::Evaluate(_)
             | Self::Operator(_)
             | Self::Bench(_)
             | Self::Completions(_)

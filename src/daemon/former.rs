@@ -208,7 +208,7 @@ fn attempt(
     }
     outcome?;
     let mut refused = fates.iter().filter_map(|(topic, fate)| match fate {
-        Fate::Refused(reason) => Some((topic.clone(), format!("{reason:?}"))),
+        Fate::Refused(reason) => Some((topic.clone(), reason.to_string())),
         _ => None,
     });
     let Some((topic, reason)) = refused.next() else { return Ok(true) };

@@ -1,6 +1,6 @@
 //! `familiar people backup` and `restore`: the enrolled people, from one device to another.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use crate::recognition::PersonId;
 use crate::recognition::gallery::{
     BACKUP_LIMIT, Backup, BackupError, Passphrase, Restore, Restored,
 };
+use crate::system::terminal::Terminal;
 use crate::system::{disk, owner, plain, secret};
 
 /// Longest passphrase that is read from stdin, in bytes.
@@ -156,20 +157,21 @@ fn passphrase(path: Option<&Path>, asked: Asked) -> Result<Passphrase, Failure> 
 
 /// At the terminal, without echo.
 fn ask(asked: Asked) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    if !std::io::stdin().is_terminal() {
+    let Some(terminal) = Terminal::open() else {
         return Err(Failure::usage(
             "no terminal to ask for the passphrase at; give --passphrase-file FILE, or - for standard input",
         ));
-    }
-    let ask = |prompt: &str| {
-        rpassword::prompt_password(prompt)
-            .map(|text| Zeroizing::new(text.into_bytes()))
+    };
+    let ask = |question: &str| {
+        terminal
+            .ask_hidden(question)
+            .map(|text| Zeroizing::new(text.as_bytes().to_vec()))
             .map_err(|error| Failure::failed(format!("the terminal: {error}")))
     };
-    let text = ask("passphrase: ")?;
+    let text = ask("passphrase")?;
     if asked == Asked::Twice {
         Passphrase::new(&text).map_err(Failure::usage)?; // before it is typed again
-        if ask("the same again: ")? != text {
+        if ask("the same again")? != text {
             return Err(Failure::usage("the two are not the same; nothing was written"));
         }
     }

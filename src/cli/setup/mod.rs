@@ -16,6 +16,8 @@ use crate::system::terminal::Terminal;
 use answers::{Answers, Broker};
 use files::Place;
 
+/// Write the configuration from a few answers, and try it
+///
 /// Writes the configuration of this device, and stores the broker's password so that systemd alone hands it to the
 /// daemon. On a terminal it asks for what the options leave open; elsewhere it takes the options alone.
 ///

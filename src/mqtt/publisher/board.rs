@@ -120,6 +120,12 @@ impl Board {
         cleared
     }
 
+    /// The newest statement on the topic, if the broker has taken one there before.
+    pub fn text_after_taken(&self, topic: &str) -> Option<Arc<str>> {
+        let notice = self.notices.get(topic).filter(|notice| notice.taken > 0)?;
+        Some(notice.text.clone())
+    }
+
     /// Whether the broker has taken the newest statement on the topic.
     pub fn is_settled(&self, topic: &str) -> bool {
         self.notices.get(topic).is_none_or(|notice| notice.taken == notice.version)

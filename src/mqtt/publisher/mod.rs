@@ -113,7 +113,7 @@ pub struct Ears {
     pub set: bool,
     /// Topic of Home Assistant's birth message.
     pub home_assistant: Option<String>,
-    /// Who tells an identity as this device does: another one of its prefix and name.
+    /// Who tells an identity or health as this device does: another one of its prefix and name.
     pub identity: bool,
 }
 
@@ -133,8 +133,9 @@ impl Ears {
     pub fn filters(&self, topics: &Topics) -> Vec<String> {
         let command = self.command.then(|| topics.command());
         let set = self.set.then(|| topics.set("+"));
-        let identity = self.identity.then(|| topics.identity());
-        command.into_iter().chain(set).chain(self.home_assistant.clone()).chain(identity).collect()
+        let rivals = self.identity.then(|| [topics.identity(), topics.health()]);
+        let rivals = rivals.into_iter().flatten();
+        command.into_iter().chain(set).chain(self.home_assistant.clone()).chain(rivals).collect()
     }
 }
 

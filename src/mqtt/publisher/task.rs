@@ -5,6 +5,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -93,11 +94,7 @@ impl Task {
                 wait = wait.min(INFORMED_WAIT);
             }
             if matches!(error, PublishError::Client(ClientError::TakenOver)) {
-                let client = self.session.client_id.clone();
-                self.note_rival(format!(
-                    "another client logs in as {client}: a copy of this device's state is in use elsewhere; give each \
-                     device a state and a name of its own"
-                ));
+                self.note_copy();
             }
             self.report(&error);
             let shortened = wait.mul_f64(1.0 - fastrand::f64() / 2.0);
@@ -442,6 +439,9 @@ impl Task {
                 } else if self.ears.identity && topic == self.topics.identity() {
                     self.meet(&payload, retained);
                     return Ok(());
+                } else if self.ears.identity && topic == self.topics.health() {
+                    self.meet_copy(&payload);
+                    return Ok(());
                 } else {
                     log::debug!("a message on {topic}, which was not subscribed to");
                     return Ok(());
@@ -478,6 +478,28 @@ impl Task {
         });
     }
 
+    /// Somebody told health as this device does: by this device's key, of another start than this one's, and after the
+    /// broker had taken this one's. Then a copy of the device runs. Some brokers (Mosquitto 2.0.11) throw the older of
+    /// two clients off without a word, and this is the only sign. No signature is looked at, for it is but a notice.
+    fn meet_copy(&mut self, told: &[u8]) {
+        let own = lock(&self.shared.board).text_after_taken(&self.topics.health());
+        let own = own.and_then(|own| start_of(own.as_bytes()));
+        if let (Some((_, own)), Some((kid, told))) = (own, start_of(told))
+            && own != told
+            && lock(&self.shared.noted).is_own(&kid)
+        {
+            self.note_copy();
+        }
+    }
+
+    fn note_copy(&mut self) {
+        let client = &self.session.client_id;
+        self.note_rival(format!(
+            "another client logs in as {client}: a copy of this device's state is in use elsewhere; give each device a \
+             state and a name of its own"
+        ));
+    }
+
     fn note_rival(&mut self, rival: String) {
         let known = self.status().rival.replace(rival.clone());
         if known.as_ref() != Some(&rival) && self.rivals < RIVALS {
@@ -502,9 +524,10 @@ impl Task {
         }
     }
 
-    /// The subscription that only shows rivals: a broker that denies it takes nothing away that was wanted.
+    /// A subscription that only shows rivals: a broker that denies it takes nothing away that was wanted.
     fn is_own_identity(&self, subject: &Subject) -> bool {
-        matches!(subject, Subject::Subscribe(filter) if *filter == self.topics.identity())
+        let (identity, health) = (self.topics.identity(), self.topics.health());
+        matches!(subject, Subject::Subscribe(filter) if *filter == identity || *filter == health)
     }
 
     /// Whether what broke the connection was something that was sent beside events.
@@ -593,6 +616,17 @@ impl Task {
 struct Broken {
     error: PublishError,
     finding: Finding,
+}
+
+/// The key that a health report claims, and the start of the program that it tells of.
+fn start_of(report: &[u8]) -> Option<(String, String)> {
+    #[derive(Deserialize)]
+    struct Report {
+        boot: String,
+    }
+    let envelope = Envelope::parse(std::str::from_utf8(report).ok()?).ok()?;
+    let Report { boot } = serde_json::from_str(envelope.unproven_payload()).ok()?;
+    Some((envelope.kid().to_owned(), boot))
 }
 
 /// Whether a broker breaks a connection so because of a message: not where it, or we, say another reason.

@@ -59,7 +59,7 @@ fn passphrase_is_asked_for_at_a_terminal_without_echo_and_twice_for_a_backup() {
     home.enrol("Ann");
     let file = home.path("people.backup");
     let backup = ["people", "backup", text(&file)];
-    let (first, again) = ("passphrase: ", "the same again: ");
+    let (first, again) = ("passphrase (not shown): ", "the same again (not shown): ");
 
     let (code, shown) = at_a_terminal(&home, &backup, &[(first, "short")]);
     assert_eq!(code, 2, "{shown}");
