@@ -17,6 +17,7 @@ use super::reason::Reason;
 pub const LIMIT: u32 = 64 * 1024;
 
 /// A packet that came from the broker.
+#[allow(clippy::large_enum_variant)] // one at a time, and taken apart at once
 #[derive(Debug)]
 pub(crate) enum Received {
     /// The answer to a message, by its packet id.
@@ -49,6 +50,7 @@ pub(crate) fn next(incoming: &mut BytesMut) -> Result<Option<Received>, ClientEr
 }
 
 /// PUBACK, SUBACK and DISCONNECT; `None` for any other packet, `Some(None)` for one that is broken.
+#[allow(clippy::option_option)]
 fn answer(frame: &[u8]) -> Option<Option<Received>> {
     let mut rest = Bytes(frame);
     let first = rest.byte()?;
@@ -117,7 +119,8 @@ impl<'a> Bytes<'a> {
         Some(Reason::with(code, self.reason_string()?))
     }
 
-    /// The reason string among the properties that follow.
+    /// The reason string among the properties that follow; `Some(None)` if there is none.
+    #[allow(clippy::option_option)]
     fn reason_string(&mut self) -> Option<Option<&'a str>> {
         let length = self.number()?;
         let mut properties = Bytes(self.take(length)?);

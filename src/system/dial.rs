@@ -273,15 +273,9 @@ mod tests {
 
     #[test]
     fn errors_carry_no_numbers_of_the_system() {
-        let failed = run(resolve(
-            &(Arc::new(|_: &str, _| {
-                Err(io::Error::other(
-                    "failed to lookup address information: Name or service not known (os error 2)",
-                ))
-            }) as Resolver),
-            "nowhere.example",
-            1,
-        ));
+        let text = "failed to lookup address information: Name or service not known (os error 2)";
+        let resolver: Resolver = Arc::new(move |_, _| Err(io::Error::other(text)));
+        let failed = run(resolve(&resolver, "nowhere.example", 1));
         let said = failed.unwrap_err().to_string();
         assert!(said.contains("nowhere.example (Name or service not known)"), "{said}");
     }

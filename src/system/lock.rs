@@ -15,7 +15,7 @@ use super::state::StateDirectory;
 
 /// File in the state directory. Only the lock on it counts; its text names the holder. It stays when the daemon
 /// ends, for a file that is removed could be locked by two.
-const NAME: &str = "daemon.lock";
+pub const NAME: &str = "daemon.lock";
 /// Longest text that is read, in bytes.
 const LIMIT: u64 = 512;
 /// How often the text is read again while its writer may not have written it yet.

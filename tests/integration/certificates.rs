@@ -258,7 +258,11 @@ fn files_are_read_as_any_editor_saves_them_and_named_for_what_they_are() {
         ("utf16", utf16),
         (
             "indented",
-            pem.lines().map(|line| format!("    {line}  \n")).collect::<String>().into_bytes(),
+            pem.lines()
+                .map(|line| format!("    {line}  \n"))
+                .collect::<Vec<_>>()
+                .concat()
+                .into_bytes(),
         ),
         ("comment", [b"caf\xe9\n", pem.as_bytes()].concat()),
         ("twice", [authority.read("server.crt"), pem.clone().into_bytes()].concat()),

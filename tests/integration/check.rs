@@ -363,6 +363,8 @@ fn broker_is_asked_for_what_the_daemon_asks() {
         (UNSIGNED, vec!["familiar/porch/command", "familiar/porch/set/+", "homeassistant/status"]),
     ] {
         *notes.lock().unwrap() = Asked::default();
+        // The client id is made of the device's key, among others: one device, here and there.
+        let device = Device::within(home.bundle.root());
         home.configure(&format!("[mqtt]\nurl = {:?}\n{more}", broker.url()));
         assert!(home.says("broker").1.starts_with("ok"));
         let asked = notes.lock().unwrap();
@@ -373,7 +375,6 @@ fn broker_is_asked_for_what_the_daemon_asks() {
             asked.filters[wanted.len()..],
             ["familiar/porch/identity", "familiar/porch/availability"]
         );
-        let device = Device::new();
         let publisher = device.publisher(&broker.url(), "");
         drop(asked);
         wait("the daemon's own login", || notes.lock().unwrap().logins.len() == 3);

@@ -14,12 +14,11 @@ use crate::mqtt::discovery;
 use crate::mqtt::publisher::{self, Ears, Remembered};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, ClientError, Connection, Incoming, Session};
+use crate::system::lock;
 use crate::system::state::StateDirectory;
 
 /// How long to wait for grants and for what the broker keeps.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// What a running daemon holds a lock on, in the state directory.
-const DAEMON: &str = "daemon.lock";
 /// What a message has beside topic and text, at most: kind, lengths, packet id, properties.
 const ENVELOPE: usize = 10;
 
@@ -57,8 +56,12 @@ pub fn check(config: &Config, state: &StateDirectory, report: &mut Report) {
     let outcome = block_on(ask(&broker, config, &topics))
         .and_then(|asked| asked.map_err(|error| Failure::Network(format!("{broker}: {error}"))));
     let Some(learned) = report.take("broker", outcome) else { return };
-    let outcome = block_on(log_in(&broker, &topics, &learned, state))
-        .and_then(|login| login.map_err(|error| own_login_refused(&broker, config, &error)));
+    // A device without a key gets one at its first start; until then any will do.
+    let key = DeviceKey::look(state).ok();
+    let session = publisher::session(&topics, key.as_ref().map_or("", DeviceKey::kid));
+    let alone = !(learned.online || daemon_runs(state));
+    let outcome = block_on(log_in(&broker, &session, alone))
+        .and_then(|login| login.map_err(|error| own_login_refused(&broker, &session, &error)));
     let Some(login) = report.take("broker", outcome) else { return };
     let plain = mqtt.url.starts_with("mqtt://") && mqtt.allow_plaintext;
     let logged_in = match login {
@@ -151,22 +154,14 @@ impl Learned {
 
 /// Logs in exactly as the daemon does: some brokers tie rights to the client id, or refuse a last will on a topic
 /// that the user may not write. It is taken back by the goodbye that follows at once.
-async fn log_in(
-    broker: &Broker,
-    topics: &Topics,
-    learned: &Learned,
-    state: &StateDirectory,
-) -> Result<OwnLogin, ClientError> {
-    if learned.online || daemon_runs(state) {
+async fn log_in(broker: &Broker, session: &Session, alone: bool) -> Result<OwnLogin, ClientError> {
+    if !alone {
         return Ok(OwnLogin::NotTried);
     }
-    // A device without a key gets one at its first start; until then any will do.
-    let key = DeviceKey::look(state).ok();
-    let session = publisher::session(topics, key.as_ref().map_or("", DeviceKey::kid));
-    match Connection::open(broker, &session).await {
+    match Connection::open(broker, session).await {
         Ok(connection) => connection.close().await.map(|()| OwnLogin::Done),
         Err(error @ ClientError::Refused(_)) => {
-            let without = Session { will: None, ..session };
+            let without = Session { will: None, ..session.clone() };
             match Connection::open(broker, &without).await {
                 Ok(connection) => connection.close().await.map(|()| OwnLogin::WithoutWill(error)),
                 Err(_) => Err(error),
@@ -176,16 +171,16 @@ async fn log_in(
     }
 }
 
-fn own_login_refused(broker: &Broker, config: &Config, error: &ClientError) -> Failure {
+fn own_login_refused(broker: &Broker, session: &Session, error: &ClientError) -> Failure {
     Failure::Network(format!(
-        "{broker} lets this user in, but not with the daemon's client id, familiar-{}…: {error}",
-        config.device
+        "{broker} lets this user in, but not with the daemon's client id, {}: {error}",
+        session.client_id
     ))
 }
 
 /// Whether a daemon holds its lock on the state directory.
 fn daemon_runs(state: &StateDirectory) -> bool {
-    let Ok(file) = File::open(state.file(DAEMON)) else { return false };
+    let Ok(file) = File::open(state.file(lock::NAME)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }
 

@@ -51,20 +51,17 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let words = |error: std::io::Error| {
-        match error.kind() {
+    bounded::read(path, LIMIT).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "is not there".to_owned(),
         std::io::ErrorKind::PermissionDenied => {
-            "may not be read by this user: let its group or all read it (chmod g+r, chmod o+r), and its folders be \
-             entered"
+            "may not be read by this user: let its group or all read it (chmod g+r, chmod o+r), \
+             and its folders be entered"
                 .to_owned()
         }
         // In words of our own.
         std::io::ErrorKind::InvalidData => format!("is {error}"),
         _ => dial::words(&error),
-    }
-    };
-    bounded::read(path, LIMIT).map_err(words)
+    })
 }
 
 fn parse_certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
