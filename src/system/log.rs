@@ -54,6 +54,20 @@ impl<L: Log> Log for Plain<L> {
     }
 }
 
+/// What a text is about, whatever numbers it carries. A trouble that lasts is logged once, and its text may count
+/// seconds: compare kinds and not texts.
+pub fn kind(text: &str) -> String {
+    let mut kind = String::with_capacity(text.len());
+    for character in text.chars() {
+        if !character.is_ascii_digit() {
+            kind.push(character);
+        } else if !kind.ends_with('#') {
+            kind.push('#');
+        }
+    }
+    kind
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -87,25 +101,6 @@ mod tests {
             [r"a\u001b[2J.jpg: broken familiar: all is well", "mqtts://***@broker:8883 is away"];
         assert_eq!(kept, plain);
     }
-}
-
-/// What a text is about, whatever numbers it carries. A trouble that lasts is logged once, and its text may count
-/// seconds: compare kinds and not texts.
-pub fn kind(text: &str) -> String {
-    let mut kind = String::with_capacity(text.len());
-    for character in text.chars() {
-        if !character.is_ascii_digit() {
-            kind.push(character);
-        } else if !kind.ends_with('#') {
-            kind.push('#');
-        }
-    }
-    kind
-}
-
-#[cfg(test)]
-mod tests {
-    use super::kind;
 
     #[test]
     fn trouble_that_counts_seconds_is_one_kind() {
