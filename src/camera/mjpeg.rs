@@ -157,7 +157,10 @@ mod tests {
     #[test]
     fn truncated_frame_costs_only_itself() {
         let (a, b) = (jpeg(10), jpeg(200));
-        for length in 3..a.len() {
+        // A start of image alone is one that was sent twice.
+        let twice = [&a[..3], &b].concat();
+        assert_eq!(whole(&pieces(&twice)), [&twice[..]]);
+        for length in 4..a.len() {
             let found = pieces(&[&a[..length], &b].concat());
             assert_eq!(found.len(), 2, "cut at {length}");
             // As far as it came, if it came to its picture: whether that is enough the decoder knows.

@@ -76,6 +76,10 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> 
     };
     let io = |source| PhotoError::Io { path: path.to_owned(), source };
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(io)?;
+    // It wants the first segment at once; cameras may send strays before it.
+    if reader.format().is_none() && bytes.starts_with(&[0xff, 0xd8]) {
+        reader.set_format(ImageFormat::Jpeg);
+    }
     if reader.format().is_none_or(|format| !format.reading_enabled()) {
         let path = path.to_owned();
         return Err(match foreign(bytes) {

@@ -50,7 +50,10 @@ pub async fn open(
 
 fn handshake(error: &std::io::Error) -> String {
     tls::explain_io(error, tls::BROKER).unwrap_or_else(|| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => {
+        std::io::ErrorKind::UnexpectedEof
+        | std::io::ErrorKind::ConnectionReset
+        | std::io::ErrorKind::ConnectionAborted
+        | std::io::ErrorKind::BrokenPipe => {
             format!("closed during the TLS handshake; {}", tls::not_tls(tls::BROKER))
         }
         _ => format!("during the TLS handshake: {}", dial::words(error)),

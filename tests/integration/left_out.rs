@@ -205,7 +205,7 @@ fn refused_events_do_not_keep_the_rest_back() {
     wait("the event's refusal is said", || {
         publisher.status().trouble.is_some_and(|why| why.contains("not authorized (0x87)"))
     });
-    assert!(publisher.is_settled("familiar/porch/person/zoe"));
+    wait("presence is taken", || publisher.is_settled("familiar/porch/person/zoe"));
 }
 
 /// A network that breaks is not taken for a broker that minds something.

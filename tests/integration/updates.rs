@@ -601,7 +601,7 @@ fn update_over_https_from_a_known_authority_alone() {
     fleet.take_from(&address("127.0.0.1"), &by("ca.pem"));
     fleet.refuses(5, "certificate");
     fleet.take_from(&address("localhost"), &by("s.key"));
-    fleet.refuses(2, "holds no PEM certificate");
+    fleet.refuses(2, "holds a private key where a certificate belongs");
     fleet.take_from(&address("localhost"), &by("ca.pem"));
     fleet.updates_to("7.1.0");
 }

@@ -134,8 +134,8 @@ impl std::fmt::Display for Expiry {
             Self::After(term) => {
                 let left = term.left(&Uptime::now());
                 let (number, unit) = match left {
-                    172_800.. => (left / 86_400, "days"),
-                    7_200.. => (left / 3_600, "hours"),
+                    172_800.. => (left.div_ceil(86_400), "days"),
+                    7_200.. => (left.div_ceil(3_600), "hours"),
                     _ => (left.div_ceil(60), "minutes"),
                 };
                 write!(f, "{number} {unit} from when the clock is right")

@@ -251,11 +251,11 @@ fn lookalikes_are_named_where_they_are_told_apart_and_stay_named() {
         scene.actors = vec![actor(100.0, &turned(degrees))];
         told(&scene.play(&mut watch, people, 300))
     };
-    // Ahead by 0.08: more than a tie.
-    assert_eq!(said(&people, 16.0), ["+a"]);
+    // Ahead by 0.07: more than a tie.
+    assert_eq!(said(&people, 17.5), ["+a"]);
     people[0].lookalikes.push(people[1].person.id.clone());
     people[1].lookalikes.push(people[0].person.id.clone());
-    assert_eq!(said(&people, 16.0), [""; 0]);
+    assert_eq!(said(&people, 17.5), [""; 0]);
     for (degrees, named) in [(0.0, "+a"), (8.0, "+a"), (37.0, "+b"), (45.0, "+b")] {
         assert_eq!(said(&people, degrees), [named], "{degrees}");
     }
