@@ -14,7 +14,7 @@ export PATH=$target/auditable/bin:$PATH
 if [ -n "$rust" ]; then
   export RUSTC=${rust}rustc
 fi
-strip=strip
+strip="strip"
 if [ "$(uname -m)" != aarch64 ]; then
   strip=aarch64-linux-gnu-strip
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc

@@ -18,7 +18,7 @@ echo "$1: $said"
 case ${2:-} in
     "" | *"$said") ;;
     *)
-        bar=******************************************************************************
+        bar='******************************************************************************'
         printf '%s\n*** OTHER NETWORKS THAN IN THE BUNDLE THAT IT REPLACES:\n***   before: %s\n' "$bar" "${2#*: }"
         printf '***   now:    %s\n*** If that was not wanted: MODEL_CACHE=FOLDER make models (models/README.md).\n%s\n' "$said" "$bar"
         ;;

@@ -1,6 +1,6 @@
 # Sourced by tools/bare_debian.sh and packaging/lifecycle.sh: small Debian root file systems to change into. Needs root and mmdebstrap;
 # `target`, `say` and `die` come from tools/env.sh.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 # Prints the path of a tar archive with RELEASE's smallest variant and PACKAGEs; made once, and kept under NAME.
 debian_base() { # RELEASE NAME PACKAGE…

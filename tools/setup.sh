@@ -224,9 +224,11 @@ cargo_tool() { # FOLDER NAME VERSION
 }
 
 if wants arm || wants deb; then
+  # shellcheck disable=SC2046 # name and version
   fresh "$target/auditable" "$top/tools/cargo-tools.txt" cargo cargo_tool "$target/auditable" $(grep ^cargo-auditable "$top/tools/cargo-tools.txt")
 fi
 if wants sbom; then
+  # shellcheck disable=SC2046 # name and version
   fresh "$target/cyclonedx" "$top/tools/cargo-tools.txt" cargo cargo_tool "$target/cyclonedx" $(grep ^cargo-cyclonedx "$top/tools/cargo-tools.txt")
 fi
 if wants arm-emulation && [ "$(uname -m)" != aarch64 ]; then
@@ -247,6 +249,7 @@ if wants judges; then
   fresh "$target/judges-node" "$top/tests/judges/package-lock.json" node node_modules "$target/judges-node"
 fi
 if wants home-assistant; then
+  PYTHON=${PYTHON:-python3.13}
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' ||
     die "Home Assistant 2025.4 runs on Python 3.13; name one: make home-assistant PYTHON=…"
   fresh "$target/home-assistant" "$top/tests/judges/home_assistant/requirements-2025.txt" "$PYTHON" venv_of "$PYTHON" "$target/home-assistant" "$top/tests/judges/home_assistant/requirements-2025.txt"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Suites that not every machine can run: each is run, or one line says that it was not, why, and what would help.
 #
-#   tools/suites.sh [mount] [root] [landlock] [liveness]      (default: all of them)
+#   tools/suites.sh [mount] [root] [landlock] [liveness]      (default: all of these)
+#   tools/suites.sh bundle                                    detector and embedder of the bundle (a part of `cargo test`)
 #
 # FAMILIAR_NOT_RUN=FILE collects these lines (`make test` ends with them). FAMILIAR_REQUIRE_SUITES=1: what cannot be run fails.
 set -euo pipefail
@@ -13,7 +14,16 @@ not_run() {
   [ -z "${FAMILIAR_NOT_RUN:-}" ] || printf 'not run: %s\n' "$*" >>"$FAMILIAR_NOT_RUN"
   [ "${FAMILIAR_REQUIRE_SUITES:-}" != 1 ] || exit 1
 }
-integration() { FAMILIAR_REQUIRE_JUDGES=1 cargo test --release --locked --test integration -- --ignored "$@"; }
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+tests() { # ARGUMENT…: of cargo test; a filter that fits no test fails, for cargo calls that a success
+  cargo test --release --locked "$@" 2>&1 | tee "$log"
+  grep -qE '^test result: ok\. [1-9]' "$log" || die "no test ran: cargo test $*"
+}
+integration() { # MODULE…
+  local module
+  for module; do FAMILIAR_REQUIRE_JUDGES=1 tests --test integration -- --ignored "$module"; done
+}
 
 # A full disk, a read-only one.
 mount() {
@@ -51,8 +61,10 @@ landlock() {
     not_run "landlock, ports: this kernel is older than 6.7; make test-landlock has a newer one, emulated"
   fi
   # A proxy opens more ports than the configuration names.
-  env -u http_proxy -u https_proxy -u all_proxy -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY \
-    cargo test --release --locked --lib -- --ignored system::landlock:: "${skip[@]}"
+  (
+    unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
+    tests --lib -- --ignored system::landlock:: "${skip[@]}"
+  )
 }
 
 liveness() {
@@ -63,9 +75,13 @@ liveness() {
   fi
 }
 
-for suite in ${*:-mount root landlock liveness}; do
+# For a bundle other than that of `make test`.
+bundle() { FAMILIAR_REQUIRE_JUDGES=1 tests --test integration -- default_bundle::; }
+
+[ $# != 0 ] || set -- mount root landlock liveness
+for suite; do
   case $suite in
-    mount | root | landlock | liveness) "$suite" ;;
+    mount | root | landlock | liveness | bundle) "$suite" ;;
     *) die "no such suite: $suite" ;;
   esac
 done

@@ -14,12 +14,20 @@ touch "$work/log" "$FAMILIAR_NOT_RUN"
 # say so themselves.
 ignored() {
   sed -n 's/^test \([a-z_]*\)[^ ]* \.\.\. ignored, /\1: /p' "$work/log" |
-    grep -vE '^[a-z_]*: (a part of|a measurement|writes )|^(full_disk|broken_disk|state_directory|system|liveness_networks): ' | sed 's/^/not run: /' || true
+    grep -vE '^[a-z_]*: (a part of|a measurement|measures|writes )|^(full_disk|broken_disk|state_directory|system|liveness_networks): ' | sed 's/^/not run: /' || true
 }
 finish() {
   local status=$?
-  if [ $status = 0 ]; then say "All tests passed, but for what was not run:"; else say "Failed. Not run:"; fi
-  { cat "$FAMILIAR_NOT_RUN"; ignored; } | sort -u
+  { cat "$FAMILIAR_NOT_RUN"; ignored; } | sort -u >"$work/list"
+  grep '^test result: ' "$work/log" || true
+  if [ $status != 0 ]; then
+    say "FAILED; what comes after the failure was not run, nor was:"
+  elif [ -s "$work/list" ]; then
+    say "All tests passed, but for what was not run:"
+  else
+    say "All tests passed, and all were run."
+  fi
+  cat "$work/list"
   rm -rf "$work"
 }
 trap finish EXIT
@@ -27,4 +35,4 @@ trap finish EXIT
 models/.build/venv/bin/python -B -m unittest discover -q -s models
 python3 -B -m unittest discover -q -s tools -p 'test_*.py'
 cargo test --release --locked 2>&1 | tee "$work/log"
-tools/suites.sh
+tools/suites.sh 2>&1 | tee -a "$work/log"
