@@ -13,6 +13,8 @@ mod judge;
 #[path = "../tests/integration/support/mosquitto.rs"]
 #[allow(dead_code)]
 mod mosquitto;
+#[path = "../tests/integration/support/not_run.rs"]
+mod not_run;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use device::Device;
 use familiar::event::Outbox;
 use familiar::system::state::StateDirectory;
 use mosquitto::Mosquitto;
+use not_run::not_run;
 
 const RECORDED: usize = 2_000;
 const BACKLOG: usize = 100_000;

@@ -42,7 +42,7 @@ pub fn open(path: &Path, fps: f64) -> Result<Feed, CameraError> {
         move |slot| {
             let stalled = STALLED.max(Duration::from_secs_f64(5.0 / fps));
             let pipe =
-                Pipe { slot, path, stalled, pipe: Some(pipe), last: Instant::now(), away: false };
+                Pipe { slot, path, stalled, open: Some(pipe), last: Instant::now(), away: false };
             run(pipe, fps, slot);
         },
         slot,
@@ -93,7 +93,7 @@ struct Pipe<'a> {
     path: PathBuf,
     stalled: Duration,
     /// `None`: to be opened again.
-    pipe: Option<File>,
+    open: Option<File>,
     /// When bytes last came.
     last: Instant,
     /// The pipeline was told that nothing comes.
@@ -125,24 +125,24 @@ impl Pipe<'_> {
     /// Waits a moment for bytes.
     fn read_some(&mut self, into: &mut [u8]) -> Option<usize> {
         let pause = || self.slot.sleep_until(Instant::now() + SLICE);
-        let pipe = match &mut self.pipe {
+        let pipe = match &mut self.open {
             Some(pipe) => pipe,
             // It may have been made anew, by its name.
-            closed => match open_pipe(&self.path) {
-                Ok(pipe) => closed.insert(pipe),
-                Err(_) => {
+            closed => {
+                let Ok(pipe) = open_pipe(&self.path) else {
                     pause();
                     return None;
-                }
-            },
+                };
+                closed.insert(pipe)
+            }
         };
         match pipe.read(into) {
             Ok(length) if length > 0 => return Some(length),
             // Nobody writes. The pipe that somebody will write may be another by now.
-            Ok(_) if self.away && !is_at(pipe, &self.path) => self.pipe = None,
+            Ok(_) if self.away && !is_at(pipe, &self.path) => self.open = None,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.pipe = None,
+            Err(_) => self.open = None,
         }
         pause();
         None
@@ -226,8 +226,14 @@ mod tests {
             move |slot| {
                 let pipe = Some(open_pipe(&reader).unwrap());
                 let stalled = Duration::ZERO;
-                let pipe =
-                    Pipe { slot, path: reader, stalled, pipe, last: Instant::now(), away: false };
+                let pipe = Pipe {
+                    slot,
+                    path: reader,
+                    stalled,
+                    open: pipe,
+                    last: Instant::now(),
+                    away: false,
+                };
                 run(pipe, 200.0, slot);
             },
             slot,
@@ -249,8 +255,14 @@ mod tests {
         let feed = Feed::start(
             move |slot| {
                 let (pipe, stalled) = (Some(open_pipe(&reader).unwrap()), Duration::ZERO);
-                let pipe =
-                    Pipe { slot, path: reader, stalled, pipe, last: Instant::now(), away: false };
+                let pipe = Pipe {
+                    slot,
+                    path: reader,
+                    stalled,
+                    open: pipe,
+                    last: Instant::now(),
+                    away: false,
+                };
                 run(pipe, 200.0, slot);
             },
             slot,

@@ -146,10 +146,10 @@ impl Raw {
             let colors = colors.map(|planes| planes.at(bytes, y / 2));
             match (self.pixels, colors) {
                 (Pixels::Yuyv, _) => {
-                    packed_row(&converter, line, out, |[y0, cb, y1, cr]| [y0, y1, cb, cr])
+                    packed_row(&converter, line, out, |[y0, cb, y1, cr]| [y0, y1, cb, cr]);
                 }
                 (Pixels::Uyvy, _) => {
-                    packed_row(&converter, line, out, |[cb, y0, cr, y1]| [y0, y1, cb, cr])
+                    packed_row(&converter, line, out, |[cb, y0, cr, y1]| [y0, y1, cb, cr]);
                 }
                 (Pixels::Rgb, _) => out.copy_from_slice(line),
                 (Pixels::Bgr, _) => bgr_row(line, out),

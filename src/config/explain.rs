@@ -124,7 +124,7 @@ impl Place {
     /// The innermost key whose name or value stands there.
     fn at(table: &DeTable<'_>, at: usize) -> Option<Self> {
         let mut found = None;
-        for (key, value) in table.iter() {
+        for (key, value) in table {
             let here = || Self { path: vec![key.get_ref().to_string()], value: value.span() };
             // The span of a section is that of its header: its keys stand outside of it.
             if let DeValue::Table(inner) = value.get_ref()

@@ -165,7 +165,6 @@ fn every_key_is_explained_by_a_line_that_is_right() {
         for key in KEYS.iter().filter(|key| key.section == section) {
             count += 1;
             let needed = match (section, key.name) {
-                ("", "device") => "",
                 ("", "mqtt") | ("mqtt", _) if key.name != "url" => "url = \"mqtts://h\"\n",
                 ("", "update") | ("update", _) if key.name != "repository" => {
                     "repository = \"/r\"\n"

@@ -150,6 +150,10 @@ impl Entry {
     }
 }
 
+fn moved_by(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.checked_add(by).unwrap_or(time)
+}
+
 impl Register {
     /// Reads what an earlier run left. A file that cannot be read is begun anew, with a word: it holds
     /// nothing that the next sight of a person does not bring back.
@@ -301,9 +305,8 @@ impl Register {
             let Some(kept) = entry.kept.as_mut().filter(|kept| kept.unsynchronized) else {
                 continue;
             };
-            let move_along = |time: Timestamp| time.checked_add(moved).unwrap_or(time);
-            kept.since = move_along(kept.since);
-            kept.last_seen = kept.last_seen.map(move_along);
+            kept.since = moved_by(kept.since, moved);
+            kept.last_seen = kept.last_seen.map(|time| moved_by(time, moved));
             kept.unsynchronized = !(certain && entry.noted);
             entry.due = true;
             self.unsaved = true;

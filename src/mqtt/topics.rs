@@ -96,8 +96,8 @@ impl Topics {
     pub fn client_id(&self, kid: &str) -> String {
         // A NUL is in no topic and no thumbprint.
         let scope = digest(&SHA256, format!("{}\0{kid}", self.base).as_bytes());
-        let scope: String = scope.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("familiar-{}-{scope}", self.device)
+        let scope = scope.as_ref()[..8].iter().fold(0, |all, byte| all << 8 | u64::from(*byte));
+        format!("familiar-{}-{scope:016x}", self.device)
     }
 
     pub fn event(&self) -> String {

@@ -33,7 +33,7 @@ impl Site {
     fn configure(&self, camera: &str) {
         let text = format!(
             "device = \"porch\"\n[camera]\n{camera}\n[models]\nbundle = {:?}\n[recognition]\nfalse_match_rate = 0.01\n",
-            self.bundle.path()
+            self.bundle.path().to_str().unwrap()
         );
         std::fs::write(self.path("familiar.toml"), text).unwrap();
     }

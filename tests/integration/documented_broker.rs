@@ -129,7 +129,7 @@ fn home_assistants_broker_as_documented() {
     let test = "home_assistants_broker_as_documented";
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let [ssl, share] = ["ssl", "share"].map(|name| path(name));
+    let [ssl, share] = ["ssl", "share"].map(path);
     std::fs::create_dir(&ssl).unwrap();
     std::fs::create_dir_all(share.join("mosquitto")).unwrap();
     run_documented(&ssl);

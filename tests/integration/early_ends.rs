@@ -43,7 +43,7 @@ fn functions(text: &str) -> Vec<Function> {
             // `impl Type {`, `impl Trait for Type {`
             let words = rest.trim_end_matches('{').split_whitespace();
             let word = words.last().unwrap_or_default();
-            owner = word.split(['<', '(']).next().unwrap_or_default().to_owned();
+            word.split(['<', '(']).next().unwrap_or_default().clone_into(&mut owner);
             owner_ends = format!("{}}}", " ".repeat(indent));
         } else if line == owner_ends {
             owner.clear();

@@ -74,9 +74,10 @@ fn described(offers: &[Offer]) -> String {
         });
         let sizes: Vec<_> = sizes.collect();
         let more = if offer.sizes.len() > SHOWN { ", …" } else { "" };
-        match sizes.is_empty() {
-            true => name_of(offer.fourcc),
-            false => format!("{} ({}{more})", name_of(offer.fourcc), sizes.join(", ")),
+        if sizes.is_empty() {
+            name_of(offer.fourcc)
+        } else {
+            format!("{} ({}{more})", name_of(offer.fourcc), sizes.join(", "))
         }
     };
     if offers.is_empty() {
@@ -87,15 +88,12 @@ fn described(offers: &[Offer]) -> String {
 
 /// What would make a camera usable whose formats are not.
 fn advice(offers: &[Offer]) -> &'static str {
-    let all = |of: fn(&FourCc) -> bool| {
-        !offers.is_empty() && offers.iter().all(|offer| of(&offer.fourcc))
-    };
     if offers.is_empty() {
         "another node of the same camera may give pictures (`v4l2-ctl --list-devices`)"
     } else if offers.iter().any(|offer| taste(offer.fourcc).is_some()) {
         // It can be read, and is too large.
         "choose a size of at most 16 megapixels in its own settings"
-    } else if all(is_bayer) {
+    } else if offers.iter().all(|offer| is_bayer(offer.fourcc)) {
         "these are raw sensor data, which need a libcamera bridge (docs/appliance.md, \"A camera on the ribbon cable\")"
     } else {
         "let ffmpeg convert them into a loopback device (docs/camera.md, \"Other formats\")"
@@ -103,7 +101,7 @@ fn advice(offers: &[Offer]) -> &'static str {
 }
 
 /// What sensors on a ribbon cable give: mosaics of 8 to 16 bits.
-fn is_bayer(fourcc: &FourCc) -> bool {
+fn is_bayer(fourcc: FourCc) -> bool {
     let first = matches!(&fourcc[..2], b"BA" | b"GB" | b"GR" | b"RG" | b"BG" | b"BY");
     let packed = fourcc[0] == b'p'
         && matches!(

@@ -209,7 +209,7 @@ impl Walker {
             }
             // Every start of frame but DHT, JPG and DAC, which share its range.
             0xc0..=0xcf if marker != 0xc8 && marker != 0xcc => {
-                self.frame_header(marker, segment)?
+                self.frame_header(marker, segment)?;
             }
             _ => {}
         }

@@ -50,18 +50,19 @@ impl Answers {
             quoted(&self.camera),
         );
         if let Some(broker) = &self.broker {
-            text.push_str(&format!("\n[mqtt]\nurl = {}\n", quoted(&broker.url)));
+            text += "\n[mqtt]\n";
+            text += &setting("url", &broker.url);
+            text.push('\n');
             if broker.allow_plaintext {
                 text.push_str("allow_plaintext = true    # whoever listens in this network reads who comes and goes\n");
             }
             if let Some(ca) = ca {
-                text.push_str(&format!("ca = {}\n", quoted(&ca.display().to_string())));
+                text += &setting("ca", &ca.display().to_string());
+                text.push('\n');
             }
             if let Some(username) = &broker.username {
-                text.push_str(&format!(
-                    "username = {}    # the password is the secret `mqtt-password`\n",
-                    quoted(username)
-                ));
+                text += &setting("username", username);
+                text += "    # the password is the secret `mqtt-password`\n";
             }
         }
         if self.unknown {
@@ -76,6 +77,11 @@ impl Answers {
         let config = load::parse(path, &text)?;
         Ok((text, config))
     }
+}
+
+/// A key with its text, without an end of line.
+fn setting(key: &str, text: &str) -> String {
+    format!("{key} = {}", quoted(text))
 }
 
 /// A TOML string.

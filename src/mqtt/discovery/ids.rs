@@ -43,7 +43,7 @@ pub(super) fn device(topics: &Topics) -> String {
             b'a'..=b'z' | b'A'..=b'W' | b'Y' | b'Z' | b'0'..=b'9' | b'_' | b'-' => {
                 id.push(byte.into());
             }
-            _ => id.push_str(&format!("X{byte:02x}")),
+            _ => id.extend(["X".to_owned(), format!("{byte:02x}")]),
         }
     }
     id

@@ -38,6 +38,25 @@ pub enum Fate {
     Refused(Reason),
 }
 
+/// The message that a broker keeps on a topic, as far as it was seen.
+#[derive(Debug, Clone, Copy)]
+enum Seen<'a> {
+    Nothing,
+    Unsigned,
+    /// Claims to be of the key with this thumbprint.
+    Signed(&'a str),
+}
+
+impl<'a> Seen<'a> {
+    fn of(message: Option<&'a Option<String>>) -> Self {
+        match message {
+            None => Self::Nothing,
+            Some(None) => Self::Unsigned,
+            Some(Some(kid)) => Self::Signed(kid),
+        }
+    }
+}
+
 /// Somebody who clears.
 pub struct Clearing<'a> {
     pub broker: &'a Broker,
@@ -92,7 +111,7 @@ impl Clearing<'_> {
         let resident = seen.get(&identity).and_then(Option::as_ref).map(|kid| self.owns(kid));
         let mut due = Vec::new();
         for kept in all {
-            match self.judge(kept, seen.get(&kept.topic).map(Option::as_deref), resident) {
+            match self.judge(kept, Seen::of(seen.get(&kept.topic)), resident) {
                 Fate::Cleared => due.push(kept.topic.clone()),
                 fate => drop(fates.insert(kept.topic.clone(), fate)),
             }
@@ -102,18 +121,17 @@ impl Clearing<'_> {
         forget(connection, due.into_iter(), fates).await
     }
 
-    /// What to do about a topic: `Cleared` if it is to be cleared. `seen`: the key that the message there claims, if it
-    /// claims one; `None` if no message was seen. `resident`: whether the key that tells its identity at the place is
-    /// this device's.
-    fn judge(&self, kept: &Kept, seen: Option<Option<&str>>, resident: Option<bool>) -> Fate {
+    /// What to do about a topic: `Cleared` if it is to be cleared. `resident`: whether the key that tells its identity
+    /// at the place is this device's.
+    fn judge(&self, kept: &Kept, seen: Seen<'_>, resident: Option<bool>) -> Fate {
+        let here = kept.certain && kept.broker == self.broker.name();
         match (seen, resident) {
-            (Some(Some(kid)), _) if self.owns(kid) => Fate::Cleared,
-            (Some(Some(_)), _) | (Some(None), Some(false)) => Fate::Anothers,
-            (Some(None), _) => Fate::Cleared,
-            (None, _) if !kept.certain || kept.broker != self.broker.name() => Fate::NotFound,
+            (Seen::Signed(kid), _) if !self.owns(kid) => Fate::Anothers,
+            (Seen::Unsigned, Some(false)) => Fate::Anothers,
+            (Seen::Nothing, _) if !here => Fate::NotFound,
             // What is there can be read, and this is not.
-            (None, Some(false)) => Fate::NotFound,
-            (None, _) => Fate::Cleared,
+            (Seen::Nothing, Some(false)) => Fate::NotFound,
+            _ => Fate::Cleared,
         }
     }
 
@@ -224,19 +242,19 @@ mod tests {
         };
         let (here, there, guess) =
             (kept("localhost", true), kept("elsewhere", true), kept("localhost", false));
-        let (own, other, unsigned) = (Some(Some("own")), Some(Some("other")), Some(None));
+        let (own, other, unsigned) = (Seen::Signed("own"), Seen::Signed("other"), Seen::Unsigned);
         for (kept, seen, resident, fate) in [
             (&here, own, Some(false), Fate::Cleared),
             (&here, other, Some(true), Fate::Anothers),
             (&here, unsigned, Some(true), Fate::Cleared),
             (&here, unsigned, Some(false), Fate::Anothers),
-            (&here, None, None, Fate::Cleared),
-            (&here, None, Some(true), Fate::Cleared),
-            (&here, None, Some(false), Fate::NotFound),
+            (&here, Seen::Nothing, None, Fate::Cleared),
+            (&here, Seen::Nothing, Some(true), Fate::Cleared),
+            (&here, Seen::Nothing, Some(false), Fate::NotFound),
             (&there, own, None, Fate::Cleared),
-            (&there, None, Some(true), Fate::NotFound),
+            (&there, Seen::Nothing, Some(true), Fate::NotFound),
             (&guess, own, None, Fate::Cleared),
-            (&guess, None, None, Fate::NotFound),
+            (&guess, Seen::Nothing, None, Fate::NotFound),
         ] {
             let judged = clearing.judge(kept, seen, resident);
             assert_eq!(judged, fate, "{kept:?} {seen:?} {resident:?}");

@@ -80,7 +80,9 @@ pub(super) fn pairs<'a>(
         }
     }
     // Records lie in a random order.
-    pairs.values_mut().for_each(|lookalikes| lookalikes.sort());
+    for lookalikes in pairs.values_mut() {
+        lookalikes.sort();
+    }
     pairs
 }
 

@@ -88,14 +88,13 @@ fn given(path: &Path) -> Result<(RootCertStore, Vec<Known>), TlsError> {
     for der in file::certificates("ca", path)? {
         let known = Known::parse(&der)
             .ok_or_else(|| wrong("holds a certificate that is damaged: copy it anew".to_owned()))?;
-        match known.unusable_key() {
-            Some(why) => unusable = Some(why),
-            None => {
-                // What cannot be an authority may still be the very certificate that the peer shows.
-                let _ = roots.add(der);
-                given.push(known);
-            }
+        if let Some(why) = known.unusable_key() {
+            unusable = Some(why);
+            continue;
         }
+        // What cannot be an authority may still be the very certificate that the peer shows.
+        let _ = roots.add(der);
+        given.push(known);
     }
     match unusable {
         Some(why) if given.is_empty() => Err(wrong(format!("its certificate has {why}")).into()),

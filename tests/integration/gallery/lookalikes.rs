@@ -158,7 +158,9 @@ fn margin_between_lookalikes() {
                 }
             };
             let probes = &people[a][ENROLLED..];
-            probes.iter().for_each(|probe| take(probe, threshold, &mut single));
+            for probe in probes {
+                take(probe, threshold, &mut single);
+            }
             for three in probes.windows(3) {
                 take(&Embedding::pooled(three).unwrap(), pooled_threshold, &mut pooled);
             }

@@ -71,7 +71,7 @@ impl Authority {
 
     /// `ca = "…"`
     pub fn ca(&self, name: &str) -> String {
-        format!("ca = {:?}\n", self.path(name))
+        format!("ca = {:?}\n", self.path(name).to_str().unwrap())
     }
 
     pub fn broker(&self, test: &str, server: &str, more: &str) -> Option<Mosquitto> {

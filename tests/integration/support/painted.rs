@@ -41,7 +41,7 @@ impl Face {
         assert!((1..=15).contains(&person), "there are 15 painted people");
         // A row of the Hadamard matrix of order 16.
         let sign = |tile: usize| {
-            if (usize::from(person) & tile).count_ones() % 2 == 0 { 1.0 } else { -1.0 }
+            if (usize::from(person) & tile).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
         };
         Self { tiles: std::array::from_fn(sign), live: 0.95, score: CLEAR }
     }

@@ -11,6 +11,7 @@
 //! home.record_face(&Face::of(2).spoof(), 20) // ... or of a picture of somebody else
 //! let bundle = small::bundle();              // the bundle alone, with its key and trust.d
 //! ```
+#![allow(clippy::format_push_string)] // a self-test is written piece by piece
 
 use std::path::Path;
 use std::sync::LazyLock;
