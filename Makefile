@@ -134,7 +134,7 @@ test-deb: build models/facenet/model.sig ## Install, set up, upgrade, remove and
 	    packaging/lifecycle.sh "$$old" "$$new" "$$FAMILIAR_OPENPEOPLE/P001/assets/studio_portrait.jpg" $$release && \
 	    packaging/check_in_unit.sh "$$old" $$release || exit 1; done
 
-test-debian: ## A stranger's way in a bare Debian of its own (root): RELEASE=trixie TARGETS="demo test deb", RUN_AS=user, FRESH=1
+test-debian: ## A newcomer's first steps in a bare Debian (root): RELEASE=trixie TARGETS="demo test deb", RUN_AS=user, FRESH=1
 	@tools/setup.sh deb
 	@RUN_AS="$(RUN_AS)" FRESH="$(FRESH)" tools/bare_debian.sh "$(RELEASE)" $(or $(TARGETS),demo test deb)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Goes a stranger's way in a bare Debian: clones the commit that is checked out here, and makes TARGETs there, one after the other.
+# A newcomer's first steps in a bare Debian: clones the commit that is checked out here, and makes TARGETs there, one after the other.
 #
 #   tools/bare_debian.sh RELEASE TARGET…      as root; RELEASE is bookworm or trixie, TARGET one of the Makefile's
 #
