@@ -151,9 +151,8 @@ impl Pipe<'_> {
 
 /// Whether a path still leads to an open file.
 fn is_at(file: &File, path: &Path) -> bool {
-    let same =
-        |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    matches!((file.metadata(), std::fs::metadata(path)), (Ok(open), Ok(named)) if same(open, named))
+    let (Ok(open), Ok(named)) = (file.metadata(), std::fs::metadata(path)) else { return false };
+    (open.dev(), open.ino()) == (named.dev(), named.ino())
 }
 
 #[cfg(test)]
@@ -166,6 +165,8 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_mins(1);
+    /// So many frames a second that none is surplus.
+    const RATE: f64 = 1e6;
 
     fn named_pipe() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -195,7 +196,7 @@ mod tests {
         let (_folder, path) = named_pipe();
         assert!(is_pipe(&path));
         let feed =
-            super::super::replay::open(&path, 200.0, false, crate::config::Speed::Pace).unwrap();
+            super::super::replay::open(&path, RATE, false, crate::config::Speed::Pace).unwrap();
         let mut writer = File::options().write(true).open(&path).unwrap();
         for wanted in [10, 90, 170] {
             writer.write_all(&jpeg(wanted)).unwrap();
@@ -207,7 +208,7 @@ mod tests {
     #[test]
     fn writer_that_goes_and_comes_back_is_followed() {
         let (_folder, path) = named_pipe();
-        let feed = open(&path, 200.0).unwrap();
+        let feed = open(&path, RATE).unwrap();
         for wanted in [10, 90] {
             // The second begins in the middle of a frame, as one does that was interrupted.
             let mut writer = File::options().write(true).open(&path).unwrap();
@@ -229,7 +230,7 @@ mod tests {
                 let stalled = Duration::ZERO;
                 let pipe =
                     Pipe { slot, path: reader, stalled, pipe, last: Instant::now(), away: false };
-                run(pipe, 200.0, slot);
+                run(pipe, RATE, slot);
             },
             slot,
         )
@@ -252,7 +253,7 @@ mod tests {
                 let (pipe, stalled) = (Some(open_pipe(&reader).unwrap()), Duration::ZERO);
                 let pipe =
                     Pipe { slot, path: reader, stalled, pipe, last: Instant::now(), away: false };
-                run(pipe, 200.0, slot);
+                run(pipe, RATE, slot);
             },
             slot,
         )

@@ -249,7 +249,7 @@ fn preview_shows_the_picture_as_characters_that_fit_the_terminal() {
     // Turned by 90 degrees clockwise the light corner is at the top right.
     let (_, seen) = preview("rotate = 90", "C");
     let lines: Vec<&str> = seen.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (10, "        @@@@@@@@"), "{seen}");
+    assert_eq!((lines.len(), lines[0]), (11, "        @@@@@@@@"), "{seen}");
     let (_, seen) = preview("masks = [[[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]]", "C");
     assert_eq!(seen, format!("{}{}\n", "x".repeat(8), " ".repeat(8)).repeat(6));
     let (_, seen) = preview("", "C.UTF-8");
