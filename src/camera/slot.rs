@@ -84,8 +84,8 @@ struct State {
     /// The pipeline is gone.
     closed: bool,
     counters: Counters,
-    /// The pipeline has taken a frame, and has not counted it yet.
-    busy: bool,
+    /// Frames that the pipeline has taken and not counted yet: one or none.
+    in_work: u32,
     /// Why the first frame was skipped that was.
     first_skipped: Option<String>,
     format: String,
@@ -185,7 +185,7 @@ impl Slot {
     /// Whether frames came and not one of them could be shown.
     pub fn is_unreadable(&self) -> bool {
         let state = self.lock();
-        let idle = state.waiting.is_none() && !state.busy;
+        let idle = state.waiting.is_none() && state.in_work == 0;
         idle && state.counters.skipped() > 0 && state.counters.frames == 0
     }
 }
@@ -202,7 +202,7 @@ impl Slot {
                 return Taken::Lost(reason);
             }
             if let Some(captured) = state.waiting.take() {
-                state.busy = true;
+                state.in_work += 1;
                 self.changed.notify_all();
                 return Taken::Captured(captured);
             }
@@ -221,7 +221,8 @@ impl Slot {
     /// After the frame that it was of has been counted.
     pub fn give_back(&self, spare: Vec<u8>) {
         let mut state = self.lock();
-        (state.spare, state.busy) = (spare, false);
+        state.spare = spare;
+        state.in_work = state.in_work.saturating_sub(1);
     }
 
     pub fn counters(&self) -> Counters {

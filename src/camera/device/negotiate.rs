@@ -74,10 +74,8 @@ fn described(offers: &[Offer]) -> String {
         });
         let sizes: Vec<_> = sizes.collect();
         let more = if offer.sizes.len() > SHOWN { ", …" } else { "" };
-        match sizes.is_empty() {
-            true => name_of(offer.fourcc),
-            false => format!("{} ({}{more})", name_of(offer.fourcc), sizes.join(", ")),
-        }
+        let name = name_of(offer.fourcc);
+        if sizes.is_empty() { name } else { format!("{name} ({}{more})", sizes.join(", ")) }
     };
     if offers.is_empty() {
         return "nothing".to_owned();
@@ -87,15 +85,12 @@ fn described(offers: &[Offer]) -> String {
 
 /// What would make a camera usable whose formats are not.
 fn advice(offers: &[Offer]) -> &'static str {
-    let all = |of: fn(&FourCc) -> bool| {
-        !offers.is_empty() && offers.iter().all(|offer| of(&offer.fourcc))
-    };
     if offers.is_empty() {
         "another node of the same camera may give pictures (`v4l2-ctl --list-devices`)"
     } else if offers.iter().any(|offer| taste(offer.fourcc).is_some()) {
         // It can be read, and is too large.
         "choose a size of at most 16 megapixels in its own settings"
-    } else if all(is_bayer) {
+    } else if offers.iter().all(|offer| is_bayer(offer.fourcc)) {
         "these are raw sensor data, which need a libcamera bridge (docs/appliance.md, \"A camera on the ribbon cable\")"
     } else {
         "let ffmpeg convert them into a loopback device (docs/camera.md, \"Other formats\")"
@@ -103,27 +98,13 @@ fn advice(offers: &[Offer]) -> &'static str {
 }
 
 /// What sensors on a ribbon cable give: mosaics of 8 to 16 bits.
-fn is_bayer(fourcc: &FourCc) -> bool {
-    let first = matches!(&fourcc[..2], b"BA" | b"GB" | b"GR" | b"RG" | b"BG" | b"BY");
-    let packed = fourcc[0] == b'p'
-        && matches!(
-            &fourcc[1..3],
-            b"BA"
-                | b"GA"
-                | b"gA"
-                | b"RA"
-                | b"BC"
-                | b"GC"
-                | b"gC"
-                | b"RC"
-                | b"BE"
-                | b"GE"
-                | b"gE"
-                | b"RE"
-        );
-    let has_number =
-        !fourcc.starts_with(b"BGR") && !fourcc.starts_with(b"RGB") && !fourcc.starts_with(b"GREY");
-    (first && has_number) || packed
+fn is_bayer(fourcc: FourCc) -> bool {
+    let [first, second, third, _] = fourcc;
+    let mosaic = matches!(&[first, second], b"BA" | b"GB" | b"GR" | b"RG" | b"BG" | b"BY")
+        && !matches!(&[first, second, third], b"BGR" | b"RGB" | b"GRE");
+    // pBAA, pgAA and their like: ten bits and more, packed.
+    let packed = first == b'p' && b"BGgR".contains(&second) && b"ACE".contains(&third);
+    mosaic || packed
 }
 
 /// At most two digits after the point.
