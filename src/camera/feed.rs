@@ -99,19 +99,20 @@ impl Feed {
             let decoded = contained(|| self.decode(&captured)).unwrap_or_else(|panic| {
                 Err(Skipped::Broken(format!("the decoder panicked: {panic}")))
             });
-            self.slot.give_back(captured.bytes);
-            match decoded.map(|image| self.view.of(image)) {
+            let shown = match decoded.map(|image| self.view.of(image)) {
                 Ok(image) => {
                     self.slot.count(|counters| counters.frames += 1);
-                    return Next::Frame(Frame {
-                        number: captured.number,
-                        image,
-                        time: captured.time,
-                        media: captured.media,
-                        mask: self.view.mask(),
-                    });
+                    let Captured { number, time, media, .. } = captured;
+                    Some(Frame { number, image, time, media, mask: self.view.mask() })
                 }
-                Err(skipped) => skip(&self.slot, captured.number, &skipped),
+                Err(skipped) => {
+                    skip(&self.slot, captured.number, &skipped);
+                    None
+                }
+            };
+            self.slot.give_back(captured.bytes);
+            if let Some(frame) = shown {
+                return Next::Frame(frame);
             }
             // A source of nothing but broken frames must not hold the pipeline up.
             if Instant::now() >= deadline {

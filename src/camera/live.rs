@@ -165,6 +165,8 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_mins(1);
+    /// So many frames a second that none is surplus.
+    const RATE: f64 = 1e6;
 
     fn named_pipe() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -194,7 +196,7 @@ mod tests {
         let (_folder, path) = named_pipe();
         assert!(is_pipe(&path));
         let feed =
-            super::super::replay::open(&path, 200.0, false, crate::config::Speed::Pace).unwrap();
+            super::super::replay::open(&path, RATE, false, crate::config::Speed::Pace).unwrap();
         let mut writer = File::options().write(true).open(&path).unwrap();
         for wanted in [10, 90, 170] {
             writer.write_all(&jpeg(wanted)).unwrap();
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn writer_that_goes_and_comes_back_is_followed() {
         let (_folder, path) = named_pipe();
-        let feed = open(&path, 200.0).unwrap();
+        let feed = open(&path, RATE).unwrap();
         for wanted in [10, 90] {
             // The second begins in the middle of a frame, as one does that was interrupted.
             let mut writer = File::options().write(true).open(&path).unwrap();
@@ -234,7 +236,7 @@ mod tests {
                     last: Instant::now(),
                     away: false,
                 };
-                run(pipe, 200.0, slot);
+                run(pipe, RATE, slot);
             },
             slot,
         )
@@ -263,7 +265,7 @@ mod tests {
                     last: Instant::now(),
                     away: false,
                 };
-                run(pipe, 200.0, slot);
+                run(pipe, RATE, slot);
             },
             slot,
         )

@@ -43,9 +43,9 @@ impl Counters {
         self.skipped_broken + self.skipped_too_large
     }
 
-    /// Whether a frame was shown, or might have been had there been time.
-    fn has_shown(&self) -> bool {
-        self.frames + self.dropped_stale + self.dropped_heavy + self.dropped_surplus > 0
+    /// Frames that there was no time for.
+    fn dropped(&self) -> u64 {
+        self.dropped_stale + self.dropped_heavy + self.dropped_surplus
     }
 }
 
@@ -84,6 +84,8 @@ struct State {
     /// The pipeline is gone.
     closed: bool,
     counters: Counters,
+    /// Frames that the pipeline has taken and not counted yet: one or none.
+    in_work: u32,
     /// Why the first frame was skipped that was.
     first_skipped: Option<String>,
     format: String,
@@ -183,7 +185,8 @@ impl Slot {
     /// Whether frames came and not one of them could be shown.
     pub fn is_unreadable(&self) -> bool {
         let state = self.lock();
-        state.waiting.is_none() && state.counters.skipped() > 0 && !state.counters.has_shown()
+        let idle = state.waiting.is_none() && state.in_work == 0;
+        idle && state.counters.skipped() > 0 && state.counters.frames == 0
     }
 }
 
@@ -199,6 +202,7 @@ impl Slot {
                 return Taken::Lost(reason);
             }
             if let Some(captured) = state.waiting.take() {
+                state.in_work += 1;
                 self.changed.notify_all();
                 return Taken::Captured(captured);
             }
@@ -214,8 +218,11 @@ impl Slot {
         }
     }
 
+    /// After the frame that it was of has been counted.
     pub fn give_back(&self, spare: Vec<u8>) {
-        self.lock().spare = spare;
+        let mut state = self.lock();
+        state.spare = spare;
+        state.in_work = state.in_work.saturating_sub(1);
     }
 
     pub fn counters(&self) -> Counters {
@@ -232,7 +239,8 @@ impl Slot {
 
     /// Whether nothing that came, if anything came, could be shown.
     pub fn showed_nothing(&self) -> bool {
-        !self.lock().counters.has_shown()
+        let counters = self.lock().counters;
+        counters.frames == 0 && (counters.skipped() > 0 || counters.dropped() == 0)
     }
 
     pub fn close(&self) {

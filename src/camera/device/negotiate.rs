@@ -74,11 +74,8 @@ fn described(offers: &[Offer]) -> String {
         });
         let sizes: Vec<_> = sizes.collect();
         let more = if offer.sizes.len() > SHOWN { ", …" } else { "" };
-        if sizes.is_empty() {
-            name_of(offer.fourcc)
-        } else {
-            format!("{} ({}{more})", name_of(offer.fourcc), sizes.join(", "))
-        }
+        let name = name_of(offer.fourcc);
+        if sizes.is_empty() { name } else { format!("{name} ({}{more})", sizes.join(", ")) }
     };
     if offers.is_empty() {
         return "nothing".to_owned();
@@ -102,26 +99,12 @@ fn advice(offers: &[Offer]) -> &'static str {
 
 /// What sensors on a ribbon cable give: mosaics of 8 to 16 bits.
 fn is_bayer(fourcc: FourCc) -> bool {
-    let first = matches!(&fourcc[..2], b"BA" | b"GB" | b"GR" | b"RG" | b"BG" | b"BY");
-    let packed = fourcc[0] == b'p'
-        && matches!(
-            &fourcc[1..3],
-            b"BA"
-                | b"GA"
-                | b"gA"
-                | b"RA"
-                | b"BC"
-                | b"GC"
-                | b"gC"
-                | b"RC"
-                | b"BE"
-                | b"GE"
-                | b"gE"
-                | b"RE"
-        );
-    let has_number =
-        !fourcc.starts_with(b"BGR") && !fourcc.starts_with(b"RGB") && !fourcc.starts_with(b"GREY");
-    (first && has_number) || packed
+    let [first, second, third, _] = fourcc;
+    let mosaic = matches!(&[first, second], b"BA" | b"GB" | b"GR" | b"RG" | b"BG" | b"BY")
+        && !matches!(&[first, second, third], b"BGR" | b"RGB" | b"GRE");
+    // pBAA, pgAA and their like: ten bits and more, packed.
+    let packed = first == b'p' && b"BGgR".contains(&second) && b"ACE".contains(&third);
+    mosaic || packed
 }
 
 /// At most two digits after the point.

@@ -8,10 +8,16 @@ const GAP: u8 = 2;
 /// Repeats the interval before a gap. `from`: where the coded data of the only scan begins; `wanted`: how many intervals
 /// the picture has.
 pub fn fill_gaps(bytes: &mut Vec<u8>, from: usize, wanted: usize) {
+    if wanted == 0 {
+        return;
+    }
     let data = bytes.get(from..).unwrap_or_default();
     let markers: Vec<usize> = markers(data).collect();
     // Where none is missing, their numbers do not matter.
     let mut missing = wanted.saturating_sub(markers.len() + 1);
+    if missing == 0 {
+        return;
+    }
     let mut room = data.len();
     let mut filled = Vec::new();
     let (mut expected, mut begin) = (0, 0);

@@ -104,7 +104,8 @@ fn draw(image: &RgbImage, mask: Option<&Mask>, within: (u32, u32), style: Style)
     let scale = f64::min(
         f64::from(within.0) / f64::from(width),
         f64::from(within.1 * 2) / f64::from(height),
-    );
+    )
+    .min(1.0);
     let side = |length: u32| ((f64::from(length) * scale) as u32).max(1);
     let (columns, lines) = (side(width), side(height).next_multiple_of(2));
     let small = imageops::thumbnail(image, columns, lines);
@@ -173,7 +174,7 @@ mod tests {
         assert_eq!(size(&halves(640, 480), (200, 24)), (64, 24));
         assert_eq!(size(&halves(480, 640), (80, 24)), (36, 24));
         assert_eq!(size(&halves(640, 480), (1, 1)), (1, 1));
-        assert_eq!(size(&halves(1, 1), (80, 24)), (48, 24));
+        assert_eq!(size(&halves(20, 10), (80, 24)), (20, 5), "no larger than it is");
     }
 
     #[test]
