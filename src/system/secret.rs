@@ -92,11 +92,15 @@ fn remove_stale(state: &StateDirectory, name: &str) {
 }
 
 /// Overwrites a file and removes it. File systems and disks that write elsewhere than where they wrote
-/// before (btrfs, flash) keep the old bytes until they need the room.
+/// before (btrfs, flash) keep the old bytes until they need the room. Of a link the link alone is removed.
 pub fn wipe(path: &Path) -> std::io::Result<()> {
-    let mut file = match std::fs::OpenOptions::new().write(true).open(path) {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = match options.write(true).custom_flags(libc::O_NOFOLLOW).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return std::fs::remove_file(path);
+        }
         Err(error) => return Err(error),
     };
     let length = file.metadata()?.len().min(LIMIT) as usize;
@@ -148,6 +152,19 @@ mod tests {
         create(&state, "key", b"secret").unwrap();
         assert!(!stale.exists() && young.exists());
         assert_eq!(read(&state, "key").unwrap().unwrap().as_slice(), b"secret");
+    }
+
+    #[test]
+    fn wiping_a_link_leaves_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        std::fs::write(&target, b"another's").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        wipe(&link).unwrap();
+        assert!(link.symlink_metadata().is_err());
+        assert_eq!(std::fs::read(&target).unwrap(), b"another's");
+        wipe(&target).unwrap();
+        assert!(!target.exists());
     }
 
     #[test]

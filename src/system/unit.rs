@@ -2,7 +2,7 @@
 //!
 //! Read by `systemctl cat` where systemd answers, else from the folders in which units lie.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::system::bounded;
@@ -170,6 +170,21 @@ impl Unit {
         })
     }
 
+    /// Where it keeps its state: the first of `StateDirectory=`; an empty setting takes back those before it.
+    pub fn state_directory(&self) -> Option<PathBuf> {
+        let mut names: Vec<&str> = Vec::new();
+        for (_, value) in self.settings.iter().filter(|(key, _)| key == "StateDirectory") {
+            if value.is_empty() {
+                names.clear();
+            }
+            names.extend(value.split_whitespace());
+        }
+        // `NAME:LINK` makes a link, too.
+        let name = Path::new(names.first()?.split(':').next()?);
+        let plain = name.components().all(|part| matches!(part, Component::Normal(_)));
+        plain.then(|| Path::new("/var/lib").join(name))
+    }
+
     /// The program that it starts: the only one that its sandbox lets run.
     pub fn program(&self) -> Option<&str> {
         let (_, command) = self
@@ -332,6 +347,16 @@ mod tests {
         }
         let garden = Unit::parse("familiar@garden.service", TEMPLATE);
         assert!(garden.properties().any(|it| it == "StateDirectory=familiar-garden"));
+        assert_eq!(garden.state_directory(), Some("/var/lib/familiar-garden".into()));
+        let state = |more: &str| {
+            Unit::parse("familiar.service", &format!("{SHIPPED}[Service]\n{more}"))
+                .state_directory()
+                .map(|path| path.display().to_string())
+        };
+        assert_eq!(state("").as_deref(), Some("/var/lib/familiar"));
+        assert_eq!(state("StateDirectory=\nStateDirectory=a:b c\n").as_deref(), Some("/var/lib/a"));
+        assert_eq!(state("StateDirectory=\n"), None);
+        assert_eq!(state("StateDirectory=\nStateDirectory=../../etc\n"), None);
     }
 
     #[test]

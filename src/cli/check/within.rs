@@ -2,13 +2,17 @@
 //! then runs once more as that unit would run it, or, where systemd cannot do that, with what the unit would be given.
 
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown,
+};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::Report;
 use crate::cli::{Failure, Global};
 use crate::system::secret;
+use crate::system::signals::Signals;
 use crate::system::state::StateDirectory;
 use crate::system::unit::{self, Credential, Source, Unit};
 
@@ -47,6 +51,7 @@ pub fn look(global: &Global, args: &Args, report: &mut Report) -> Result<Hidden,
         return Ok(Hidden::default());
     }
     let Some(unit) = wanted(global, args)? else { return Ok(Hidden::default()) };
+    with_state_of(&unit)?;
     let credentials = unit.credentials();
     let ids = credentials.iter().map(|credential| credential.id.clone()).collect::<Vec<_>>();
     if ids.is_empty() && args.unit.is_none() {
@@ -66,6 +71,21 @@ pub fn look(global: &Global, args: &Args, report: &mut Report) -> Result<Hidden,
     match by_systemd(&unit, &ids) {
         Ok(output) => end(&output),
         Err(why) => end(&by_hand(&unit, &credentials, &why)?),
+    }
+}
+
+/// Starts anew with the unit's state directory, where that is another one (a second camera has its own) and none is set.
+fn with_state_of(unit: &Unit) -> Result<(), Failure> {
+    let is_set = std::env::var_os("STATE_DIRECTORY").is_some_and(|value| !value.is_empty());
+    match unit.state_directory() {
+        Some(state) if !is_set && state != StateDirectory::locate() => {
+            let program = std::env::current_exe().map_err(Failure::failed)?;
+            let mut command = Command::new(program);
+            command.args(std::env::args_os().skip(1)).env("STATE_DIRECTORY", state);
+            // Returns only where it fails.
+            Err(Failure::failed(command.exec()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -141,6 +161,8 @@ fn systemd_run(unit: &Unit) -> Command {
 
 /// With copies of what systemd would give it, in a folder as systemd would make it.
 fn by_hand(unit: &Unit, credentials: &[Credential], why: &str) -> Result<Output, Failure> {
+    // From here on a signal does not end this process before the folder is removed. It ends the child, which has no handler.
+    let signals = Signals::watch().map_err(Failure::failed)?;
     let folder = Folder::new()
         .map_err(|error| Failure::failed(format!("a folder for credentials: {error}")))?;
     let mut read = Vec::new();
@@ -154,7 +176,10 @@ fn by_hand(unit: &Unit, credentials: &[Credential], why: &str) -> Result<Output,
         }
     }
     // Last of all: until now nobody else could put anything there.
-    give(&folder.0).map_err(Failure::failed)?;
+    give(&folder.path).map_err(Failure::failed)?;
+    if signals.stop_requested() {
+        return Err(Failure::failed("interrupted"));
+    }
     let mut how = format!(
         "{} was not started ({why}); read {} as root and looked with it, outside of its sandbox",
         unit.name(),
@@ -166,7 +191,7 @@ fn by_hand(unit: &Unit, credentials: &[Credential], why: &str) -> Result<Output,
     let program = std::env::current_exe().map_err(Failure::failed)?;
     Command::new(program)
         .args(again(&how))
-        .env("CREDENTIALS_DIRECTORY", &folder.0)
+        .env("CREDENTIALS_DIRECTORY", &folder.path)
         .stdin(Stdio::null())
         .output()
         .map_err(Failure::failed)
@@ -196,7 +221,11 @@ fn reveal(credential: &Credential) -> Result<secret::Secret, String> {
 }
 
 /// A folder for secrets, wiped and removed when dropped.
-struct Folder(PathBuf);
+struct Folder {
+    path: PathBuf,
+    /// The same, open: its path may lead elsewhere once it was given away.
+    open: std::fs::File,
+}
 
 impl Folder {
     fn new() -> std::io::Result<Self> {
@@ -208,14 +237,17 @@ impl Folder {
         let parent = parent.unwrap_or_else(std::env::temp_dir);
         let path = parent.join(format!("familiar-check-{:016x}", fastrand::u64(..)));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
+        let mut options = std::fs::OpenOptions::new();
+        let open =
+            options.read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(&path)?;
+        Ok(Self { path, open })
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         if name.contains('/') || name.starts_with('.') {
             return Err(std::io::Error::other("no name for a credential"));
         }
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(bytes)?;
@@ -226,22 +258,38 @@ impl Folder {
 /// To whom the state belongs: root's `check` goes on as that user.
 fn give(path: &Path) -> std::io::Result<()> {
     let Ok(state) = std::fs::metadata(StateDirectory::locate()) else { return Ok(()) };
-    std::os::unix::fs::chown(path, Some(state.uid()), Some(state.gid()))
+    lchown(path, Some(state.uid()), Some(state.gid()))
+}
+
+impl Folder {
+    /// Takes it from the user that it was given to, who can then change nothing in it. Says whether the path still leads to it.
+    fn take_back(&self) -> std::io::Result<bool> {
+        fchown(&self.open, Some(0), Some(0))?;
+        self.open.set_permissions(std::fs::Permissions::from_mode(0o700))?;
+        let (open, named) = (self.open.metadata()?, std::fs::symlink_metadata(&self.path)?);
+        Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
+    }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Taken back first: a link that its user put there must not lead root to another file.
-        let taken_back = std::os::unix::fs::chown(&self.0, Some(0), Some(0));
-        for entry in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
+        // A link that its user put there, or put in its place, must not lead root to another file.
+        if !self.take_back().unwrap_or(false) {
+            log::warn!(
+                "{} with copies of credentials was changed, and is left",
+                self.path.display()
+            );
+            return;
+        }
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let plain = entry.metadata().is_ok_and(|data| data.is_file() && data.nlink() == 1);
-            let _ = if plain && taken_back.is_ok() {
+            let _ = if plain {
                 secret::wipe(&entry.path())
             } else {
                 std::fs::remove_file(entry.path())
             };
         }
-        let _ = std::fs::remove_dir(&self.0);
+        let _ = std::fs::remove_dir(&self.path);
     }
 }
 

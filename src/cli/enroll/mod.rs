@@ -129,6 +129,8 @@ fn person(global: &Global, args: Wanted) -> Result<(), Failure> {
     }
 
     let mut pictures = if args.live {
+        // The camera is read without root's rights; pictures may be root's own files.
+        owner::for_good();
         live::take(&config.camera, &engine)?
     } else {
         photos::take(&args.photos, &engine)

@@ -30,6 +30,7 @@ pub fn run(global: &Global, new: New) -> Result<(), Failure> {
     let digest = engine.embedder_digest();
     let limits = limits(&engine, config.recognition.false_match_rate)?;
     let mut pictures = if new.live {
+        owner::for_good();
         live::take(&config.camera, &engine)?
     } else {
         photos::take(&new.photos, &engine)

@@ -1,7 +1,7 @@
 //! Where everything goes, and writing it: all of it is valid before the first byte is written.
 
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -224,12 +224,40 @@ enum Store {
     /// For systemd, which hands it to the unit; beside the configuration, for root alone.
     Credential { path: PathBuf, drop_in: Option<PathBuf>, unit: String },
     /// For a daemon without a unit of ours.
-    State(PathBuf),
+    State(PathBuf, Option<Owner>),
+}
+
+/// User and group that a file is given to.
+#[derive(Debug, Clone, Copy)]
+struct Owner(u32, u32);
+
+/// To whom root gives what it writes into the state directory: the daemon runs as that directory's owner. `None` where this is
+/// not root, or root named a directory that is still to be made. The usual one is not made: it would be root's, and the daemon
+/// could not enter it.
+fn state_owner(folder: &Path) -> Result<Option<Owner>, Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    match std::fs::metadata(folder) {
+        Ok(data) => Ok(Some(Owner(data.uid(), data.gid()))),
+        Err(_) if std::env::var_os("STATE_DIRECTORY").is_some_and(|value| !value.is_empty()) => {
+            Ok(None)
+        }
+        Err(error) => Err(Failure::usage(format!(
+            "state directory {}: {error}; the password goes there, for the user that runs the daemon. Make it for that user \
+             (install -d -m 0700 -o USER {0}), or set STATE_DIRECTORY; nothing was changed",
+            folder.display()
+        ))),
+    }
 }
 
 impl Store {
     fn of(place: &Place) -> Result<Self, Failure> {
-        let Some(name) = &place.unit else { return Ok(Self::State(StateDirectory::locate())) };
+        let Some(name) = &place.unit else {
+            let folder = StateDirectory::locate();
+            let owner = state_owner(&folder)?;
+            return Ok(Self::State(folder, owner));
+        };
         let path = place.folder().join(PASSWORD);
         let drop_in = Path::new("/etc/systemd/system").join(format!("{name}.d")).join(DROP_IN);
         let unit =
@@ -258,12 +286,12 @@ impl Store {
 
     fn write(self, place: &Place, password: &str, said: &mut Vec<String>) -> Result<(), Failure> {
         match self {
-            Self::State(folder) => {
-                let state = StateDirectory::at(folder)?;
-                let path = state.file(PASSWORD);
-                state
-                    .replace(PASSWORD, password.as_bytes())
-                    .map_err(|error| failed(&path, &error))?;
+            Self::State(folder, owner) => {
+                let path = match owner {
+                    Some(_) => folder.join(PASSWORD),
+                    None => StateDirectory::at(folder)?.file(PASSWORD),
+                };
+                replace_for(&path, password.as_bytes(), 0o600, owner)?;
                 said.push(format!("{}: the password, for its owner alone", path.display()));
             }
             Self::Credential { path, drop_in, unit } => {
@@ -326,12 +354,20 @@ fn keep(path: &Path) -> Result<Option<PathBuf>, Failure> {
 
 /// Puts a file there whole or not at all, durably.
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    replace_for(path, bytes, mode, None)
+}
+
+/// As [`replace`], and gives the file away before it holds anything.
+fn replace_for(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> Result<(), Failure> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{:016x}", fastrand::u64(..)));
     let temporary = PathBuf::from(temporary);
     let write = || -> std::io::Result<()> {
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        if let Some(Owner(user, group)) = owner {
+            fchown(&file, Some(user), Some(group))?;
+        }
         file.write_all(bytes)?;
         // Whatever umask is in force: the daemon's user must be able to read what is no secret.
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
