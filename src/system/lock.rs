@@ -31,7 +31,7 @@ pub struct DaemonLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error(
-        "{}: {holder} is at work on this state directory, and there can be one. Stop that one first \
+        "{}: {holder} already uses this state directory, and only one may. Stop that one first \
          (`systemctl stop familiar`), or give this one a directory of its own (STATE_DIRECTORY)",
         .directory.display()
     )]

@@ -104,35 +104,28 @@ async fn ask(broker: &Broker, config: &Config, topics: &Topics) -> Result<Learne
     };
     let mut connection = Connection::open(broker, &session).await?;
     let mut learned = Learned { packet_limit: connection.packet_limit(), ..Learned::default() };
-    let deadline = Instant::now() + PATIENCE;
     let ears = Ears { identity: false, ..Ears::of(config) };
     let wanted = ears.filters(topics);
     // What the daemon asks for, then what is only of use here: it need not be granted.
     let more = [topics.identity(), topics.availability()];
     for filter in wanted.iter().chain(&more) {
-        let asked = connection.subscribe(filter)?;
-        loop {
-            match timeout_at(deadline, connection.next()).await {
-                Err(_) if wanted.contains(filter) => {
-                    learned.refused.push(format!("{filter} (no answer)"));
-                    break;
-                }
-                Err(_) => break,
-                Ok(Err(error)) => return Err(error),
-                Ok(Ok(Incoming::Subscribed { id, refusal })) if id == asked => {
-                    if let Some(reason) = refusal
-                        && wanted.contains(filter)
-                    {
-                        learned.refused.push(format!("{filter} ({reason})"));
-                    }
-                    break;
-                }
-                Ok(Ok(incoming)) => learned.hear(incoming, topics),
+        let refusal = match learned.subscribe(&mut connection, filter, topics).await {
+            Ok(refusal) => refusal,
+            // Some brokers (AWS IoT) hang up on a subscription that they deny.
+            Err(error @ (ClientError::Closed | ClientError::Ended(_) | ClientError::Io(_))) => {
+                connection = Connection::open(broker, &session).await?;
+                Some(error.to_string())
             }
+            Err(error) => return Err(error),
+        };
+        if let Some(why) = refusal
+            && wanted.contains(filter)
+        {
+            learned.refused.push(format!("{filter} ({why})"));
         }
     }
     // What is retained follows the grant at once.
-    let short = deadline.min(Instant::now() + PATIENCE / 4);
+    let short = Instant::now() + PATIENCE / 4;
     while let Ok(incoming) = timeout_at(short, connection.next()).await {
         learned.hear(incoming?, topics);
     }
@@ -141,6 +134,27 @@ async fn ask(broker: &Broker, config: &Config, topics: &Topics) -> Result<Learne
 }
 
 impl Learned {
+    /// Why the broker does not grant a filter; `None` if it does.
+    async fn subscribe(
+        &mut self,
+        connection: &mut Connection,
+        filter: &str,
+        topics: &Topics,
+    ) -> Result<Option<String>, ClientError> {
+        let deadline = Instant::now() + PATIENCE;
+        let asked = connection.subscribe(filter)?;
+        loop {
+            match timeout_at(deadline, connection.next()).await {
+                Err(_) => return Ok(Some("no answer".to_owned())),
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok(Incoming::Subscribed { id, refusal })) if id == asked => {
+                    return Ok(refusal.map(|reason| reason.to_string()));
+                }
+                Ok(Ok(incoming)) => self.hear(incoming, topics),
+            }
+        }
+    }
+
     fn hear(&mut self, incoming: Incoming, topics: &Topics) {
         if let Incoming::Message { topic, payload, .. } = incoming {
             if topic == topics.identity() {
@@ -270,7 +284,7 @@ fn kept(told: &[u8], config: &Config, state: &StateDirectory, report: &mut Repor
         }
         (None, _) => report.warn(
             "identity",
-            "the broker keeps something on `identity` that no device said: who may publish there?",
+            "the broker keeps something on `identity` that is not a valid identity: check who may publish there",
         ),
         (Some(met), _) => report.warn(
             "identity",

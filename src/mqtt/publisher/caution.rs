@@ -54,6 +54,8 @@ struct Record {
     why: Option<String>,
     /// Breaks made it a suspect; a refusal in so many words does not.
     suspect: bool,
+    /// Left out for as long as this process runs.
+    given_up: bool,
 }
 
 /// What is known of the subjects that gave trouble.
@@ -82,7 +84,9 @@ impl Caution {
     /// Whether it may be sent alone: it is suspected, and does not rest.
     pub fn may_be_tried(&self, subject: &Subject, now: Instant) -> bool {
         self.records.get(subject).is_some_and(|record| {
-            record.suspect && record.rests_until.is_none_or(|until| until <= now)
+            record.suspect
+                && !record.given_up
+                && record.rests_until.is_none_or(|until| until <= now)
         })
     }
 
@@ -118,6 +122,13 @@ impl Caution {
             self.records.entry(subject.clone()).or_default().suspect = true;
         }
         if on_the_way.is_empty() { Finding::Nothing } else { Finding::Nearer }
+    }
+
+    /// Never tries again what was left out.
+    pub fn give_up(&mut self, subject: &Subject) {
+        if let Some(record) = self.records.get_mut(subject) {
+            record.given_up = true;
+        }
     }
 
     /// The broker has taken it; `true` if it was known to be refused until now.
@@ -189,6 +200,18 @@ mod tests {
         }
         assert_eq!(rests, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         assert!(caution.taken(&one[0]) && caution.trusts(&one[0]));
+    }
+
+    #[test]
+    fn what_is_given_up_is_never_tried_again() {
+        let (mut caution, now) = (Caution::default(), Instant::now());
+        let all = subjects(&["a", "b"]);
+        caution.broke(&all, false, "closed", now);
+        caution.broke(&all[..1], false, "closed", now);
+        caution.broke(&all[..1], false, "closed", now);
+        caution.give_up(&all[0]);
+        let later = now + 2 * LONGEST_REST;
+        assert!(caution.leaves_out(&all[0], later) && caution.may_be_tried(&all[1], later));
     }
 
     #[test]

@@ -155,7 +155,6 @@ pub struct Publisher {
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
     outbox: Mutex<Outbox>,
-    topics: Topics,
 }
 
 struct Shared {
@@ -169,6 +168,7 @@ struct Shared {
     inbox: Mutex<Inbox>,
     /// Thumbprint of the key that the identity on the board introduces.
     introduced: Mutex<String>,
+    identity_topic: String,
     beat: AtomicU64,
 }
 
@@ -184,11 +184,12 @@ impl Publisher {
         let topics = Topics::new(broker.prefix(), device);
         let mut noted = Noted::open(state, &broker, &topics)?;
         noted.note_key(&identity)?;
+        noted.note_former_keys(&identity)?;
         noted.note([topics.availability().as_str(), &topics.identity()])?;
-        let shared = Arc::new(Shared::new(noted));
+        let shared = Arc::new(Shared::new(noted, &topics));
         let (stop, stopped) = watch::channel(false);
         let session = session(&topics, identity.kid());
-        shared.introduce(&topics, identity);
+        shared.introduce(identity);
         let task = Task {
             session,
             broker,
@@ -219,12 +220,12 @@ impl Publisher {
             runtime.shutdown_background();
         })?;
         let outbox = Mutex::new(Outbox::open(state)?);
-        Ok(Self { shared, stop, thread: Some(thread), outbox, topics })
+        Ok(Self { shared, stop, thread: Some(thread), outbox })
     }
 
     /// Introduces another key. Its events go out after this, and not before.
     pub fn introduce(&self, identity: SignedMessage) {
-        self.shared.introduce(&self.topics, identity);
+        self.shared.introduce(identity);
         self.notify();
     }
 
@@ -333,7 +334,7 @@ impl Drop for Publisher {
 }
 
 impl Shared {
-    fn new(noted: Noted) -> Self {
+    fn new(noted: Noted, topics: &Topics) -> Self {
         Self {
             work: Notify::default(),
             status: Mutex::default(),
@@ -342,6 +343,7 @@ impl Shared {
             outcomes: Mutex::default(),
             inbox: Mutex::default(),
             introduced: Mutex::default(),
+            identity_topic: topics.identity(),
             beat: AtomicU64::default(),
         }
     }
@@ -350,16 +352,23 @@ impl Shared {
         // Held all along, lest an older statement on the topic be acknowledged as cleared in between.
         let mut board = lock(&self.board);
         for statement in lock(&self.noted).admit(statement) {
+            let kid = match &statement {
+                Statement::Signed { topic, message } if *topic == self.identity_topic => {
+                    Some(message.kid().to_owned())
+                }
+                _ => None,
+            };
+            // The statement first: whoever sees the key finds it on the board.
             board.put(statement);
+            if let Some(kid) = kid {
+                *lock(&self.introduced) = kid;
+            }
         }
     }
 
-    fn introduce(&self, topics: &Topics, identity: SignedMessage) {
-        // The statement first: whoever sees the key finds it on the board.
-        let kid = identity.kid().to_owned();
-        let topic = topics.identity();
+    fn introduce(&self, identity: SignedMessage) {
+        let topic = self.identity_topic.clone();
         self.retain(Statement::Signed { topic, message: identity });
-        *lock(&self.introduced) = kid;
     }
 }
 

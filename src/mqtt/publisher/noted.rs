@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::SignedMessage;
+use crate::event::jws::Envelope;
+use crate::event::{SignedMessage, identity};
 use crate::mqtt::retained::{Kept, Record, RecordError};
 use crate::mqtt::topics::Topics;
 use crate::mqtt::{Broker, Statement};
@@ -55,9 +56,22 @@ impl Noted {
 
     /// Notes the key that is about to publish.
     pub fn note_key(&mut self, message: &SignedMessage) -> Result<(), RecordError> {
-        if !self.keys.contains(message.kid()) {
-            self.record.note_key(message.kid())?;
-            self.keys.insert(message.kid().to_owned());
+        self.note_kid(message.kid())
+    }
+
+    /// Notes the keys before it, which an identity names: the broker may keep a message signed by one of them.
+    pub fn note_former_keys(&mut self, identity: &SignedMessage) -> Result<(), RecordError> {
+        let told = Envelope::parse(identity.as_str()).and_then(identity::introduction);
+        for former in told.map(|told| told.former).unwrap_or_default() {
+            self.note_kid(former.key.kid())?;
+        }
+        Ok(())
+    }
+
+    fn note_kid(&mut self, kid: &str) -> Result<(), RecordError> {
+        if !self.keys.contains(kid) {
+            self.record.note_key(kid)?;
+            self.keys.insert(kid.to_owned());
         }
         Ok(())
     }

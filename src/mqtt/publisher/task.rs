@@ -57,7 +57,12 @@ struct Talk {
     event_too_large: bool,
     /// All was said once, and what the broker does not take is written down.
     settled: bool,
+    /// Events acknowledged since a suspect last had its turn.
+    events: u32,
 }
+
+/// After so many events one thing that is suspected gets its turn, however many events wait.
+const EVENTS_PER_SUSPECT: u32 = 16;
 
 impl Task {
     pub async fn run(mut self) {
@@ -174,6 +179,7 @@ impl Task {
             greetings: self.greetings(),
             event_too_large: false,
             settled: false,
+            events: 0,
         };
         if let Err(error) = self.converse(&mut connection, &mut talk).await {
             let finding = self.suspect(&talk.flight, &error);
@@ -207,10 +213,16 @@ impl Task {
             })?;
             self.send_greetings(connection, talk)?;
             self.send_statements(connection, talk)?;
-            if !self.events_first {
+            let turn = talk.events >= EVENTS_PER_SUSPECT && self.has_suspects(talk);
+            // It goes alone: what is on its way is awaited, and the next event with it.
+            let awaited = turn && !talk.flight.is_empty();
+            if turn && !awaited {
+                talk.events = 0;
+            }
+            if turn || !self.events_first {
                 self.send_a_suspect(connection, talk, |_| true)?;
             }
-            if self.events_first || !self.has_suspects(talk) {
+            if !awaited && (self.events_first || !self.has_suspects(talk)) {
                 self.send_event(connection, talk)?;
             }
             self.send_a_suspect(connection, talk, |_| true)?;
@@ -394,6 +406,7 @@ impl Task {
                 match talk.flight.acknowledged(id, refusal)? {
                     Answer::Taken(What::Event(position, _)) => {
                         self.outbox.acknowledged(position)?;
+                        talk.events = talk.events.saturating_add(1);
                         let mut status = self.status();
                         status.acknowledged += 1;
                         status.trouble = None;
@@ -472,7 +485,7 @@ impl Task {
             )
         } else {
             format!(
-                "another key is told for {place}, {kid}: another device has this prefix and name; give one of them \
+                "another device publishes as {place}, with key {kid}: it has the same prefix and name; give one of them \
                  another `device` or `prefix`"
             )
         });
@@ -543,6 +556,12 @@ impl Task {
         let why = format!("the broker breaks the connection on it ({error})");
         let finding = self.caution.broke(&subjects, with_an_event, &why, Instant::now());
         if let Finding::LeftOut(subject, rest) = &finding {
+            if self.is_own_identity(subject) {
+                // Each attempt would cost the connection, for no more than a notice.
+                self.caution.give_up(subject);
+                log::debug!("left out: {subject}: {why}");
+                return finding;
+            }
             log::warn!(
                 "left out for {} s: {subject}: {why}; let this user do that there, or look into the broker's log",
                 rest.as_secs()

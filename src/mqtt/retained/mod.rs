@@ -45,7 +45,7 @@ pub enum RecordError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{}: {source}", .path.display())]
     Database { path: PathBuf, source: rusqlite::Error },
-    #[error("{}: {what}; move it away: a new one is begun, and what was published under former names has to be cleared by hand", .path.display())]
+    #[error("{}: {what}; move it away and restart; a new one is created, and what was published under former names has to be cleared by hand", .path.display())]
     Unfit { path: PathBuf, what: String },
     #[error("{}: holds {LIMIT} topics, and no more are published; clear those of former names or brokers (`familiar check` names them)", .path.display())]
     Full { path: PathBuf },

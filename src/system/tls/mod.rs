@@ -85,20 +85,36 @@ fn given(path: &Path) -> Result<(RootCertStore, Vec<Known>), TlsError> {
     let mut roots = RootCertStore::empty();
     let mut given = Vec::new();
     let mut unusable = None;
+    let mut damaged = false;
     for der in file::certificates("ca", path)? {
-        let known = Known::parse(&der)
-            .ok_or_else(|| wrong("holds a certificate that is damaged: copy it anew".to_owned()))?;
+        let Some(known) = Known::parse(&der) else {
+            // webpki reads some that this parser does not.
+            damaged |= roots.add(der).is_err();
+            continue;
+        };
         if let Some(why) = known.unusable_key() {
             unusable = Some(why);
             continue;
         }
-        // What cannot be an authority may still be the very certificate that the peer shows.
-        let _ = roots.add(der);
+        // What cannot be an authority may still be the very certificate that the peer shows. A server's own vouches
+        // for no other: as an anchor it could sign for any name.
+        if known.is_authority() || (known.is_version_1() && known.names_itself_as_issuer()) {
+            let _ = roots.add(der);
+        }
         given.push(known);
     }
+    let empty = given.is_empty() && roots.is_empty();
     match unusable {
-        Some(why) if given.is_empty() => Err(wrong(format!("its certificate has {why}")).into()),
-        _ => Ok((roots, given)),
+        Some(why) if empty => Err(wrong(format!("its certificate has {why}")).into()),
+        _ if empty => {
+            Err(wrong("holds a certificate that is damaged: copy it anew".to_owned()).into())
+        }
+        _ => {
+            if damaged {
+                log::warn!("`ca` {}: a certificate in it is damaged, and left out", path.display());
+            }
+            Ok((roots, given))
+        }
     }
 }
 
