@@ -14,6 +14,7 @@ const SHIPPED: &str = include_str!("../../systemd/familiar.service");
 const SYSTEMCTL: &str = "#!/bin/sh\n[ \"$1\" = cat ] || exit 1\ncat \"$HERE/unit\"\n";
 /// Notes what it is asked for and does it, with the credential.
 const SYSTEMD_RUN: &str = "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done >\"$HERE/asked\"\n\
+                           echo \"$STATE_DIRECTORY\" >\"$HERE/state-seen\"\n\
                            while [ \"$1\" != -- ]; do shift; done\nshift\n\
                            CREDENTIALS_DIRECTORY=$HERE/credentials exec \"$@\"\n";
 const NO_SYSTEMD: &str =
@@ -62,17 +63,21 @@ impl Home {
     }
 
     fn check(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        Command::new(familiar())
+        let mut command = Command::new(familiar());
+        command
             .args(["check", "--json", "--config"])
             .arg(self.path("familiar.toml"))
             .args(arguments)
             .env("PATH", path)
             .env("HERE", self.0.path())
             .env("STATE_DIRECTORY", self.path("state"))
-            .env_remove("CREDENTIALS_DIRECTORY")
-            .output()
-            .unwrap()
+            .env_remove("CREDENTIALS_DIRECTORY");
+        command
     }
 }
 
@@ -194,6 +199,28 @@ fn password_of_the_unit_is_read_where_systemd_does_not_run() {
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[test]
+fn state_directory_is_that_of_the_unit() {
+    let Some((broker, _folder)) = broker("state_directory_is_that_of_the_unit") else { return };
+    if !is_root() {
+        return;
+    }
+    let home = Home::new(&broker, SYSTEMD_RUN);
+    let unit = fs::read_to_string(home.path("unit")).unwrap();
+    let unit = unit.replace("StateDirectory=familiar\n", "StateDirectory=familiar-no-such-state\n");
+    fs::write(home.path("unit"), unit).unwrap();
+    let seen = |command: &mut Command| {
+        command.output().unwrap();
+        fs::read_to_string(home.path("state-seen")).unwrap()
+    };
+    let arguments = ["--unit", "familiar"];
+    let found = seen(home.command(&arguments).env_remove("STATE_DIRECTORY"));
+    assert_eq!(found, "/var/lib/familiar-no-such-state\n");
+    // One that is set by hand stays.
+    let found = seen(&mut home.command(&arguments));
+    assert_eq!(found.trim_end(), home.path("state").to_str().unwrap());
 }
 
 #[test]

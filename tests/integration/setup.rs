@@ -1,7 +1,7 @@
 //! `familiar setup`: a few answers make a configuration that the daemon reads, and nothing is changed before all of it is valid.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -106,6 +106,22 @@ fn options_make_a_configuration_and_check_tries_it() {
         left.contains("familiar enroll --config") && left.contains("familiar run --config"),
         "{left}"
     );
+}
+
+#[test]
+fn root_gives_the_password_to_the_owner_of_the_state() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    let state = place.path("state");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();
+    let output = place.own(&[&["--device", "porch", "--no-check"], &BROKER[..]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let password = fs::metadata(place.path("state/mqtt-password")).unwrap();
+    assert_eq!((password.uid(), password.gid(), password.mode() & 0o777), (65534, 65534, 0o600));
 }
 
 #[test]
