@@ -93,6 +93,21 @@ fn very_certificate_given_as_ca_is_taken_whatever_it_lacks() {
     }
 }
 
+/// A server's own certificate, given as `ca`, vouches for itself and for no other.
+#[test]
+fn servers_certificate_given_as_ca_is_no_authority() {
+    let test = "servers_certificate_given_as_ca_is_no_authority";
+    let authority = Authority::new();
+    let extensions = format!("{NAMES}basicConstraints=CA:FALSE\n");
+    authority.sign_with("leaf", P256, &extensions, "ca", VALID);
+    authority.sign_with("forged", P256, &extensions, "leaf", VALID);
+    for (name, taken) in [("leaf", true), ("forged", false)] {
+        let Some(broker) = authority.broker(test, name, "") else { return };
+        let said = connect(broker.port, &authority.ca("leaf.crt"));
+        assert_eq!(said.is_ok(), taken, "{name}: {said:?}");
+    }
+}
+
 /// Whoever shows the certificate must have its key: a copy of it is no proof.
 #[test]
 fn given_certificate_without_its_key_is_not_taken() {

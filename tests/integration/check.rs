@@ -328,6 +328,10 @@ fn noting(
             }
             let Some(mut answer) = answer(first, &body) else { return };
             judge(first, &body, &mut answer);
+            // No answer at all: it hangs up.
+            if answer.is_empty() {
+                return;
+            }
             let _ = stream.write_all(&answer);
         }
     });
@@ -350,6 +354,25 @@ fn broker_that_grants_no_commands() {
     assert!(code == 0 && said.starts_with("warn"), "{code} {said}");
     for filter in ["familiar/porch/command", "familiar/porch/set/+", "homeassistant/status"] {
         assert!(said.contains(&format!("{filter} (not authorized (0x87))")), "{said}");
+    }
+}
+
+/// AWS IoT answers so.
+#[test]
+fn broker_that_hangs_up_on_a_subscription() {
+    let (broker, _) = noting(|first, body, answer| {
+        let denied = |filter: &[u8]| body.windows(filter.len()).any(|part| part == filter);
+        if first >> 4 == 8 && (denied(b"porch/set/+") || denied(b"porch/identity")) {
+            answer.clear();
+        }
+    });
+    let home = Home::new();
+    home.configure(&format!("[mqtt]\nurl = {:?}\n{UNSIGNED}", broker.url()));
+    let (code, said) = home.says("rights");
+    assert!(code == 0 && said.starts_with("warn"), "{code} {said}");
+    assert!(said.contains("familiar/porch/set/+ ("), "{said}");
+    for filter in ["porch/command", "homeassistant/status", "porch/identity"] {
+        assert!(!said.contains(filter), "{said}");
     }
 }
 
