@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// device and every former one. What a crash cuts short is finished by the daemon's next start, or by calling this
 /// again, which then erases those as well. What --json prints: docs/people.md.
 ///
-/// A negative anchor (`familiar enroll --negative`) is wiped likewise, without an event: none told that it was there.
+/// A negative anchor (`familiar enroll --negative`) is erased as well; no event is sent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  familiar forget ada")]
 pub struct Args {

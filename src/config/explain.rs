@@ -171,13 +171,14 @@ fn is_technical(message: &str) -> bool {
 /// A value as it was written, shortened, and without a password.
 fn shown(key: &Key, value: &str) -> String {
     let line = value.lines().next().unwrap_or_default();
-    let short: String = line.chars().take(SHOWN).collect();
-    let more = if short.len() < value.len() { "…" } else { "" };
+    // Before it is shortened: what is cut off may be what shows that there is a password.
     let plain = match key.name {
-        "url" | "repository" => Cow::Owned(plain::redacted_address(&short)),
-        _ => plain::redacted(&short),
+        "url" | "repository" => Cow::Owned(plain::redacted_address(line)),
+        _ => plain::redacted(line),
     };
-    format!("{}{more}", plain::line(&plain))
+    let short: String = plain.chars().take(SHOWN).collect();
+    let more = if short.len() < plain.len() || line.len() < value.len() { "…" } else { "" };
+    format!("{}{more}", plain::line(&short))
 }
 
 fn name_of(key: &Key) -> String {

@@ -187,6 +187,15 @@ impl Walker {
         if let Some(found) = swallowed.windows(2).position(|pair| pair == &START_OF_IMAGE[..2]) {
             return Err(Step::Broken { resume: from + found });
         }
+        // What is a thumbnail's is followed by a marker; after a frame that was cut short there is none.
+        let mut inside = bytes[at + 3..at + 2 + length].windows(3);
+        if let Some(found) = inside.position(|window| window == START_OF_IMAGE) {
+            match bytes.get(at + 2 + length) {
+                None => return Ok(false),
+                Some(0xff) => {}
+                Some(_) => return Err(Step::Broken { resume: at + 3 + found }),
+            }
+        }
         self.segments += 1;
         if self.segments > SEGMENTS {
             return Err(Step::Broken { resume: 2 });

@@ -27,14 +27,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::record::{self, LookRecord, PersonRecord};
-use super::{Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName};
+use super::{Expiry, Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName};
 use crate::recognition::{Embedding, PersonId, PersonRef, Space};
 use crate::system::clock::{Date, Uptime};
 
 const MAGIC: &[u8; 16] = b"familiar people\0";
 const VERSION: u16 = 1;
 const WITH_ANCHORS: u16 = 2;
-const WITH_LOOKALIKES: u16 = 3;
+const NEWEST: u16 = 3;
 const ITERATIONS: u32 = 600_000;
 /// A file may ask for as much work as this, some seconds of it.
 const MOST_ITERATIONS: u32 = 10_000_000;
@@ -59,9 +59,7 @@ pub enum BackupError {
     Passphrase,
     #[error("not a backup of people")]
     NotABackup,
-    #[error(
-        "a backup of version {found}; this program knows versions {VERSION} to {WITH_LOOKALIKES}"
-    )]
+    #[error("a backup of version {found}; this program knows versions {VERSION} to {NEWEST}")]
     Version { found: u16 },
     #[error(
         "the backup asks for {0} iterations, which is not within {ITERATIONS} to {MOST_ITERATIONS}"
@@ -162,8 +160,14 @@ impl Gallery {
     /// Everybody enrolled and all anchors, as the bytes of a backup file, and how many people they are.
     pub fn backup(&self, passphrase: &Passphrase) -> Result<(Vec<u8>, usize), BackupError> {
         let (plain, people, anchors) = self.plain()?;
-        let version = if self.people()?.iter().any(|person| !person.lookalikes.is_empty()) {
-            WITH_LOOKALIKES
+        let waits = |expires: Option<&Expiry>| expires.is_some_and(|it| it.date().is_none());
+        let newest = self
+            .people()?
+            .iter()
+            .any(|person| !person.lookalikes.is_empty() || waits(person.expires.as_ref()))
+            || self.anchors()?.iter().any(|anchor| waits(anchor.expires.as_ref()));
+        let version = if newest {
+            NEWEST
         } else if anchors > 0 {
             WITH_ANCHORS
         } else {
@@ -331,7 +335,7 @@ impl Backup {
             return Err(BackupError::NotABackup);
         }
         let version = reader.number().map(u16::from_le_bytes).ok_or(BackupError::NotABackup)?;
-        if !(VERSION..=WITH_LOOKALIKES).contains(&version) {
+        if !(VERSION..=NEWEST).contains(&version) {
             return Err(BackupError::Version { found: version });
         }
         let iterations = reader.number().map(u32::from_le_bytes).ok_or(BackupError::NotABackup)?;
