@@ -2,6 +2,7 @@
 //! command, a subscription) is left out and said, and never keeps the events back.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -178,6 +179,42 @@ fn events_go_before_what_is_suspected() {
     }
     wait("all of them are left out", || publisher.status().left_out.len() == 5);
     wait("health", || touchy.has_taken("familiar/porch/health"));
+}
+
+/// A link that broke once makes suspects of all greetings; they do not wait until a long backlog of events is drained.
+#[test]
+fn what_is_suspected_gets_its_turn_between_many_events() {
+    let ready = Arc::new(AtomicBool::new(false));
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let (open, notes) = (ready.clone(), taken.clone());
+    let broker = FakeBroker::start(move |number, mut stream| {
+        if number > 0 && !open.load(Ordering::SeqCst) {
+            return;
+        }
+        while let Some((first, body)) = packet(&mut stream) {
+            let asked = asked(first, &body);
+            if number == 0 && asked.is_some() {
+                return;
+            }
+            notes.lock().unwrap().extend(asked);
+            let Some(answer) = answer(first, &body) else { return };
+            if stream.write_all(&answer).is_err() {
+                return;
+            }
+        }
+    });
+    let device = Device::new();
+    let publisher = everything(&device, &broker.url());
+    wait("the first connection broke", || broker.connections() > 1);
+    device.tell(40);
+    ready.store(true, Ordering::SeqCst);
+    publisher.notify();
+    assert!(publisher.flush(PATIENT).unwrap());
+    let taken = taken.lock().unwrap();
+    let command = taken.iter().position(|asked| topic(asked) == "familiar/porch/command");
+    let before = taken[..command.expect("subscribed before the last event")].iter();
+    let events = before.filter(|asked| topic(asked) == "familiar/porch/event").count();
+    assert!((1..40).contains(&events), "{events}");
 }
 
 /// A broker that refuses events and hangs up on health: each gets its turn.

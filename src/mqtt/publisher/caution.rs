@@ -3,8 +3,8 @@
 //! A broker may answer a message that it does not want (a topic that its access rules deny, a size beyond its
 //! limit) by hanging up, without a word of which one it was. So what was on its way when a connection broke is
 //! suspected, and from then on sent alone: if the connection breaks again, it is known which one it was. After
-//! [`PROOFS`] such breaks it is left out, for a minute, and longer each time. Events go before the suspects, are
-//! never suspected themselves, and never left out.
+//! [`PROOFS`] such breaks it is left out, for a minute, and longer each time. Events go before the suspects, of
+//! which one gets its turn after every few events; they are never suspected themselves, and never left out.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
