@@ -1,10 +1,12 @@
 //! A live camera by way of a named pipe, into which another program (ffmpeg) writes JPEG after JPEG. It differs from a
 //! recording as a camera does: the newest frame counts, and whoever writes may go away and come back.
 
+use std::cell::Cell;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,9 +43,7 @@ pub fn open(path: &Path, fps: f64) -> Result<Feed, CameraError> {
     Feed::start(
         move |slot| {
             let stalled = STALLED.max(Duration::from_secs_f64(5.0 / fps));
-            let pipe =
-                Pipe { slot, path, stalled, open: Some(pipe), last: Instant::now(), away: false };
-            run(pipe, fps, slot);
+            run(Pipe::new(slot, path, stalled, pipe), fps, slot);
         },
         slot,
     )
@@ -52,10 +52,14 @@ pub fn open(path: &Path, fps: f64) -> Result<Feed, CameraError> {
 fn run(pipe: Pipe<'_>, fps: f64, slot: &Slot) {
     let began = Instant::now();
     let mut pacer = Pacer::new(fps);
+    let picture = pipe.picture.clone();
     let mut splitter = Splitter::new(pipe);
     let mut number = 0;
     while let Ok(Some(piece)) = splitter.next_piece() {
         let media = began.elapsed();
+        if matches!(piece, Piece::Jpeg(_)) {
+            picture.set(Instant::now());
+        }
         match piece {
             Piece::Broken => skip(slot, number, &Skipped::Broken("truncated".to_owned())),
             Piece::TooLarge => skip(slot, number, &super::replay::too_large()),
@@ -94,34 +98,40 @@ struct Pipe<'a> {
     stalled: Duration,
     /// `None`: to be opened again.
     open: Option<File>,
-    /// When bytes last came.
-    last: Instant,
-    /// The pipeline was told that nothing comes.
-    away: bool,
+    /// When a picture last came. Bytes alone are none: a program may write something else than JPEGs.
+    picture: Rc<Cell<Instant>>,
+    /// Since when the pipeline knows that none comes.
+    away: Option<Instant>,
 }
 
 impl Read for Pipe<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.slot.is_open() {
-            if let Some(length) = self.read_some(into) {
-                self.last = Instant::now();
-                self.away = false;
-                return Ok(length);
-            }
-            if !self.away && self.last.elapsed() >= self.stalled {
-                self.away = true;
+            let read = self.read_some(into);
+            let last = self.picture.get();
+            self.away = self.away.filter(|since| last <= *since);
+            if self.away.is_none() && last.elapsed() >= self.stalled {
+                self.away = Some(Instant::now());
                 let path = self.path.display();
                 self.slot.lose(format!(
-                    "replay {path}: no picture came through this pipe for {} s; is the program that writes it running?",
+                    "replay {path}: no picture came through this pipe for {} s; is the program that writes JPEGs into it running?",
                     self.stalled.as_secs()
                 ));
+            }
+            if let Some(length) = read {
+                return Ok(length);
             }
         }
         Ok(0)
     }
 }
 
-impl Pipe<'_> {
+impl<'a> Pipe<'a> {
+    fn new(slot: &'a Slot, path: PathBuf, stalled: Duration, pipe: File) -> Self {
+        let picture = Rc::new(Cell::new(Instant::now()));
+        Self { slot, path, stalled, open: Some(pipe), picture, away: None }
+    }
+
     /// Waits a moment for bytes.
     fn read_some(&mut self, into: &mut [u8]) -> Option<usize> {
         let pause = || self.slot.sleep_until(Instant::now() + SLICE);
@@ -139,7 +149,7 @@ impl Pipe<'_> {
         match pipe.read(into) {
             Ok(length) if length > 0 => return Some(length),
             // Nobody writes. The pipe that somebody will write may be another by now.
-            Ok(_) if self.away && !is_at(pipe, &self.path) => self.open = None,
+            Ok(_) if self.away.is_some() && !is_at(pipe, &self.path) => self.open = None,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.open = None,
@@ -226,17 +236,8 @@ mod tests {
         let reader = path.clone();
         let feed = Feed::start(
             move |slot| {
-                let pipe = Some(open_pipe(&reader).unwrap());
-                let stalled = Duration::ZERO;
-                let pipe = Pipe {
-                    slot,
-                    path: reader,
-                    stalled,
-                    open: pipe,
-                    last: Instant::now(),
-                    away: false,
-                };
-                run(pipe, RATE, slot);
+                let pipe = open_pipe(&reader).unwrap();
+                run(Pipe::new(slot, reader, Duration::ZERO, pipe), RATE, slot);
             },
             slot,
         )
@@ -250,22 +251,37 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_pictures_are_an_outage() {
+        let (_folder, path) = named_pipe();
+        let reader = path.clone();
+        let feed = Feed::start(
+            move |slot| {
+                let pipe = open_pipe(&reader).unwrap();
+                run(Pipe::new(slot, reader, SLICE * 3, pipe), RATE, slot);
+            },
+            Arc::new(Slot::default()),
+        )
+        .unwrap();
+        // It goes on until nobody reads any more.
+        let writer = std::thread::spawn(move || {
+            let mut writer = File::options().write(true).open(&path).unwrap();
+            while writer.write_all(&[0; 512]).is_ok() {}
+        });
+        let Next::Lost(reason) = feed.next(LONG) else { panic!() };
+        assert!(reason.contains("no picture came"), "{reason}");
+        drop(feed);
+        writer.join().unwrap();
+    }
+
+    #[test]
     fn pipe_that_is_made_anew_is_followed() {
         let (folder, path) = named_pipe();
         let slot = Arc::new(Slot::default());
         let reader = path.clone();
         let feed = Feed::start(
             move |slot| {
-                let (pipe, stalled) = (Some(open_pipe(&reader).unwrap()), Duration::ZERO);
-                let pipe = Pipe {
-                    slot,
-                    path: reader,
-                    stalled,
-                    open: pipe,
-                    last: Instant::now(),
-                    away: false,
-                };
-                run(pipe, RATE, slot);
+                let pipe = open_pipe(&reader).unwrap();
+                run(Pipe::new(slot, reader, Duration::ZERO, pipe), RATE, slot);
             },
             slot,
         )
