@@ -101,7 +101,8 @@ impl<R: Read> Splitter<R> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
-    use super::super::testing::{jpeg, noise};
+    use super::super::jpeg::decode;
+    use super::super::testing::{is_near, jpeg, noise, shade};
     use super::*;
 
     /// Gives one byte more or less at each read, to move the seams between reads about.
@@ -157,18 +158,20 @@ mod tests {
     #[test]
     fn truncated_frame_costs_only_itself() {
         let (a, b) = (jpeg(10), jpeg(200));
-        // A start of image alone is one that was sent twice.
-        let twice = [&a[..3], &b].concat();
-        assert_eq!(whole(&pieces(&twice)), [&twice[..]]);
-        for length in 4..a.len() {
+        let data = a.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+        for length in 3..a.len() {
             let found = pieces(&[&a[..length], &b].concat());
+            let whole = whole(&found);
+            // What a cut header swallows of the next frame's start is what it has itself: they may be one picture then.
+            if found.len() == 1 && length < data {
+                let image = decode(whole[0]).unwrap();
+                assert!(is_near(shade(&image), 200), "cut at {length}");
+                continue;
+            }
             assert_eq!(found.len(), 2, "cut at {length}");
             // As far as it came, if it came to its picture: whether that is enough the decoder knows.
-            assert!(
-                found[0] == Piece::Broken || whole(&found)[0] == &a[..length],
-                "cut at {length}"
-            );
-            assert_eq!(whole(&found).last(), Some(&&b[..]), "cut at {length}");
+            assert!(found[0] == Piece::Broken || whole[0] == &a[..length], "cut at {length}");
+            assert_eq!(whole.last(), Some(&&b[..]), "cut at {length}");
         }
         assert_eq!(whole(&pieces(&b[..b.len() - 1])), [&b[..b.len() - 1]]);
         assert_eq!(pieces(&b[..100]), [Piece::Broken]);
