@@ -40,9 +40,9 @@ mount() {
 # What root does with files that are the daemon's.
 root() {
   if [ "$(id -u)" = 0 ]; then
-    integration state_directory::
+    integration state_directory:: setup:: check_unit::
   else
-    not_run "state_directory: only root can make another user's files"
+    not_run "state_directory, setup, check_unit: only root can make another user's files"
   fi
 }
 
