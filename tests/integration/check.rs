@@ -190,7 +190,7 @@ fn frames_that_are_no_pictures() {
         std::fs::write(home.path("frames").join(format!("{number:04}.jpg")), b"torn").unwrap();
     }
     let (code, said) = home.says("frame rate");
-    assert!(code == 4 && said.contains("not one picture"), "{code} {said}");
+    assert!(code == 4 && said.contains("broken: not a JPEG"), "{code} {said}");
 }
 
 #[test]
