@@ -211,7 +211,7 @@ pub struct Broker {
     pub left_out: Vec<LeftOut>,
 }
 
-/// What is told of in one report, at most.
+/// Entries in one report, at most.
 pub const LEFT_OUT: usize = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -156,7 +156,7 @@ impl Source {
             }
             Self::Http { base, agent, limits } => {
                 let url = format!("{base}/{file}");
-                // What is told of a failure goes into logs and into `health`.
+                // The text of a failure goes into logs and into `health`.
                 let address = redacted_address(&url);
                 let failed = |why: String| FetchError::Failed { address: address.clone(), why };
                 let mut request = agent.get(&url);

@@ -349,7 +349,7 @@ impl Shared {
     }
 
     fn retain(&self, statement: Statement) {
-        // Held all along, lest an older statement on the topic be acknowledged as cleared in between.
+        // Held all along: no older statement on the topic may be acknowledged as cleared in between.
         let mut board = lock(&self.board);
         for statement in lock(&self.noted).admit(statement) {
             let kid = match &statement {

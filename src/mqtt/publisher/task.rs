@@ -637,7 +637,7 @@ struct Broken {
     finding: Finding,
 }
 
-/// The key that a health report claims, and the start of the program that it tells of.
+/// The key that a health report claims, and the start of the program that it names.
 fn start_of(report: &[u8]) -> Option<(String, String)> {
     #[derive(Deserialize)]
     struct Report {
