@@ -190,6 +190,16 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
     }
 
+    /// As [`open`], but silence is an outage after `patience`.
+    fn impatient(path: &Path, patience: Duration) -> Feed {
+        let path = path.to_owned();
+        let watch = move |slot: &Slot| {
+            let pipe = open_pipe(&path).unwrap();
+            run(Pipe::new(slot, path, patience, pipe), RATE, slot);
+        };
+        Feed::start(watch, Arc::new(Slot::default())).unwrap()
+    }
+
     /// The next frame; outages on the way are passed over.
     fn frame_of(feed: &Feed) -> u8 {
         loop {
@@ -232,16 +242,7 @@ mod tests {
     #[test]
     fn pipe_that_nobody_writes_is_an_outage_told_once() {
         let (_folder, path) = named_pipe();
-        let slot = Arc::new(Slot::default());
-        let reader = path.clone();
-        let feed = Feed::start(
-            move |slot| {
-                let pipe = open_pipe(&reader).unwrap();
-                run(Pipe::new(slot, reader, Duration::ZERO, pipe), RATE, slot);
-            },
-            slot,
-        )
-        .unwrap();
+        let feed = impatient(&path, Duration::ZERO);
         let Next::Lost(reason) = feed.next(LONG) else { panic!() };
         assert!(reason.contains("porch.mjpeg") && reason.contains("running?"), "{reason}");
         assert!(matches!(feed.next(SLICE * 10), Next::Nothing));
@@ -253,15 +254,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_pictures_are_an_outage() {
         let (_folder, path) = named_pipe();
-        let reader = path.clone();
-        let feed = Feed::start(
-            move |slot| {
-                let pipe = open_pipe(&reader).unwrap();
-                run(Pipe::new(slot, reader, SLICE * 3, pipe), RATE, slot);
-            },
-            Arc::new(Slot::default()),
-        )
-        .unwrap();
+        let feed = impatient(&path, SLICE * 3);
         // It goes on until nobody reads any more.
         let writer = std::thread::spawn(move || {
             let mut writer = File::options().write(true).open(&path).unwrap();
@@ -276,16 +269,7 @@ mod tests {
     #[test]
     fn pipe_that_is_made_anew_is_followed() {
         let (folder, path) = named_pipe();
-        let slot = Arc::new(Slot::default());
-        let reader = path.clone();
-        let feed = Feed::start(
-            move |slot| {
-                let pipe = open_pipe(&reader).unwrap();
-                run(Pipe::new(slot, reader, Duration::ZERO, pipe), RATE, slot);
-            },
-            slot,
-        )
-        .unwrap();
+        let feed = impatient(&path, Duration::ZERO);
         std::fs::remove_file(&path).unwrap();
         make_pipe(&path);
         let mut writer = File::options().write(true).open(&path).unwrap(); // waits for the reader

@@ -305,9 +305,7 @@ impl Update {
         let reason = reason.map(|reason| short(&reason));
         Self { time: time(at), outcome, model, reason, shadow, version: newest.map(short) }
     }
-}
 
-impl Update {
     /// As it is compared: an attempt that fails again for the same reason is no news, whenever and by whatever figures.
     fn by_kind(self) -> Self {
         let reason = self.reason.as_deref().map(kind);

@@ -17,7 +17,7 @@ use crate::system::state::StateDirectory;
 use crate::system::tls::{self, TlsError};
 
 /// Name of the secret that holds the password.
-const PASSWORD: &str = "mqtt-password";
+pub const PASSWORD: &str = "mqtt-password";
 
 /// A broker, with everything needed to log in.
 #[derive(Clone)]

@@ -17,7 +17,7 @@ pub mod retained;
 mod stream;
 pub mod topics;
 
-pub use broker::{Broker, BrokerError};
+pub use broker::{Broker, BrokerError, PASSWORD};
 pub use client::{ClientError, Connection, Incoming, Session};
 pub use discovery::Discovery;
 pub use publisher::{Ears, Publisher, Statement, Status};

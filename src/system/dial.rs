@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::plain::in_words;
+
 /// Head start of an address over the next (RFC 8305, "Connection Attempt Delay").
 const HEAD_START: Duration = Duration::from_millis(250);
 /// How long one address may take.
@@ -184,15 +186,13 @@ pub fn words(error: &io::Error) -> String {
         ErrorKind::AddrNotAvailable => "this machine has no address of that kind".to_owned(),
         ErrorKind::TimedOut => "no answer".to_owned(),
         ErrorKind::PermissionDenied => "a rule of this machine forbids it".to_owned(),
-        _ => plain(&error.to_string()),
+        _ => {
+            let text = error.to_string();
+            // So the standard library begins; what follows says it.
+            let why = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+            in_words(why).into_owned()
+        }
     }
-}
-
-/// Without the system's numbers.
-fn plain(text: &str) -> String {
-    let text = text.split(" (os error").next().unwrap_or(text);
-    // So the standard library begins; what follows says it.
-    text.strip_prefix("failed to lookup address information: ").unwrap_or(text).to_owned()
 }
 
 /// Each reason once, with the addresses that it holds for; none for a host that is an address itself.

@@ -8,6 +8,8 @@ use rusqlite::ffi;
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 
+use super::plain::in_words;
+
 const FULL: &str = "the disk is full: make room on it";
 const READ_ONLY: &str = "the file system is read-only: the kernel mounts a disk so that has failed (see `dmesg`); \
                          mount it for writing";
@@ -22,7 +24,7 @@ pub fn told(path: &Path, error: &Error) -> String {
         Some(Errno::IO) => format!("the disk failed (input/output error); {BROKEN}"),
         Some(Errno::LOOP) => "is a symbolic link, which is not followed here".to_owned(),
         _ if error.kind() == ErrorKind::PermissionDenied => denied(path, error),
-        _ => plain(error),
+        _ => in_words(&error.to_string()).into_owned(),
     }
 }
 
@@ -92,16 +94,7 @@ fn denied(path: &Path, error: &Error) -> String {
                 at.display()
             )
         }
-        _ => plain(error),
-    }
-}
-
-/// Without the number that the standard library appends.
-fn plain(error: &Error) -> String {
-    let text = error.to_string();
-    match text.rsplit_once(" (os error ") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
+        _ => in_words(&error.to_string()).into_owned(),
     }
 }
 

@@ -15,7 +15,7 @@ use super::state::StateDirectory;
 
 /// File in the state directory. Only the lock on it counts; its text names the holder. It stays when the daemon
 /// ends, for a file that is removed could be locked by two.
-pub const NAME: &str = "daemon.lock";
+const NAME: &str = "daemon.lock";
 /// Longest text that is read, in bytes.
 const LIMIT: u64 = 512;
 /// How often the text is read again while its writer may not have written it yet.
@@ -71,6 +71,14 @@ impl DaemonLock {
         }
         Ok(Self { _file: file })
     }
+}
+
+/// Whether a daemon holds the lock of a state directory. Nothing is made or written for it.
+pub fn is_held(state: &StateDirectory) -> bool {
+    let path = state.file(NAME);
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+        && File::open(path)
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

@@ -123,7 +123,7 @@ pub fn redacted_address(address: &str) -> String {
 }
 
 /// Without the number that the standard library adds to the system's words: "(os error 2)".
-fn in_words(text: &str) -> Cow<'_, str> {
+pub fn in_words(text: &str) -> Cow<'_, str> {
     const MARK: &str = " (os error ";
     if !text.contains(MARK) {
         return Cow::Borrowed(text);

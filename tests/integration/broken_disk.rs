@@ -60,10 +60,7 @@ fn event_that_the_disk_did_not_keep_is_no_success() {
 fn event_waits_for_a_disk_that_recovers() {
     let Some(home) = device("event_waits_for_a_disk_that_recovers") else { return };
     let faults = Faults::new();
-    let path = home.path("familiar.toml");
-    let config = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, config.replace("speed = \"max\"", "speed = \"pace\"\nloop = true"))
-        .unwrap();
+    home.loop_frames();
     faults.break_disk("outbox.db");
     let environment = faults.environment();
     let environment: Vec<_> =

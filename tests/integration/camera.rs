@@ -185,8 +185,8 @@ fn live_pictures_come_through_a_named_pipe() {
     let mut frames: Vec<PathBuf> =
         std::fs::read_dir(home.path("frames")).unwrap().map(|it| it.unwrap().path()).collect();
     frames.sort();
-    // As ffmpeg does, until somebody is told of; a writer that ends is followed by another.
-    let (told, stop) = std::sync::mpsc::channel();
+    // As ffmpeg does, until an event is published; a writer that ends is followed by another.
+    let (published, stop) = std::sync::mpsc::channel();
     let writer = std::thread::spawn(move || {
         while stop.try_recv().is_err() {
             let mut pipe = File::options().write(true).open(&path).unwrap();
@@ -204,7 +204,7 @@ fn live_pictures_come_through_a_named_pipe() {
         &mut line,
     )
     .unwrap();
-    told.send(()).unwrap();
+    published.send(()).unwrap();
     writer.join().unwrap();
     super::support::mosquitto::signal(&daemon, "TERM");
     assert!(daemon.wait().unwrap().success(), "it ends when it is told to, not with a writer");

@@ -23,9 +23,7 @@ fn people(home: &Home, faults: &Faults) -> Value {
 fn endless(home: &Home) {
     home.record("P001", 20);
     home.configure("");
-    let path = home.path("familiar.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(path, text.replace("speed = \"max\"", "speed = \"pace\"\nloop = true")).unwrap();
+    home.loop_frames();
 }
 
 fn enroll(home: &Home, faults: &Faults, more: &[&str]) -> Output {

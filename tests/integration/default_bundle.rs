@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use familiar::model::{Engine, TrustAnchors, VerifiedBundle};
-use image::imageops::{FilterType, overlay, replace, resize};
+use image::imageops::{FilterType, replace, resize};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
@@ -129,28 +129,15 @@ fn generated_person_before_the_daemon_is_named() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("embedder.onnx"), "{refused:?}");
 }
 
-/// Some looks at one portrait that moves a little, with no other person on them.
-fn looks(home: &Home, person: &str, folder: &Path, count: u32) {
-    let picture = image::open(home.picture(person, "studio_portrait.jpg")).unwrap().into_rgb8();
-    let picture =
-        resize(&picture, picture.width() * 440 / picture.height(), 440, FilterType::Triangle);
-    std::fs::create_dir_all(folder).unwrap();
-    for number in 0..count {
-        let mut frame = RgbImage::from_pixel(640, 480, Rgb([128, 128, 128]));
-        overlay(&mut frame, &picture, i64::from(100 + 4 * number), 20);
-        frame.save(folder.join(format!("{number:04}.jpg"))).unwrap();
-    }
-}
-
 #[test]
 fn generated_strangers_are_nobody_in_an_open_set() {
     let Some(home) = Home::new("generated_strangers_are_nobody_in_an_open_set") else { return };
     let folder = |name: &str| -> PathBuf { home.path(name) };
     for person in ["P001", "P002"] {
-        looks(&home, person, &folder("enrolled").join(person), 4);
+        home.looks(person, &folder("enrolled").join(person), 4);
     }
     for person in ["P003", "P005"] {
-        looks(&home, person, &folder("strangers").join(person), 2);
+        home.looks(person, &folder("strangers").join(person), 2);
     }
     let (people, strangers) = (folder("enrolled"), folder("strangers"));
     let asked = ["evaluate", "--people", text(&people), "--strangers", text(&strangers)];

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 
@@ -90,19 +89,6 @@ fn malformed_folders_are_a_usage_error_that_names_the_folder() {
     }
 }
 
-/// Ten or so looks at one portrait that moves a little, with no other person on them.
-fn looks(home: &Home, person: &str, folder: &Path, count: u32) {
-    let picture = image::open(home.picture(person, "studio_portrait.jpg")).unwrap().into_rgb8();
-    let picture =
-        resize(&picture, picture.width() * 440 / picture.height(), 440, FilterType::Triangle);
-    std::fs::create_dir_all(folder).unwrap();
-    for number in 0..count {
-        let mut frame = RgbImage::from_pixel(640, 480, Rgb([128, 128, 128]));
-        overlay(&mut frame, &picture, i64::from(100 + 4 * number), 20);
-        frame.save(folder.join(format!("{number:04}.jpg"))).unwrap();
-    }
-}
-
 fn blank(path: &Path) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     RgbImage::from_pixel(640, 480, Rgb([90, 90, 90])).save(path).unwrap();
@@ -118,10 +104,10 @@ fn open_set_of_generated_people() {
     let home = Home::small();
     let root = home.folder.path();
     for person in ["P001", "P002"] {
-        looks(&home, person, &root.join("enrolled").join(person), 4);
+        home.looks(person, &root.join("enrolled").join(person), 4);
     }
     for person in ["P003", "P004", "P005"] {
-        looks(&home, person, &root.join("strangers").join(person), 2);
+        home.looks(person, &root.join("strangers").join(person), 2);
     }
     // A probe and a stranger without a face.
     blank(&root.join("enrolled/P002/9999.jpg"));
@@ -182,12 +168,12 @@ fn nobody_with_a_face_is_no_usable_face() {
 fn liveness_of_generated_tracks() {
     let home = Home::small();
     let root = home.folder.path();
-    looks(&home, "P001", &root.join("live/P001/first"), 3);
-    looks(&home, "P002", &root.join("live/P002/first"), 3);
+    home.looks("P001", &root.join("live/P001/first"), 3);
+    home.looks("P002", &root.join("live/P002/first"), 3);
     blank(&root.join("live/P002/first/9999.jpg"));
     blank(&root.join("live/P002/blank/0000.jpg"));
-    looks(&home, "P001", &root.join("attacks/copy/P001/first"), 2);
-    looks(&home, "P003", &root.join("attacks/copy/P003/first"), 2);
+    home.looks("P001", &root.join("attacks/copy/P001/first"), 2);
+    home.looks("P003", &root.join("attacks/copy/P003/first"), 2);
     blank(&root.join("attacks/wall/P003/first/0000.jpg"));
     let asked = ["--genuine", "live", "--attacks", "attacks", "--json", "--plot", "det.svg"];
     let report = json(&evaluate(root, &asked));

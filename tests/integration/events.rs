@@ -181,7 +181,7 @@ fn full_outbox_tells_what_it_dropped() {
         }
     }
     let left = all_texts(&device.state);
-    assert!(left.iter().any(|text| text.contains(r#"\"from\":1,"#)), "the first loss is told of");
+    assert!(left.iter().any(|text| text.contains(r#"\"from\":1,"#)), "the first loss is reported");
     // A consumer that was there at first and came back knows of every event that it will not get.
     received.extend(left.clone());
     let report = device.chain(&received);

@@ -384,9 +384,7 @@ fn daemon_whose_discovery_is_denied_tells_of_who_comes() {
     home.enroll("Ada", "P001");
     home.record("P001", 60);
     home.configure(&format!("[mqtt]\nurl = {:?}\n", touchy.broker.url()));
-    let text = std::fs::read_to_string(home.path("familiar.toml")).unwrap();
-    let looped = text.replace("speed = \"max\"", "speed = \"pace\"\nloop = true");
-    std::fs::write(home.path("familiar.toml"), looped).unwrap();
+    home.loop_frames();
     let daemon = home.start(&[]);
     wait("an event", || touchy.has_taken("familiar/porch/event"));
     wait("health that says it", || {

@@ -35,10 +35,10 @@ impl Scene {
         std::fs::write(path, text.replace(from, to)).unwrap();
     }
 
-    /// Runs until Ada is told of there and everything else was said.
+    /// Runs until the presence of Ada and everything else is published there.
     fn run_once_as(&self, place: &str) {
         let running = self.home.start(&[]);
-        wait("all is told", || {
+        wait("all is published", || {
             let all = self.kept_below(&format!("{place}/"));
             ["availability", "health", "identity", "person/ada"]
                 .iter()
@@ -75,7 +75,7 @@ fn nothing_stays_under_the_old_name_of_a_device() {
         scene.kept_below("homeassistant/") == ["homeassistant/device/garden/config"]
     });
     wait("it is off the record", || scene.on_record("familiar/porch") == 0);
-    wait("Ada is told of", || {
+    wait("the presence of Ada is published", || {
         scene.kept_below("familiar/garden/").contains(&"familiar/garden/person/ada".to_owned())
     });
     running.stop();

@@ -37,10 +37,7 @@ impl Scene {
     pub fn configure(&self, more: &str) {
         self.home
             .configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n{more}", self.broker.port));
-        let path = self.home.path("familiar.toml");
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(path, text.replace("speed = \"max\"", "speed = \"pace\"\nloop = true"))
-            .unwrap();
+        self.home.loop_frames();
     }
 
     /// Payloads on a topic, each signed by the key that the identity introduces, as that kind.
@@ -164,7 +161,9 @@ fn forgotten_person_leaves_no_retained_topic() {
     let test = "forgotten_person_leaves_no_retained_topic";
     let Some(mut scene) = Scene::new(test, "") else { return };
     let running = scene.home.start(&[]);
-    wait("Ada is told of", || scene.discovery().len() == 1 && !scene.presence().is_empty());
+    wait("the presence of Ada is published", || {
+        scene.discovery().len() == 1 && !scene.presence().is_empty()
+    });
     // While the daemon runs.
     assert!(scene.home.familiar(&["forget", "ada"]).status.success());
     wait("her topic is cleared", || scene.subscriber.on("/person/ada").last().unwrap().is_empty());
@@ -178,12 +177,14 @@ fn forgotten_person_leaves_no_retained_topic() {
     assert!(scene.kept("/person/ada").is_empty());
     let events = scene.events();
     let erased = events.iter().position(|event| event["event_type"] == "erased").unwrap();
-    assert_eq!(events.len(), erased + 1, "nothing is told of her afterwards: {events:?}");
+    assert_eq!(events.len(), erased + 1, "nothing is published about her afterwards: {events:?}");
 
     // While it does not, and the broker is there.
     scene.home.enroll("Ada", "P001");
     let running = scene.home.start(&[]);
-    wait("Ada is told of again", || !scene.subscriber.on("/person/ada").last().unwrap().is_empty());
+    wait("the presence of Ada is published again", || {
+        !scene.subscriber.on("/person/ada").last().unwrap().is_empty()
+    });
     running.stop();
     assert_eq!(scene.kept("/person/ada").len(), 1);
     assert!(scene.home.familiar(&["forget", "ada"]).status.success());
@@ -192,7 +193,9 @@ fn forgotten_person_leaves_no_retained_topic() {
     // While neither is: the next start makes good for it.
     scene.home.enroll("Ada", "P001");
     let running = scene.home.start(&[]);
-    wait("Ada is told of again", || !scene.subscriber.on("/person/ada").last().unwrap().is_empty());
+    wait("the presence of Ada is published again", || {
+        !scene.subscriber.on("/person/ada").last().unwrap().is_empty()
+    });
     running.stop();
     let kept = scene.kept("/person/ada");
     scene.broker.kill();
@@ -381,7 +384,9 @@ fn rotated_key_is_taken_without_a_restart() {
     let test = "rotated_key_is_taken_without_a_restart";
     let Some(scene) = Scene::new(test, "") else { return };
     let running = scene.home.start(&[]);
-    wait("Ada is told of", || scene.events().len() == 1 && !scene.presence().is_empty());
+    wait("the presence of Ada is published", || {
+        scene.events().len() == 1 && !scene.presence().is_empty()
+    });
     assert!(scene.home.familiar(&["key", "rotate"]).status.success());
     wait("the new identity", || scene.subscriber.on("/identity").len() == 2);
     assert!(scene.home.familiar(&["forget", "ada"]).status.success());

@@ -1,9 +1,7 @@
 //! Whether the broker lets the device in as `run` logs in, and what it lets it hear. Nothing is published.
 
-use std::fs::File;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Report, address_rules};
@@ -59,7 +57,7 @@ pub fn check(config: &Config, state: &StateDirectory, report: &mut Report) {
     // A device without a key gets one at its first start; until then any will do.
     let key = DeviceKey::look(state).ok();
     let session = publisher::session(&topics, key.as_ref().map_or("", DeviceKey::kid));
-    let alone = !(learned.online || daemon_runs(state));
+    let alone = !(learned.online || lock::is_held(state));
     let outcome = block_on(log_in(&broker, &session, alone))
         .and_then(|login| login.map_err(|error| own_login_refused(&broker, &session, &error)));
     let Some(login) = report.take("broker", outcome) else { return };
@@ -190,12 +188,6 @@ fn own_login_refused(broker: &Broker, session: &Session, error: &ClientError) ->
         "{broker} lets this user in, but not with the daemon's client id, {}: {error}",
         session.client_id
     ))
-}
-
-/// Whether a daemon holds its lock on the state directory.
-fn daemon_runs(state: &StateDirectory) -> bool {
-    let Ok(file) = File::open(state.file(lock::NAME)) else { return false };
-    flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }
 
 /// What it may hear, and what the daemon found of what it may say.

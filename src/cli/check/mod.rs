@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{Failure, Global};
 use crate::config::{Located, Mqtt};
+use crate::mqtt::PASSWORD;
 use crate::system::state::StateDirectory;
 use crate::system::{owner, plain, secret};
 
@@ -21,8 +22,7 @@ use crate::system::{owner, plain, secret};
 ///
 /// Reads the configuration, verifies the models, reads frames from the camera for two seconds, logs in at the
 /// broker, and looks at keys, people, outbox, clock, permissions and the sandbox. It publishes nothing and changes
-/// nothing. Ends with the exit code of the first thing that
-/// fails.
+/// nothing. Ends with the exit code of the first thing that fails.
 ///
 /// Where the unit that runs the daemon has credentials (the broker's password, keys), root's `check` runs as that unit:
 /// `sudo familiar check`. Other users cannot read them; what needs them is then left out, and said so. What --json
@@ -128,7 +128,6 @@ pub fn run(global: &Global, args: Args) -> Result<(), Failure> {
 
 /// Whether the daemon would log in with a password that this process cannot read.
 fn lacks_password(mqtt: &Mqtt, hidden: &within::Hidden, state: &StateDirectory) -> bool {
-    const PASSWORD: &str = "mqtt-password";
     mqtt.username.is_some()
         && hidden.misses(PASSWORD)
         && secret::read(state, PASSWORD).is_ok_and(|found| found.is_none())

@@ -99,9 +99,9 @@ fn people(located: &Located, state: &StateDirectory, space: Option<&Space>, repo
         return report.warn("people", "nobody is enrolled; `familiar enroll NAME PHOTO…`");
     }
     let held = Gallery::open(state)
-        .and_then(|gallery| Ok((gallery.people()?, gallery.anchors()?.len())))
+        .and_then(|gallery| Ok((gallery.people()?, gallery.anchors()?.len(), gallery)))
         .map_err(Failure::from);
-    let Some((people, anchors)) = report.take("people", held) else { return };
+    let Some((people, anchors, gallery)) = report.take("people", held) else { return };
     let looks: usize = people.iter().map(gallery::Person::total_looks).sum();
     let mut enrolled = format!("{} enrolled, {looks} looks", people.len());
     if anchors > 0 {
@@ -131,7 +131,7 @@ fn people(located: &Located, state: &StateDirectory, space: Option<&Space>, repo
         report.ok("people", enrolled);
     }
     if let Some(space) = space
-        && let Ok(enrolments) = Gallery::open(state).and_then(|g| g.enrolments(space.digest()))
+        && let Ok(enrolments) = gallery.enrolments(space.digest())
     {
         for pair in gallery::lookalikes(&enrolments) {
             report.warn("lookalikes", describe(&pair));

@@ -253,15 +253,7 @@ impl Folder {
         file.write_all(bytes)?;
         give(&path)
     }
-}
 
-/// To whom the state belongs: root's `check` goes on as that user.
-fn give(path: &Path) -> std::io::Result<()> {
-    let Ok(state) = std::fs::metadata(StateDirectory::locate()) else { return Ok(()) };
-    lchown(path, Some(state.uid()), Some(state.gid()))
-}
-
-impl Folder {
     /// Takes it from the user that it was given to, who can then change nothing in it. Says whether the path still leads to it.
     fn take_back(&self) -> std::io::Result<bool> {
         fchown(&self.open, Some(0), Some(0))?;
@@ -269,6 +261,12 @@ impl Folder {
         let (open, named) = (self.open.metadata()?, std::fs::symlink_metadata(&self.path)?);
         Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
     }
+}
+
+/// To whom the state belongs: root's `check` goes on as that user.
+fn give(path: &Path) -> std::io::Result<()> {
+    let Ok(state) = std::fs::metadata(StateDirectory::locate()) else { return Ok(()) };
+    lchown(path, Some(state.uid()), Some(state.gid()))
 }
 
 impl Drop for Folder {

@@ -11,7 +11,7 @@ use super::Before;
 use super::answers::{Answers, Broker};
 use crate::cli::Failure;
 use crate::config::{self, load};
-use crate::mqtt;
+use crate::mqtt::{self, PASSWORD};
 use crate::system::bounded;
 use crate::system::state::StateDirectory;
 use crate::system::unit::{self, Source, Unit};
@@ -20,7 +20,6 @@ use crate::system::unit::{self, Source, Unit};
 pub const SHIPPED: &str = include_str!("../../../packaging/familiar.toml");
 
 const SYSTEM: &str = "/etc/familiar/familiar.toml";
-const PASSWORD: &str = "mqtt-password";
 const DROP_IN: &str = "mqtt-password.conf";
 /// Largest file of certificates that is copied, in bytes.
 const CERTIFICATES: u64 = 1024 * 1024;

@@ -11,6 +11,7 @@ mod flight;
 mod inbox;
 mod memory;
 mod noted;
+mod rivals;
 mod task;
 
 pub use board::Statement;

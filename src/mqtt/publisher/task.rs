@@ -5,7 +5,6 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -13,10 +12,9 @@ use super::caution::{Caution, Finding, Subject};
 use super::flight::{Answer, Flight, What};
 use super::{
     Ears, FIRST_WAIT, GOODBYE, INFORMED_WAIT, Inbound, LONGEST_WAIT, LOOK, LeftOut, PublishError,
-    RIVALS, Received, Remembered, Shared, Status, WILLS, WITHOUT_WILL, lock,
+    Received, Remembered, Shared, Status, WILLS, WITHOUT_WILL, lock,
 };
-use crate::event::jws::Envelope;
-use crate::event::{Outbox, identity};
+use crate::event::Outbox;
 use crate::mqtt::broker::Broker;
 use crate::mqtt::client::{ClientError, Connection, Incoming, Session};
 use crate::mqtt::reason::Reason;
@@ -148,7 +146,7 @@ impl Task {
         }
     }
 
-    fn status(&self) -> MutexGuard<'_, Status> {
+    pub(super) fn status(&self) -> MutexGuard<'_, Status> {
         lock(&self.shared.status)
     }
 
@@ -465,62 +463,6 @@ impl Task {
         Ok(())
     }
 
-    /// Somebody told an identity as this device does; it may have been this device, now or by a former key.
-    fn meet(&mut self, told: &[u8], retained: bool) {
-        let told = std::str::from_utf8(told)
-            .ok()
-            .and_then(|text| Envelope::parse(text).ok())
-            .and_then(|envelope| identity::introduction(envelope).ok());
-        let Some(told) = told.filter(|told| told.device == self.topics.device().as_str()) else {
-            return;
-        };
-        let (kid, place) = (told.key.kid(), self.topics.place());
-        if lock(&self.shared.noted).is_own(kid) {
-            return;
-        }
-        self.note_rival(if retained {
-            format!(
-                "the broker kept another key for {place}, {kid}: another device has this prefix and name, or it is this \
-                 one's from before its state was lost"
-            )
-        } else {
-            format!(
-                "another device publishes as {place}, with key {kid}: it has the same prefix and name; give one of them \
-                 another `device` or `prefix`"
-            )
-        });
-    }
-
-    /// Somebody told health as this device does: by this device's key, of another start than this one's, and after the
-    /// broker had taken this one's. Then a copy of the device runs. Some brokers (Mosquitto 2.0.11) throw the older of
-    /// two clients off without a word, and this is the only sign. No signature is looked at, for it is but a notice.
-    fn meet_copy(&mut self, told: &[u8]) {
-        let own = lock(&self.shared.board).text_after_taken(&self.topics.health());
-        let own = own.and_then(|own| start_of(own.as_bytes()));
-        if let (Some((_, own)), Some((kid, told))) = (own, start_of(told))
-            && own != told
-            && lock(&self.shared.noted).is_own(&kid)
-        {
-            self.note_copy();
-        }
-    }
-
-    fn note_copy(&mut self) {
-        let client = &self.session.client_id;
-        self.note_rival(format!(
-            "another client logs in as {client}: a copy of this device's state is in use elsewhere; give each device a \
-             state and a name of its own"
-        ));
-    }
-
-    fn note_rival(&mut self, rival: String) {
-        let known = self.status().rival.replace(rival.clone());
-        if known.as_ref() != Some(&rival) && self.rivals < RIVALS {
-            self.rivals += 1;
-            log::error!("{}: {rival}", self.broker);
-        }
-    }
-
     fn taken(&mut self, subject: &Subject) {
         if self.caution.taken(subject) {
             log::info!("the broker allows again: {subject}");
@@ -635,17 +577,6 @@ impl Task {
 struct Broken {
     error: PublishError,
     finding: Finding,
-}
-
-/// The key that a health report claims, and the start of the program that it names.
-fn start_of(report: &[u8]) -> Option<(String, String)> {
-    #[derive(Deserialize)]
-    struct Report {
-        boot: String,
-    }
-    let envelope = Envelope::parse(std::str::from_utf8(report).ok()?).ok()?;
-    let Report { boot } = serde_json::from_str(envelope.unproven_payload()).ok()?;
-    Some((envelope.kid().to_owned(), boot))
 }
 
 /// Whether a broker breaks a connection so because of a message: not where it, or we, say another reason.

@@ -29,10 +29,7 @@ impl Scene {
         let broker = Mosquitto::start(test, "")?;
         home.record("P001", 4);
         home.configure(&format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n{more}", broker.port));
-        let path = home.path("familiar.toml");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let text = text.replace("speed = \"max\"", "speed = \"pace\"\nloop = true");
-        std::fs::write(path, text).unwrap();
+        home.loop_frames();
         let operator = OperatorKey::create(&home.path("operator.pem")).unwrap();
         allow(home.folder.path(), &[&operator]);
         let subscriber = Subscriber::start(broker.port, "familiar/#", &[]);
@@ -192,7 +189,7 @@ fn operator_commands_by_the_verb() {
 fn forgotten_by_command() {
     let Some(scene) = Scene::new("forgotten_by_command", "") else { return };
     scene.home.enroll("Ada", "P001");
-    wait("Ada is told of", || !scene.subscriber.on("/person/ada").is_empty());
+    wait("the presence of Ada is published", || !scene.subscriber.on("/person/ada").is_empty());
     let output = scene.command(&["forget", "--person", "ada"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let events = || scene.signed("/event", Typ::Event);

@@ -73,6 +73,15 @@ impl Home {
         std::fs::write(self.path("familiar.toml"), text).unwrap();
     }
 
+    /// The recording at its own pace, for ever; after [`Self::configure`].
+    pub fn loop_frames(&self) {
+        let path = self.path("familiar.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let looped = text.replace("speed = \"max\"", "speed = \"pace\"\nloop = true");
+        assert_ne!(looped, text, "no `speed = \"max\"` to replace");
+        std::fs::write(path, looped).unwrap();
+    }
+
     pub fn familiar(&self, arguments: &[&str]) -> Output {
         familiar(self.folder.path(), arguments)
     }
@@ -116,18 +125,28 @@ impl Home {
         painted::record(face, &self.path("frames"), frames);
     }
 
-    /// A recording of somebody who moves a little before a grey wall.
+    /// A recording of a person who moves a little before a grey wall.
     pub fn record(&self, person: &str, frames: u32) {
-        let picture = image::open(self.picture(person, "amateur_selfie.jpg")).unwrap().into_rgb8();
-        let height = 440;
-        let width = picture.width() * height / picture.height();
-        let picture = resize(&picture, width, height, FilterType::Triangle);
-        std::fs::create_dir_all(self.path("frames")).unwrap();
-        for number in 0..frames {
-            let mut frame = RgbImage::from_pixel(640, 480, Rgb([128, 128, 128]));
-            overlay(&mut frame, &picture, i64::from(40 + 4 * number), 20);
-            frame.save(self.path("frames").join(format!("{number:04}.jpg"))).unwrap();
-        }
+        let picture = self.picture(person, "amateur_selfie.jpg");
+        move_a_little(&picture, 40, &self.path("frames"), frames);
+    }
+
+    /// Looks of a person by one portrait that moves a little, in a folder.
+    pub fn looks(&self, person: &str, folder: &Path, count: u32) {
+        move_a_little(&self.picture(person, "studio_portrait.jpg"), 100, folder, count);
+    }
+}
+
+/// Frames of 640 by 480 pixels with one picture, 440 pixels high, that moves to the right from `left`.
+fn move_a_little(picture: &Path, left: u32, folder: &Path, frames: u32) {
+    let picture = image::open(picture).unwrap().into_rgb8();
+    let width = picture.width() * 440 / picture.height();
+    let picture = resize(&picture, width, 440, FilterType::Triangle);
+    std::fs::create_dir_all(folder).unwrap();
+    for number in 0..frames {
+        let mut frame = RgbImage::from_pixel(640, 480, Rgb([128, 128, 128]));
+        overlay(&mut frame, &picture, i64::from(left + 4 * number), 20);
+        frame.save(folder.join(format!("{number:04}.jpg"))).unwrap();
     }
 }
 
