@@ -30,7 +30,7 @@ mkdir -p "$work"/{home,apt/partial}
 base=$(debian_base "$release" stranger ca-certificates git make python3 sudo)
 
 # The commit as a clone has it. A bundle, since git refuses to read a repository that belongs to somebody else.
-[ -z "$(git -C "$top" status --porcelain 2>/dev/null)" ] || say "Uncommitted changes are not tested: only commits are cloned"
+[ -z "$(git -c safe.directory='*' -C "$top" status --porcelain 2>/dev/null)" ] || say "Uncommitted changes are not tested: only commits are cloned"
 git -c safe.directory='*' -C "$top" bundle create -q "$work/home/commit.bundle" HEAD
 commit=$(git -c safe.directory='*' -C "$top" rev-parse HEAD)
 

@@ -9,7 +9,7 @@
 set -euo pipefail
 
 folder="${CERTIFICATES:-certificates}"
-# A CA outlives what it signs; a server's certificate is renewed every two years or so (825 days: no client takes more offence).
+# A CA outlives what it signs; a server's certificate is renewed every two years or so (some clients refuse more than 825 days).
 ca_days=3650
 days=825
 

@@ -146,7 +146,7 @@ install_packages() { # PACKAGE…
   [ -z "${foreign:-}" ] || "${sudo[@]}" dpkg --add-architecture "$foreign"
   { "${sudo[@]}" apt-get update -qq && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
       apt-get install -qq -y --no-install-recommends "$@"; } </dev/null >"$log" 2>&1 ||
-    { tail -n 20 "$log" >&2; die "apt-get could not install $*"; }
+    { tail -n 20 "$log" >&2; rm -f "$log"; die "apt-get could not install $*"; }
   rm -f "$log"
   # Here, and not by the trap alone: what follows may replace this process, and no trap runs then.
   if [ -n "$held" ]; then

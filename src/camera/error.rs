@@ -14,7 +14,7 @@ pub enum CameraError {
     EmptyReplay { path: PathBuf },
     #[error("replay {}: {reason}", .path.display())]
     NotARecording { path: PathBuf, reason: String },
-    #[error("replay {}: not one picture in it can be shown{}", .path.display(), of_so_many(*.skipped, .first))]
+    #[error("replay {}: not one picture in it can be shown{}", .path.display(), skipped_summary(*.skipped, .first))]
     Unreadable { path: PathBuf, skipped: u64, first: String },
     #[error("camera {}: {source}{}", .path.display(), hint(.source))]
     Open { path: PathBuf, source: io::Error },
@@ -28,10 +28,10 @@ pub enum CameraError {
     Thread(io::Error),
 }
 
-fn of_so_many(skipped: u64, first: &str) -> String {
+fn skipped_summary(skipped: u64, first: &str) -> String {
     match skipped {
         0 => "; it holds no JPEG".to_owned(),
-        _ => format!("; {skipped} were passed over, the first because of this: {first}"),
+        _ => format!("; {skipped} were skipped; the first: {first}"),
     }
 }
 

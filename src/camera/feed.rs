@@ -73,6 +73,11 @@ impl Feed {
         self
     }
 
+    /// Whether it goes on for ever, may be away and come back: a device or a named pipe, not a recording.
+    pub fn is_live(&self) -> bool {
+        self.recording.is_none()
+    }
+
     /// It has an end, which may come before a picture could be shown.
     #[must_use]
     pub(super) fn of_recording(mut self, path: &Path) -> Self {

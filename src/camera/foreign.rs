@@ -70,8 +70,9 @@ const KNOWN: &[(Foreign, Looks)] = &[
     (VIDEO, |b| b.starts_with(b"\x1a\x45\xdf\xa3")), // Matroska, WebM
     (VIDEO, |b| b.starts_with(b"RIFF") && b.get(8..12) == Some(b"AVI ")),
     (VIDEO, |b| b.starts_with(b"\x00\x00\x01\xba") || b.starts_with(b"\x00\x00\x01\xb3")), // MPEG
-    (VIDEO, |b| b.first() == Some(&0x47) && b.get(188) == Some(&0x47)), // MPEG transport stream
+    // Before the transport stream, which begins with a G as well.
     (GIF, |b| b.starts_with(b"GIF87a") || b.starts_with(b"GIF89a")),
+    (VIDEO, |b| b.first() == Some(&0x47) && b.get(188) == Some(&0x47)), // MPEG transport stream
     (RAW, |b| b.get(8..10) == Some(b"CR") && b.starts_with(b"II*\0")),
     (RAW, |b| {
         [&b"FUJIFILMCCD-RAW"[..], b"IIRO", b"IIRS", b"IIU\0", b"\0MRM"]
@@ -122,6 +123,7 @@ mod tests {
             let length = (8 + brands.len() as u32).to_be_bytes();
             [&length[..], b"ftyp", brands, b"\0\0\0\x08mdat"].concat()
         };
+        let gif = [&b"GIF89a"[..], &[0; 182], &[0x47; 1], &[0; 9]].concat();
         let transport = [&[0x47; 1][..], &[0; 187], &[0x47; 1], &[0; 187]].concat();
         for (bytes, what) in [
             (&media(b"heic\0\0\0\0mif1heic")[..], "a HEIC picture"),
@@ -135,6 +137,7 @@ mod tests {
             (b"RIFF\0\0\0\0AVI LIST", "a video"),
             (&transport, "a video"),
             (b"GIF89a\x01\0\x01\0", "a GIF picture"),
+            (&gif, "a GIF picture"),
             (b"II*\0\x10\0\0\0CR\x02\0", "a camera's raw file"),
             (b"II*\0\x08\0\0\0\0\0\0\0", "a TIFF picture or a camera's raw file"),
             (b"MM\0*\0\0\0\x08", "a TIFF picture or a camera's raw file"),

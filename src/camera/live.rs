@@ -31,7 +31,7 @@ pub fn is_pipe(path: &Path) -> bool {
 
 /// Opens a named pipe and reads it until the feed is dropped.
 pub fn open(path: &Path, fps: f64) -> Result<Feed, CameraError> {
-    // What cannot be read should be told now, not by the thread.
+    // What cannot be read is reported here, not by the thread.
     let pipe =
         open_pipe(path).map_err(|source| CameraError::Replay { path: path.to_owned(), source })?;
     let slot = Arc::new(Slot::default());
@@ -39,14 +39,20 @@ pub fn open(path: &Path, fps: f64) -> Result<Feed, CameraError> {
         "live JPEGs from the named pipe {}, at most {fps} a second",
         path.display()
     ));
+    let stalled = STALLED.max(Duration::from_secs_f64(5.0 / fps));
+    start(pipe, path, fps, stalled, slot)
+}
+
+/// Reads an open pipe in a thread; no picture for `stalled` is an outage.
+fn start(
+    pipe: File,
+    path: &Path,
+    fps: f64,
+    stalled: Duration,
+    slot: Arc<Slot>,
+) -> Result<Feed, CameraError> {
     let path = path.to_owned();
-    Feed::start(
-        move |slot| {
-            let stalled = STALLED.max(Duration::from_secs_f64(5.0 / fps));
-            run(Pipe::new(slot, path, stalled, pipe), fps, slot);
-        },
-        slot,
-    )
+    Feed::start(move |slot| run(Pipe::new(slot, path, stalled, pipe), fps, slot), slot)
 }
 
 fn run(pipe: Pipe<'_>, fps: f64, slot: &Slot) {
@@ -78,7 +84,7 @@ fn run(pipe: Pipe<'_>, fps: f64, slot: &Slot) {
     }
 }
 
-/// Opens without waiting for somebody to write, and alone: of two readers each would have a part of every frame.
+/// Opens without waiting for a writer, and alone: of two readers each would have a part of every frame.
 fn open_pipe(path: &Path) -> io::Result<File> {
     let pipe = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     match pipe.try_lock() {
@@ -190,14 +196,10 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
     }
 
-    /// As [`open`], but silence is an outage after `patience`.
-    fn impatient(path: &Path, patience: Duration) -> Feed {
-        let path = path.to_owned();
-        let watch = move |slot: &Slot| {
-            let pipe = open_pipe(&path).unwrap();
-            run(Pipe::new(slot, path, patience, pipe), RATE, slot);
-        };
-        Feed::start(watch, Arc::new(Slot::default())).unwrap()
+    /// As [`open`], but silence is an outage after `stalled`.
+    fn impatient(path: &Path, stalled: Duration) -> Feed {
+        let pipe = open_pipe(path).unwrap();
+        start(pipe, path, RATE, stalled, Arc::default()).unwrap()
     }
 
     /// The next frame; outages on the way are passed over.
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn pipe_that_nobody_writes_is_an_outage_told_once() {
+    fn pipe_without_a_writer_is_an_outage_reported_once() {
         let (_folder, path) = named_pipe();
         let feed = impatient(&path, Duration::ZERO);
         let Next::Lost(reason) = feed.next(LONG) else { panic!() };

@@ -60,7 +60,7 @@ pub fn open(camera: &Camera) -> Result<Feed, CameraError> {
     Ok(feed.seen_through(View::new(camera)))
 }
 
-/// Whether it goes on for ever, may be away and come back: a device or a named pipe, not a recording.
+/// Whether [`open`] would give a feed that [`Feed::is_live`], by what the source is now.
 pub fn is_live(camera: &Camera) -> bool {
     match &camera.source {
         CameraSource::Device(_) => true,

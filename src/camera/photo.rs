@@ -90,7 +90,10 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> 
     }
     let skipped = |error: Skipped| PhotoError::Broken {
         path: path.to_owned(),
-        reason: error.to_string().trim_start_matches("broken: ").to_owned(),
+        reason: match error {
+            Skipped::Broken(reason) => reason,
+            other => other.to_string(),
+        },
     };
     // JPEGs are taken as sloppy as from cameras.
     let jpeg = match reader.format() {

@@ -48,7 +48,7 @@ impl Recording {
         let wrong = |source| CameraError::Replay { path: path.to_owned(), source };
         let kind = std::fs::metadata(path).map_err(wrong)?.file_type();
         if kind.is_file() {
-            // What cannot be read should be told now, not by the thread.
+            // What cannot be read is reported here, not by the thread.
             let mut start = Vec::new();
             let file = File::open(path).map_err(|error| wrong(explained(path, error)))?;
             file.take(16).read_to_end(&mut start).map_err(wrong)?;

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn face_in_a_mask_is_nobodys() {
+    fn face_in_a_mask_is_ignored() {
         let mask = Mask::new(&[rectangle(0.0, 0.0, 0.5, 1.0)], (640, 480));
         let face = |x, width| BoundingBox { x, y: 100.0, width, height: 100.0 };
         assert!(mask.hides(&face(50.0, 100.0)), "within");

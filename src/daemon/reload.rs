@@ -82,7 +82,7 @@ impl Daemon {
 
     fn take_over(&mut self, next: Next) -> Result<(), DaemonError> {
         let Next { located, models, settings, key, ledger, broker, gate } = next;
-        // It stands beside what runs, by what is configured.
+        // It runs beside what runs already, by what is configured.
         self.polling.interrupt();
         let config = &located.config;
         let mapping = config.models.mapping;

@@ -109,7 +109,7 @@ impl Sight {
             Next::Nothing if self.away => Seen::Blind,
             Next::Nothing => Seen::Nothing(self.now()),
             // A camera gives frames for ever; if its thread has ended, another one is started.
-            Next::End if camera::is_live(&self.camera) => {
+            Next::End if feed.is_live() => {
                 log::error!("the camera's thread has ended; opening it again");
                 self.close();
                 self.hold_time();
@@ -130,7 +130,7 @@ impl Sight {
             return;
         }
         self.hold_time();
-        if camera::is_live(&self.camera) {
+        if self.feed.as_ref().is_some_and(Feed::is_live) {
             self.close();
         }
     }
@@ -225,7 +225,7 @@ fn say_end(feed: &Feed) {
     match counters.skipped() {
         0 => log::info!("the recording is over"),
         skipped => log::warn!(
-            "the recording is over: {skipped} pictures in it could not be shown, the first because of this: {}",
+            "the recording is over: {skipped} pictures in it could not be shown; the first: {}",
             feed.first_skipped().unwrap_or_default()
         ),
     }

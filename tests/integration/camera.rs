@@ -103,7 +103,7 @@ fn recording_that_cannot_be_read_is_exit_4_with_the_reason() {
     std::fs::create_dir(site.path("links")).unwrap();
     std::os::unix::fs::symlink("/root/nowhere.jpg", site.path("links/0.jpg")).unwrap();
     for (name, says) in [
-        ("frames", "80 were passed over, the first because of this: frame 0: broken: not a JPEG"),
+        ("frames", "80 were skipped; the first: frame 0: broken: not a JPEG"),
         ("video.mjpeg", "MP4"),
         ("empty.mjpeg", "is empty"),
         ("nothing", "no .jpg or .jpeg file in it"),
@@ -128,7 +128,7 @@ fn daemon_on_a_recording_that_cannot_be_read_ends_with_4() {
     home.configure("");
     let run = home.familiar(&["run"]);
     assert_eq!(run.status.code(), Some(4), "{run:?}");
-    assert!(complaint(&run).contains("3 were passed over"), "{run:?}");
+    assert!(complaint(&run).contains("3 were skipped"), "{run:?}");
     // One that can be read in part is shown in part, and the rest counted.
     corner().save(home.path("frames").join("9.jpg")).unwrap();
     let run = home.familiar(&["run"]);

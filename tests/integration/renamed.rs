@@ -116,14 +116,12 @@ fn person_forgotten_after_a_rename_is_cleared_under_every_name() {
     let running = scene.home.start(&[]);
     wait("the daemon makes good for it", || !scene.retained().contains_key(ada));
     wait("it is off the record", || scene.on_record("familiar/porch") == 0);
+    let erased = |events: &[Value]| events.iter().position(|it| it["event_type"] == "erased");
+    wait("the erasure is published", || erased(&scene.events()).is_some());
     running.stop();
-    assert!(
-        scene.events().iter().all(|event| event["event_type"] != "erased") || {
-            let events = scene.events();
-            let erased = events.iter().position(|event| event["event_type"] == "erased").unwrap();
-            events[erased..].iter().all(|event| event["person"]["name"].is_null())
-        }
-    );
+    let events = scene.events();
+    let erased = erased(&events).unwrap();
+    assert!(events[erased..].iter().all(|event| event["person"]["name"].is_null()), "{events:?}");
 
     // Away at the time of both the rename and the forgetting, and killed in between.
     scene.home.enroll("Ada", "P001");

@@ -1,4 +1,4 @@
-//! The shadow run: an update stands beside the running model on live frames before it takes over.
+//! The shadow run: an update runs beside the running model on live frames before it takes over.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,9 @@
-//! Which cameras there are: for whoever has to name one.
+//! Lists the cameras that set-up can offer.
 
 use std::path::{Path, PathBuf};
 
-use super::{Device, name_of, v4l2};
+use super::negotiate::names;
+use super::{Device, v4l2};
 
 /// A device that can be opened as a camera.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,15 +31,14 @@ pub fn list() -> Vec<Found> {
 
 fn look(node: &Path) -> Option<Found> {
     let mut camera = v4l2::Camera::open(node).ok()?;
-    let formats: Vec<String> =
-        camera.offers().unwrap_or_default().iter().map(|offer| name_of(offer.fourcc)).collect();
-    let about = format!("{}: {}", camera.name(), formats.join(", "));
-    let path = lasting_name(node, Path::new("/dev/v4l/by-id")).unwrap_or_else(|| node.to_owned());
+    let offers = camera.offers().unwrap_or_default();
+    let about = format!("{}: {}", camera.name(), names(&offers));
+    let path = stable_name(node, Path::new("/dev/v4l/by-id")).unwrap_or_else(|| node.to_owned());
     Some(Found { path, about })
 }
 
 /// The link in `folder` that leads to this node.
-fn lasting_name(node: &Path, folder: &Path) -> Option<PathBuf> {
+fn stable_name(node: &Path, folder: &Path) -> Option<PathBuf> {
     let node = node.canonicalize().ok()?;
     let mut links: Vec<PathBuf> = std::fs::read_dir(folder)
         .ok()?
@@ -64,9 +64,9 @@ mod tests {
             std::fs::write(folder.path().join(node), "").unwrap();
         }
         std::os::unix::fs::symlink("../video1", names.join("usb-doorbell-index0")).unwrap();
-        let name = |node: &str| lasting_name(&folder.path().join(node), &names);
+        let name = |node: &str| stable_name(&folder.path().join(node), &names);
         assert_eq!(name("video1"), Some(names.join("usb-doorbell-index0")));
         assert_eq!(name("video0"), None);
-        assert_eq!(lasting_name(&folder.path().join("video1"), &folder.path().join("none")), None);
+        assert_eq!(stable_name(&folder.path().join("video1"), &folder.path().join("none")), None);
     }
 }

@@ -38,9 +38,12 @@ pub fn negotiate(
         let reason = format!("it insists on {}x{} pixels", given.width, given.height);
         return Err(CameraError::NotACamera { path: path.to_owned(), reason });
     }
-    let encoding = encoding(&given).ok_or_else(unusable)?;
+    let encoding = encoding(&given).ok_or_else(|| CameraError::NotACamera {
+        path: path.to_owned(),
+        reason: format!("it insists on the format {}", name_of(given.fourcc)),
+    })?;
     let rate = given.fps.map_or_else(
-        || "at a rate it does not tell".to_owned(),
+        || "at an unknown rate".to_owned(),
         |fps| format!("at {} frames a second", tidy(fps)),
     );
     let format = format!(
@@ -57,9 +60,10 @@ pub fn negotiate(
     Ok(Negotiated { encoding, format })
 }
 
-fn names(offers: &[Offer]) -> String {
+/// The formats alone.
+pub(super) fn names(offers: &[Offer]) -> String {
     let names: Vec<_> = offers.iter().map(|offer| name_of(offer.fourcc)).collect();
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    names.join(", ")
 }
 
 /// Every format with its sizes, the first few of each.
@@ -101,7 +105,8 @@ fn advice(offers: &[Offer]) -> &'static str {
 fn is_bayer(fourcc: FourCc) -> bool {
     let [first, second, third, _] = fourcc;
     let mosaic = matches!(&[first, second], b"BA" | b"GB" | b"GR" | b"RG" | b"BG" | b"BY")
-        && !matches!(&[first, second, third], b"BGR" | b"RGB" | b"GRE");
+        && !matches!(&[first, second, third], b"BGR" | b"RGB" | b"GRE")
+        && !matches!(&fourcc, b"BA15" | b"BA24"); // packed RGB
     // pBAA, pgAA and their like: ten bits and more, packed.
     let packed = first == b'p' && b"BGgR".contains(&second) && b"ACE".contains(&third);
     mosaic || packed
@@ -376,7 +381,7 @@ mod tests {
             let sensor = refusal(&[(raw, &[(4608, 2592)])]);
             assert!(sensor.contains("libcamera"), "{sensor}");
         }
-        for other in [b"BGR4", b"RGBP", b"H264", b"Z16 ", b"Y16 "] {
+        for other in [b"BGR4", b"RGBP", b"H264", b"Z16 ", b"Y16 ", b"BA24", b"BA15"] {
             assert!(!refusal(&[(other, &[(640, 480)])]).contains("libcamera"), "{other:?}");
         }
         assert!(refusal(&[]).contains("offers nothing"));

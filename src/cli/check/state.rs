@@ -88,7 +88,7 @@ fn key(state: &StateDirectory, report: &mut Report) {
     }
 }
 
-/// Strangers a day that the line on false alarms reckons with.
+/// Strangers a day that the line on false alarms assumes.
 const PASSERS_BY: f64 = 100.0;
 /// False alarms a day from which on the line is a warning: one a week.
 const A_WEEK: f64 = 1.0 / 7.0;
