@@ -92,7 +92,7 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage, PhotoError> 
         path: path.to_owned(),
         reason: match error {
             Skipped::Broken(reason) => reason,
-            other => other.to_string(),
+            other @ Skipped::TooLarge(_) => other.to_string(),
         },
     };
     // JPEGs are taken as sloppy as from cameras.

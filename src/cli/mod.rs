@@ -71,7 +71,10 @@ fn block_on<T>(conversation: impl Future<Output = T>) -> Result<T, Failure> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
-    Ok(runtime.block_on(conversation))
+    let outcome = runtime.block_on(conversation);
+    // A look-up that hangs is not waited for, as dropping the runtime would.
+    runtime.shutdown_background();
+    Ok(outcome)
 }
 
 #[derive(Debug, Subcommand)]

@@ -61,10 +61,7 @@ fn not_toml(text: &str, at: usize, message: &str) -> String {
         _ => what,
     };
     if what == "duplicate key" {
-        return format!(
-            "`{}` stands here a second time",
-            plain::line(name.trim_matches(['[', ']']))
-        );
+        return format!("`{}` is in this file twice", plain::line(name.trim_matches(['[', ']'])));
     }
     match keys::find(&section, name) {
         Some(key) => format!("{}: {what}; for example: {}", name_of(key), key.example),

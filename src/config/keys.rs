@@ -80,7 +80,7 @@ pub(super) const KEYS: &[Key] = &[
 /// What people write that is no key, and what to do instead.
 #[rustfmt::skip] // a table
 const INSTEAD: &[(&str, &[&str], &str)] = &[
-    ("mqtt", &["password", "passwd", "pass", "mqtt_password"], "a password does not stand in this file: it is the secret `mqtt-password` (docs/configuration.md#secrets)"),
+    ("mqtt", &["password", "passwd", "pass", "mqtt_password"], "a password does not belong in this file: it is the secret `mqtt-password` (docs/configuration.md#secrets)"),
     ("mqtt", &["host", "hostname", "server", "broker", "address", "port"], "the broker's host and port are in `url`: url = \"mqtts://broker.local:8883\""),
     ("mqtt", &["tls", "ssl", "encryption"], "mqtts:// in `url` is TLS, mqtt:// is none"),
     ("mqtt", &["topic", "base_topic"], "the first level of every topic is `prefix`: prefix = \"familiar\""),

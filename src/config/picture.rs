@@ -25,9 +25,7 @@ impl TryFrom<i64> for Rotation {
             90 => Ok(Self::Quarter),
             180 => Ok(Self::Half),
             270 => Ok(Self::ThreeQuarters),
-            _ => {
-                Err(format!("rotate is {degrees}; it may be 0, 90, 180 or 270 degrees, clockwise"))
-            }
+            _ => Err(format!("{degrees} is not 0, 90, 180 or 270 degrees, clockwise")),
         }
     }
 }
@@ -49,7 +47,7 @@ impl TryFrom<String> for Flip {
         match name.as_str() {
             "horizontal" => Ok(Self::Horizontal),
             "vertical" => Ok(Self::Vertical),
-            _ => Err(format!("flip is {name:?}; it may be \"horizontal\" or \"vertical\"")),
+            _ => Err(format!("{name:?} is neither \"horizontal\" nor \"vertical\"")),
         }
     }
 }

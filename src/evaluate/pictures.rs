@@ -38,7 +38,7 @@ impl People {
 pub(super) fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| {
-        // The last ones are not read, and that is told rather than passed over.
+        // The last ones are not read, and that is reported.
         ["jpg", "jpeg", "png", "webp", "heic", "heif", "avif", "gif", "tif", "tiff", "bmp"]
             .contains(&extension.to_ascii_lowercase().as_str())
     })

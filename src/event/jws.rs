@@ -215,17 +215,12 @@ impl Envelope {
             Message(Flattened),
         }
         let Recorded { payload, .. } = serde_json::from_str(text).ok()?;
-        // As long as it was on the wire, and parsed as strictly.
-        Some(Self::parse(&match payload {
+        let message = match payload {
             Payload::Text(text) => text,
-            Payload::Message(Flattened { payload, protected, signature }) => {
-                let quoted = [protected, signature].map(serde_json::Value::from);
-                let (payload, [protected, signature]) = (serde_json::Value::from(payload), quoted);
-                format!(
-                    r#"{{"payload":{payload},"protected":{protected},"signature":{signature}}}"#
-                )
-            }
-        }))
+            Payload::Message(message) => serde_json::to_string(&message).ok()?,
+        };
+        // As long as it was on the wire, and parsed as strictly.
+        Some(Self::parse(&message))
     }
 
     fn parse_within(text: &str, limit: usize) -> Result<Self, VerifyError> {

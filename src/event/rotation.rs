@@ -206,7 +206,7 @@ pub(super) fn settle(state: &StateDirectory) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// The key that counts, for whoever only reads: a rotation that was cut short is taken into account, and left to the
+/// The key that counts, for readers: a rotation that was cut short is taken into account, and left to the
 /// daemon to finish.
 pub(super) fn look(state: &StateDirectory) -> Result<DeviceKey, KeyError> {
     // First what waits: meanwhile it may take its place.

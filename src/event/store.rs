@@ -11,7 +11,7 @@ use crate::system::state::StateDirectory;
 
 pub const NAME: &str = "outbox.db";
 
-/// How long whoever only reads waits for another's transaction.
+/// How long a reader waits for another's transaction.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pages of 4 KiB in the journal before they move into the database.
@@ -126,7 +126,7 @@ pub(super) fn open(
     Ok((connection, path))
 }
 
-/// Opens the database as it is, for whoever only reads: nothing is made, and nothing brought up to date.
+/// Opens the database as it is, for readers: nothing is made, and nothing brought up to date.
 pub(super) fn look(state: &StateDirectory) -> Result<Connection, StoreError> {
     let path = state.file(NAME);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

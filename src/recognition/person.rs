@@ -67,6 +67,6 @@ pub struct Candidate {
     /// Cosine that the threshold is higher by for it, at least 0; 0 but for looks that were mapped from another
     /// model's space.
     pub reserve: f32,
-    /// Those enrolled beside this person who look alike.
+    /// Enrolled people who look like this one.
     pub lookalikes: Vec<PersonId>,
 }

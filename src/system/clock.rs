@@ -1,7 +1,7 @@
 //! Whether the system clock can be believed.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use rustls::pki_types::UnixTime;
@@ -41,9 +41,12 @@ pub struct Uptime {
 
 impl Uptime {
     pub fn now() -> Self {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        static BOOT: LazyLock<String> = LazyLock::new(|| {
+            let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+            id.unwrap_or_default().trim().to_owned()
+        });
         let seconds = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec;
-        Self { boot: boot.trim().to_owned(), seconds: seconds.unsigned_abs() }
+        Self { boot: BOOT.clone(), seconds: seconds.unsigned_abs() }
     }
 }
 

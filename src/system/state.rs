@@ -26,7 +26,7 @@ impl StateDirectory {
         Self::at(Self::locate())
     }
 
-    /// The directory as it is or would be, for whoever only reads: nothing is made.
+    /// The directory as it is or would be, for readers: nothing is made.
     pub fn there() -> Self {
         Self(Self::locate())
     }

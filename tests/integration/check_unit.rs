@@ -70,7 +70,7 @@ impl Home {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        self.command_of(Path::new(familiar()), arguments)
+        self.command_of(Path::new(&familiar()), arguments)
     }
 
     fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {

@@ -50,7 +50,7 @@ fn expiry_given_at_a_clock_of_1970_counts_from_enrolment() {
     assert!(said.contains("not synchronised"), "{said}");
     let ada = &people(&home, &faults)[0];
     assert!(ada["expires"].is_null(), "{ada}");
-    assert_eq!(ada["expires_after"], "90 days from when the clock is right");
+    assert_eq!(ada["expires_after"], "90 days from when the clock is set");
 
     let environment = faults.environment();
     let environment: Vec<_> =

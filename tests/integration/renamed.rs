@@ -116,7 +116,8 @@ fn person_forgotten_after_a_rename_is_cleared_under_every_name() {
     let running = scene.home.start(&[]);
     wait("the daemon makes good for it", || !scene.retained().contains_key(ada));
     wait("it is off the record", || scene.on_record("familiar/porch") == 0);
-    let erased = |events: &[Value]| events.iter().position(|it| it["event_type"] == "erased");
+    let erased =
+        |events: &[serde_json::Value]| events.iter().position(|it| it["event_type"] == "erased");
     wait("the erasure is published", || erased(&scene.events()).is_some());
     running.stop();
     let events = scene.events();

@@ -36,8 +36,7 @@ impl Resolver for Answering {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
-        let host = uri.host().unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let host = host(uri);
         let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default);
         let within: Duration =
@@ -57,18 +56,24 @@ impl Resolver for Answering {
             }
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let addresses = runtime
-            .block_on(async { tokio::time::timeout(within, found).await })
+        let outcome = runtime.block_on(async { tokio::time::timeout(within, found).await });
+        // A look-up that hangs is not waited for, as dropping the runtime would.
+        runtime.shutdown_background();
+        let addresses = outcome
             .map_err(|_| Error::Timeout(Timeout::Resolve))?
             .map_err(|error| Error::Other(Box::new(error)))?;
-        // A look-up that hangs is not waited for.
-        runtime.shutdown_background();
         let mut answer = self.empty();
         for address in addresses.into_iter().take(16) {
             answer.push(address);
         }
         Ok(answer)
     }
+}
+
+/// The host of an address; of IPv6 without its brackets.
+fn host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
 }
 
 /// TLS by a configuration of ours.
@@ -92,8 +97,7 @@ impl<In: Transport> Connector<In> for Tls {
         if !details.needs_tls() || transport.is_tls() {
             return Ok(Some(Either::A(transport)));
         }
-        let host = details.uri.host().unwrap_or_default();
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let host = host(details.uri);
         let name = ServerName::try_from(host.to_owned()).map_err(|e| Error::Other(Box::new(e)))?;
         let mut session = ClientConnection::new(self.0.clone(), name)?;
         let mut socket = TransportAdapter::new(transport.boxed(), details.current_time.clone());

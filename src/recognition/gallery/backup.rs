@@ -26,8 +26,9 @@ use ring::pbkdf2;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::record::{self, LookRecord, PersonRecord};
-use super::{Expiry, Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName};
+use super::lookalike::pairs;
+use super::record::{self, LookRecord, PersonRecord, Profile};
+use super::{Gallery, GalleryError, MAXIMUM_LOOKS, MAXIMUM_PEOPLE, PersonName, enrolled};
 use crate::recognition::{Embedding, PersonId, PersonRef, Space};
 use crate::system::clock::{Date, Uptime};
 
@@ -105,6 +106,23 @@ pub(super) struct Saved {
     looks: Vec<Look>,
 }
 
+impl Saved {
+    fn profile(&self) -> Option<&Profile> {
+        match &self.record {
+            PersonRecord::Enrolled(profile) => Some(profile),
+            _ => None,
+        }
+    }
+}
+
+/// The content of a backup before it is sealed.
+struct Plain {
+    text: Zeroizing<Vec<u8>>,
+    /// How many people, anchors not counted.
+    people: usize,
+    version: u16,
+}
+
 struct Look {
     embedder: String,
     added: Timestamp,
@@ -159,21 +177,8 @@ impl Passphrase {
 impl Gallery {
     /// Everybody enrolled and all anchors, as the bytes of a backup file, and how many people they are.
     pub fn backup(&self, passphrase: &Passphrase) -> Result<(Vec<u8>, usize), BackupError> {
-        let (plain, people, anchors) = self.plain()?;
-        let waits = |expires: Option<&Expiry>| expires.is_some_and(|it| it.date().is_none());
-        let newest = self
-            .people()?
-            .iter()
-            .any(|person| !person.lookalikes.is_empty() || waits(person.expires.as_ref()))
-            || self.anchors()?.iter().any(|anchor| waits(anchor.expires.as_ref()));
-        let version = if newest {
-            NEWEST
-        } else if anchors > 0 {
-            WITH_ANCHORS
-        } else {
-            VERSION
-        };
-        let length = HEADER + plain.len() + AES_256_GCM.tag_len();
+        let Plain { text, people, version } = self.plain()?;
+        let length = HEADER + text.len() + AES_256_GCM.tag_len();
         if length > BACKUP_LIMIT {
             return Err(BackupError::TooLarge);
         }
@@ -186,7 +191,7 @@ impl Gallery {
         file.extend_from_slice(&ITERATIONS.to_le_bytes());
         file.extend_from_slice(&random);
         let header = file.clone();
-        file.extend_from_slice(&plain);
+        file.extend_from_slice(&text);
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| GalleryError::Random)?;
         let iterations = NonZeroU32::new(ITERATIONS).ok_or(BackupError::Iterations(0))?;
         let tag = passphrase
@@ -197,12 +202,11 @@ impl Gallery {
         Ok((file, people))
     }
 
-    /// With the numbers of people and of anchors.
-    fn plain(&self) -> Result<(Zeroizing<Vec<u8>>, usize, usize), GalleryError> {
+    fn plain(&self) -> Result<Plain, GalleryError> {
         let uptime = Uptime::now();
-        let (pieces, people, anchors) = self.store.read(|tables| {
+        let (pieces, people, anchors, version) = self.store.read(|tables| {
             let mut pieces: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-            let (mut people, mut anchors) = (0, 0);
+            let (mut people, mut anchors, mut version) = (0, 0, VERSION);
             let mut all_looks = tables.all_looks()?;
             for (row, record) in tables.people()? {
                 match record {
@@ -210,6 +214,7 @@ impl Gallery {
                     PersonRecord::Anchor(_) => anchors += 1,
                     PersonRecord::Erasing { .. } => continue,
                 }
+                version = version.max(version_for(&record));
                 let looks = all_looks.remove(&row).unwrap_or_default();
                 let record = record
                     .expiring(|end| end.noted(&uptime))
@@ -225,17 +230,17 @@ impl Gallery {
                     pieces.push(look);
                 }
             }
-            Ok((pieces, people, anchors))
+            Ok((pieces, people, anchors, version))
         })?;
         // Room for the whole from the start: growing would leave copies behind that nothing wipes.
         let length = 12 + pieces.iter().map(|piece| piece.len()).sum::<usize>();
-        let mut plain = Zeroizing::new(Vec::with_capacity(length));
-        plain.extend_from_slice(&Timestamp::now().as_millisecond().to_le_bytes());
-        plain.extend_from_slice(&((people + anchors) as u32).to_le_bytes());
+        let mut text = Zeroizing::new(Vec::with_capacity(length));
+        text.extend_from_slice(&Timestamp::now().as_millisecond().to_le_bytes());
+        text.extend_from_slice(&((people + anchors) as u32).to_le_bytes());
         for piece in &pieces {
-            plain.extend_from_slice(piece);
+            text.extend_from_slice(piece);
         }
-        Ok((plain, people, anchors))
+        Ok(Plain { text, people, version })
     }
 
     /// Enrols the people of a backup, their looks under this gallery's own transform: all that are to be, in one
@@ -248,7 +253,8 @@ impl Gallery {
             let mut taken: BTreeSet<PersonId> =
                 tables.people()?.iter().map(|(_, record)| record.id().clone()).collect();
             let mut restored = Restored::default();
-            let mut paired = Vec::new();
+            let mut rows = BTreeSet::new();
+            let mut pairs = pairs(backup.people.iter().filter_map(Saved::profile));
             for Saved { record, looks } in backup.people {
                 let id = record.id().clone();
                 let record = record.expiring(|end| end.carried_over(&date, &uptime));
@@ -272,21 +278,23 @@ impl Gallery {
                         _ => restored.anchors.push(id),
                     }
                     let row = tables.insert_person(&record)?;
-                    if let PersonRecord::Enrolled(profile) = record
-                        && !profile.similar.is_empty()
-                    {
-                        paired.push((row, profile));
-                    }
+                    rows.insert(row);
                     for Look { embedder, added, embedding } in looks {
                         let template = tables.key.transform().protect(&embedding)?;
                         tables.insert_look(row, &LookRecord { embedder, added, template })?;
                     }
                 }
             }
-            // Whose lookalike was left out has none.
-            for (row, mut profile) in paired {
-                profile.similar.retain(|other| taken.contains(other));
-                tables.replace_person(row, &PersonRecord::Enrolled(profile))?;
+            // Whichever record of the pair said so: the other person may have been enrolled here already, or not at all.
+            let enrolled = enrolled(tables)?;
+            let known: BTreeSet<PersonId> = enrolled.iter().map(|(_, p)| p.id.clone()).collect();
+            for (row, mut profile) in enrolled.into_iter().filter(|(row, _)| rows.contains(row)) {
+                let mut similar = pairs.remove(&profile.id).unwrap_or_default();
+                similar.retain(|other| known.contains(other));
+                if similar != profile.similar {
+                    profile.similar = similar;
+                    tables.replace_person(row, &PersonRecord::Enrolled(profile))?;
+                }
             }
             if !restored.existing.is_empty() && !how.skip_existing {
                 // Undoes the transaction; the error that is told is made of the ids.
@@ -299,6 +307,18 @@ impl Gallery {
             return Err(BackupError::Exists(existing));
         }
         Ok(restored?)
+    }
+}
+
+/// The first version that knows what this record holds.
+fn version_for(record: &PersonRecord) -> u16 {
+    let paired = matches!(record, PersonRecord::Enrolled(profile) if !profile.similar.is_empty());
+    if paired || record.expires().is_some_and(|end| end.date().is_none()) {
+        NEWEST
+    } else if matches!(record, PersonRecord::Anchor(_)) {
+        WITH_ANCHORS
+    } else {
+        VERSION
     }
 }
 

@@ -38,7 +38,7 @@ pub enum GalleryError {
     IdTaken(PersonId),
     #[error("{0}")]
     Name(String),
-    #[error("{0} is nobody's own lookalike; --similar-to names somebody else")]
+    #[error("{0} cannot be their own lookalike; --similar-to names another person")]
     OwnLookalike(PersonId),
     #[error("a person needs at least one look")]
     NoLooks,

@@ -15,7 +15,7 @@ use crate::system::clock::{ClockState, Date, Uptime};
 /// How often what is left of a span is written down while the machine runs. So much of it is lost at a power cut.
 const NOTED: u64 = 3600;
 
-/// The end of somebody's time. In a record a date is text, as it ever was; a span is an object, at which a version that
+/// The end of somebody's time. In a record a date is text, as before; a span is an object, at which a version that
 /// knows none refuses the record rather than keeping the person for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -127,7 +127,7 @@ impl Term {
 }
 
 impl std::fmt::Display for Expiry {
-    /// `2026-11-28T12:00:00Z`, or `90 days from when the clock is right`.
+    /// `2026-11-28T12:00:00Z`, or `90 days from when the clock is set`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::At(end) => write!(f, "{end:.0}"),
@@ -138,7 +138,7 @@ impl std::fmt::Display for Expiry {
                     7_200.. => (left.div_ceil(3_600), "hours"),
                     _ => (left.div_ceil(60), "minutes"),
                 };
-                write!(f, "{number} {unit} from when the clock is right")
+                write!(f, "{number} {unit} from when the clock is set")
             }
         }
     }

@@ -28,7 +28,7 @@ pub struct LookTemplate {
 pub struct Enrolment {
     pub person: PersonRef,
     pub looks: Vec<LookTemplate>,
-    /// Those enrolled beside this person who look alike.
+    /// Enrolled people who look like this one.
     pub lookalikes: Vec<PersonId>,
 }
 

@@ -91,7 +91,7 @@ pub struct Person {
     pub expires: Option<Expiry>,
     /// Number of looks by the digest of the embedder that made them.
     pub looks: BTreeMap<String, usize>,
-    /// Those enrolled beside this person who look alike.
+    /// Enrolled people who look like this one.
     pub lookalikes: Vec<PersonId>,
 }
 
@@ -149,7 +149,7 @@ impl Gallery {
         Ok(Self { store: Store::open(state)? })
     }
 
-    /// Opens the gallery for whoever only reads: where there is none, it is an empty one in memory, and neither store
+    /// Opens the gallery for readers: where there is none, it is an empty one in memory, and neither store
     /// nor key are made.
     pub fn look(state: &StateDirectory) -> Result<Self, GalleryError> {
         let path = state.file(store::FILE);
@@ -361,9 +361,10 @@ impl Gallery {
 
     /// When the time of everybody who has one is over, people and anchors.
     pub fn expiries(&self) -> Result<Vec<Expiry>, GalleryError> {
-        let people = self.people()?.into_iter().filter_map(|person| person.expires);
-        let anchors = self.anchors()?.into_iter().filter_map(|anchor| anchor.expires);
-        Ok(people.chain(anchors).collect())
+        self.store.read(|tables| {
+            let people = tables.people()?;
+            Ok(people.iter().filter_map(|(_, record)| record.expires().cloned()).collect())
+        })
     }
 
     /// Turns spans into dates where the date is known by now, and notes what is left of the others.

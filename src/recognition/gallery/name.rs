@@ -4,6 +4,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::GalleryError;
 use crate::recognition::PersonId;
+use crate::system::plain::is_layout;
 
 const LONGEST: usize = 64;
 
@@ -52,17 +53,13 @@ impl PersonName {
     }
 }
 
-/// Characters that turn the writing direction or break the line: a name must not alter the text about it.
-fn is_layout(c: char) -> bool {
-    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
-}
-
 impl std::str::FromStr for PersonName {
     type Err = GalleryError;
 
     fn from_str(name: &str) -> Result<Self, GalleryError> {
         let name: String = name.trim().nfc().collect();
         let length = name.chars().count();
+        // A name must not alter the text about it.
         if name.chars().any(|c| c.is_control() || is_layout(c)) {
             Err(GalleryError::Name(format!("name {name:?} holds a control character")))
         } else if (1..=LONGEST).contains(&length) {

@@ -277,7 +277,7 @@ impl Watch {
         self.attention.looked(frame.media);
         self.counters.detections += 1;
         let mut faces = eyes.detect(&frame.image)?;
-        faces.retain(|face| self.is_somebodys(frame, face));
+        faces.retain(|face| self.counts(frame, face));
         self.attention.found(!faces.is_empty());
         self.counters.faces += faces.len() as u64;
         let update = self.tracker.update(&faces, frame.media);
@@ -297,7 +297,7 @@ impl Watch {
     }
 
     /// What lies in a mask or is too small is nobody's: it has no track, and is no stranger.
-    fn is_somebodys(&mut self, frame: &Frame, face: &DetectedFace) -> bool {
+    fn counts(&mut self, frame: &Frame, face: &DetectedFace) -> bool {
         let small = self.settings.smallest_face.is_some_and(|least| face.bounds.width < least);
         let masked = frame.hides(face);
         self.counters.refusals.small += u64::from(small && !masked);

@@ -86,6 +86,43 @@ fn backup_carries_pairs() {
     assert_eq!(lookalikes_of(&third, "bea"), Vec::<String>::new());
 }
 
+/// Whichever of the two records holds the pair.
+#[test]
+fn restored_person_is_paired_with_a_lookalike_who_stayed() {
+    for (gone, stayed) in [("ann", "bea"), ("bea", "ann")] {
+        let home = Home::new();
+        let mut gallery = with_a_pair(&home);
+        let words = Passphrase::new(b"six words that nobody guesses").unwrap();
+        let (file, _) = gallery.backup(&words).unwrap();
+        let erasure = gallery.begin_erasure(&id(gone)).unwrap();
+        gallery.finish_erasure(erasure).unwrap();
+        let space = space();
+        let how = Restore { space: &space, skip_existing: true, usable_only: false };
+        let restored = gallery.restore(Backup::open(&file, &words).unwrap(), &how).unwrap();
+        assert_eq!(restored.existing, [id(stayed)]);
+        assert_eq!(lookalikes_of(&gallery, gone), [stayed]);
+        assert_eq!(lookalikes_of(&gallery, stayed), [gone]);
+    }
+}
+
+#[test]
+fn restored_person_is_not_paired_with_one_who_is_being_erased() {
+    let home = Home::new();
+    let mut gallery = with_a_pair(&home);
+    let words = Passphrase::new(b"six words that nobody guesses").unwrap();
+    let (file, _) = gallery.backup(&words).unwrap();
+    let erasure = gallery.begin_erasure(&id("bea")).unwrap();
+    gallery.finish_erasure(erasure).unwrap();
+    let erasure = gallery.begin_erasure(&id("ann")).unwrap();
+    let space = space();
+    let how = Restore { space: &space, skip_existing: true, usable_only: false };
+    gallery.restore(Backup::open(&file, &words).unwrap(), &how).unwrap();
+    gallery.finish_erasure(erasure).unwrap();
+    let ann = NewPerson { id: Some(id("ann")), ..named("Another") };
+    gallery.add(ann, &[look(5)], MODEL).unwrap();
+    assert_eq!(lookalikes_of(&gallery, "bea"), Vec::<String>::new());
+}
+
 /// A store as the version before lookalikes wrote it, also one that it left unwiped.
 #[test]
 fn gallery_from_before_lookalikes_opens() {
