@@ -27,14 +27,15 @@ integration() { # MODULE…
 
 # A full disk, a read-only one.
 mount() {
-  local folder
+  local folder may=no
   folder=$(mktemp -d)
-  if unshare -rm -- "$(type -P mount)" -t tmpfs tmpfs "$folder" 2>/dev/null; then
+  if unshare -rm -- "$(type -P mount)" -t tmpfs tmpfs "$folder" 2>/dev/null; then may=yes; fi
+  rmdir "$folder"
+  if [ $may = yes ]; then
     integration full_disk:: broken_disk::
   else
     not_run "full_disk, broken_disk: this system lets nobody mount a disk in a name space of their own (unshare -rm; kernel.unprivileged_userns_clone, or root)"
   fi
-  rmdir "$folder"
 }
 
 # What root does with files that are the daemon's.

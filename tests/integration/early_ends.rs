@@ -192,14 +192,17 @@ fn silent_ends(test: &Function, doors: &BTreeSet<String>) -> Vec<usize> {
     silent
 }
 
-/// Whether one of the blocks about that line is a closure's.
+/// Whether one of the blocks about that line is that of a closure, a future or an inner function.
 fn in_a_closure(body: &[String], at: usize) -> bool {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let mut inner = indent(&body[at]);
     for line in body[..at].iter().rev().filter(|line| !line.trim().is_empty()) {
         if indent(line) < inner {
             inner = indent(line);
-            if line.ends_with("| {") {
+            let is_own = line.ends_with("| {")
+                || line.ends_with("async move {")
+                || line.ends_with('{') && (line.contains("| -> ") || line.contains("fn "));
+            if is_own {
                 return true;
             }
         }
@@ -284,4 +287,7 @@ fn silent_end_is_found_and_a_said_one_is_not() {
         [5]
     );
     assert_eq!(ends("    let Ok(x) = std::env::var(\"X\") else {\n        return;\n    };"), [4]);
+    // With a value, be it that of a check of something else.
+    assert_eq!(ends("    if !is_root() {\n        return assert_other(&output);\n    }"), [4]);
+    assert_eq!(ends("    let x = |y| -> u8 {\n        return y;\n    };"), [0; 0]);
 }
