@@ -226,7 +226,7 @@ fn missing_camera_is_an_error_at_the_start() {
     let bayer = Given { fourcc: *b"pBAA", ..mjpg(64, 48) };
     assert!(matches!(
         try_open(&Socket::new([Plug::Gives(Vec::new())]).giving(bayer), settings()),
-        Err(CameraError::NoUsableFormat { .. })
+        Err(CameraError::NotACamera { reason, .. }) if reason == "it insists on the format pBAA"
     ));
     let wall = mjpg(16384, 16384);
     assert!(matches!(
