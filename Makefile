@@ -119,7 +119,7 @@ arm: ## Build for 64-bit ARM (Raspberry Pi, Jetson) on this machine
 test-arm: build models/facenet/model.sig arm ## The program for ARM in an emulator: the same people, events to a broker (minutes)
 	@tools/setup.sh demo judges
 	@$(ENV) export FAMILIAR_REQUIRE_JUDGES=1 FAMILIAR_BINARY="$$target/arm/emulated" FAMILIAR_ELF="$$target/arm/familiar"; \
-	  cargo test --release --locked --test integration -- --ignored arm:: && \
+	  cargo test --release --locked --test integration -- --ignored arm:: binary:: && \
 	  cargo test --release --locked --test integration -- $(EMULATED) --skip default_bundle::
 
 deb: build models/facenet/model.sig ## A Debian package for this machine, or for a Raspberry Pi: ARCH=arm64

@@ -60,8 +60,10 @@ fn library_that_a_bare_system_lacks() {
     }
 }
 
-/// Debian 12, Raspberry Pi OS of the same age, and Ubuntu 22.04 (JetPack 6) have at least 2.35.
+/// Debian 12, Raspberry Pi OS of the same age, and Ubuntu 22.04 (JetPack 6) have at least 2.35. A build is bound to the C library
+/// that it was linked against, so this holds of builds made in Debian 12 and of those by `make arm`.
 #[test]
+#[ignore = "a part of the suite c_library: the promise is of what is built with an older C library"]
 fn newer_c_library_than_promised() {
     let (_folder, file) = stripped();
     let text = readelf(&["-V"], &file);

@@ -502,7 +502,7 @@ fn dynamic_security() {
 
 mod tls {
     use super::*;
-    use crate::support::authority::{Authority, VALID};
+    use crate::support::authority::{Authority, EXPIRED, VALID};
 
     fn trouble(device: &Device, url: &str, extra: &str) -> String {
         let publisher = device.publisher(url, extra);
@@ -546,8 +546,7 @@ mod tls {
         device.tell(1);
         let trusted = ca(&authority.path("ca.crt"));
         authority.sign("elsewhere", "DNS:broker.example", "serverAuth", VALID);
-        // `-days -1`: it ended yesterday.
-        authority.sign("expired", "DNS:localhost", "serverAuth", "-days -1");
+        authority.sign("expired", "DNS:localhost", "serverAuth", EXPIRED);
         authority.sign("client", "DNS:localhost", "clientAuth", VALID);
         for (server, reason) in [
             ("elsewhere", "is for broker.example, and not for localhost"),
