@@ -48,7 +48,7 @@ cp -r "$FAMILIAR_TEST_BUNDLE" stage/models/facenet
 "$runs" completions zsh >stage/completions/_familiar
 "$runs" completions fish >stage/completions/familiar.fish
 cp "$top"/{README.md,CHANGELOG.md,SPECIFICATION.md,SECURITY.md,RESPONSIBLE_USE.md,NOTICE} "$top"/docs/*.md stage/doc/
-cp -r "$top/schemas" stage/doc/schemas
+cp -r "$top/schemas" "$top/docs/decisions" stage/doc/
 cp "$top/systemd/chrony.conf" "$top/systemd/public-broker.conf" stage/doc/
 install -m755 "$top/systemd/camera-came" "$top/packaging/fleet/familiar-model" stage/
 mkdir -p stage/fleet
