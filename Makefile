@@ -126,6 +126,7 @@ deb: build models/facenet/model.sig ## A Debian package for this machine, or for
 	@tools/setup.sh build deb $(if $(filter arm64,$(ARCH)),arm arm-emulation)
 	@tools/deb.sh $(ARCH)
 
+# Holds PKG-05.
 test-deb: build models/facenet/model.sig ## Install, set up, upgrade, remove and purge the package in a small Debian 12 and 13 (root)
 	@tools/setup.sh demo deb
 	@$(ENV) old=$$(tools/deb.sh) && new=$$(tools/deb.sh "" 9.9.9) && \

@@ -152,6 +152,7 @@ class Demo:
         show("the first event with the name changed: refused, as it must be")
 
 
+# Holds EVT-22.
 def recorded(familiar: str, folder: Path) -> None:
     pictures = Path(os.environ["FAMILIAR_OPENPEOPLE"])
     scene = scene_of(pictures)

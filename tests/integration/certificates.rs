@@ -56,6 +56,7 @@ fn self_signed(authority: &Authority, name: &str, key: &str, more: &str) {
     ));
 }
 
+/// Holds MQT-04.
 #[test]
 fn very_certificate_given_as_ca_is_taken_whatever_it_lacks() {
     let test = "very_certificate_given_as_ca_is_taken_whatever_it_lacks";
@@ -101,6 +102,7 @@ fn servers_certificate_given_as_ca_is_no_authority() {
 }
 
 /// Whoever shows the certificate must have its key: a copy of it is no proof.
+/// Holds MQT-05.
 #[test]
 fn given_certificate_without_its_key_is_not_taken() {
     let authority = Authority::new();
@@ -142,6 +144,7 @@ fn authority_key(authority: &Authority, name: &str) -> Vec<u8> {
     authority.read(&format!("{name}.der"))
 }
 
+/// Holds MQT-07.
 #[test]
 fn cause_and_mend_are_said_of_a_servers_certificate() {
     let test = "cause_and_mend_are_said_of_a_servers_certificate";
@@ -200,6 +203,7 @@ fn cause_and_mend_are_said_of_a_servers_certificate() {
 }
 
 /// A Pi without a battery for its clock begins in 1970, and must say that, not that the certificate is bad.
+/// Holds MQT-07.
 #[test]
 fn clock_of_1970_is_named_as_the_cause() {
     #[derive(Debug)]
@@ -230,9 +234,10 @@ fn clock_of_1970_is_named_as_the_cause() {
 }
 
 /// What a file is called, what is in it, and what is said of it; empty: it is taken.
+/// Holds MQT-06.
 #[test]
-fn files_are_read_as_any_editor_saves_them_and_named_for_what_they_are() {
-    let test = "files_are_read_as_any_editor_saves_them_and_named_for_what_they_are";
+fn files_read_as_editors_save_them() {
+    let test = "files_read_as_editors_save_them";
     let authority = Authority::new();
     authority.sign("server", "IP:127.0.0.1", "serverAuth", VALID);
     let Some(broker) = authority.broker(test, "server", "") else { return };
@@ -311,6 +316,7 @@ fn files_are_read_as_any_editor_saves_them_and_named_for_what_they_are() {
     }
 }
 
+/// Holds MQT-08.
 #[test]
 fn clients_certificate_and_key_are_taken_or_explained() {
     let test = "clients_certificate_and_key_are_taken_or_explained";
@@ -421,8 +427,9 @@ impl Drop for WebServer {
 }
 
 /// The update repository's `ca` is of the same kind.
+/// Holds MQT-09.
 #[test]
-fn update_repositorys_certificate_is_taken_and_explained_like_a_brokers() {
+fn repository_certificate_explained_like_a_brokers() {
     let authority = Authority::new();
     authority.write("file", "content");
     authority.sign("server", "DNS:localhost", "serverAuth", VALID);

@@ -59,6 +59,7 @@ impl Scene {
     }
 }
 
+/// Holds STA-14.
 #[test]
 fn nothing_stays_under_the_old_name_of_a_device() {
     let Some(scene) = Scene::new("nothing_stays_under_the_old_name", "") else { return };
@@ -97,6 +98,7 @@ fn nothing_stays_under_the_old_name_of_a_device() {
     assert!(!said.contains("published under"), "{said}");
 }
 
+/// Holds STA-16.
 #[test]
 fn person_forgotten_after_a_rename_is_cleared_under_every_name() {
     let test = "person_forgotten_after_a_rename_is_cleared_under_every_name";
@@ -146,6 +148,7 @@ fn person_forgotten_after_a_rename_is_cleared_under_every_name() {
 }
 
 /// The mend for two devices of one name is that one of them gets another.
+/// Holds STA-15.
 #[test]
 fn old_name_that_another_device_took_is_left_alone() {
     let test = "old_name_that_another_device_took_is_left_alone";
@@ -177,6 +180,7 @@ fn old_name_that_another_device_took_is_left_alone() {
     assert_eq!(scene.retained()["homeassistant/device/porch/config"], discovery);
 }
 
+/// Holds STA-14.
 #[test]
 fn discovery_that_is_turned_off_is_taken_back() {
     let test = "discovery_that_is_turned_off_is_taken_back";
