@@ -96,7 +96,7 @@ fn test_name<'a>(lines: impl Iterator<Item = &'a str>) -> Option<&'a str> {
             in_attribute = !line.ends_with(")]");
         } else if line.starts_with("#[") {
             is_test |= line == "#[test]" || line.starts_with("#[tokio::test");
-            in_attribute = !line.ends_with(']');
+            in_attribute = !line.ends_with(']') && !line.contains("] // ");
         } else if !line.starts_with("//") {
             let head = ["pub ", "pub(super) ", "pub(crate) ", "async "]
                 .iter()
@@ -270,6 +270,7 @@ fn nothing_is_found_where_all_is_well() {
         "/// Why.\n/// Holds EVT-01, EVT-02.\n#[test]\n#[ignore = \"slow\"]\nfn a_test() {}\n",
         "    /// Holds EVT-01, EVT-02.\n    #[test]\n    #[cfg_attr(\n        debug_assertions,\n        \
          ignore = \"slow\"\n    )]\n    pub fn a_test() {}\n",
+        "/// Holds EVT-01, EVT-02.\n#[test]\n#[allow(dead_code)] // as it is\nfn a_test() {}\n",
         "/// Holds EVT-01, EVT-02.\n#[tokio::test(flavor = \"x\")]\nasync fn a_test() {}\n",
         "/// Holds EVT-01, EVT-02.\n#[test]\nfn a_test() {}\n/// Holds up to so many tokens.\nfn other() {}\n",
     ] {
