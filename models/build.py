@@ -10,8 +10,8 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-
 from center import plain_embedder
+
 from recipe import affine_map, card, detectors, facenet, minifasnet, selftest, sources
 from recipe.quantize import quantize_weights
 from recipe.runtime import Detector, Embedder, Liveness

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import pickle
-import sys
 import tempfile
 import unittest
 from pathlib import Path
