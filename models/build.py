@@ -10,9 +10,9 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-
 from center import plain_embedder
-from recipe import card, detectors, facenet, mapping, minifasnet, selftest, sources
+
+from recipe import affine_map, card, detectors, facenet, minifasnet, selftest, sources
 from recipe.quantize import quantize_weights
 from recipe.runtime import Detector, Embedder, Liveness
 from recipe.torch_weights import read_weights
@@ -42,7 +42,7 @@ def main(wheels: Path, out: Path) -> None:
     live = liveness()
     for name, data in live.items():
         write(out / name, data)
-    write(out / MAPPING, mapping.encode(np.eye(facenet.DIMENSIONS), -center))
+    write(out / MAPPING, affine_map.encode(np.eye(facenet.DIMENSIONS), -center))
 
     text = manifest(kind, bool(live))
     write(out / "bundle.toml", text.encode())

@@ -71,8 +71,8 @@ case "${1:-}" in
         for file in "$build/again"/*; do
             cmp "$file" "$bundle/$(basename "$file")"
         done
-        expected=$(ls "$build/again")
-        found=$(ls "$bundle" | grep -vx model.sig)
+        expected=$(cd "$build/again" && printf '%s\n' *)
+        found=$(cd "$bundle" && printf '%s\n' * | grep -vx model.sig)
         [ "$expected" = "$found" ] || { say "another set of files: $found"; exit 1; }
         rm -rf "$build/again"
         say "built twice: the same bytes"

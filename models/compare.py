@@ -16,9 +16,9 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import numpy as np
+from center import plain_embedder
 from PIL import Image, ImageOps
 
-from center import plain_embedder
 from judge_onnxruntime import central
 from recipe.crops import crop
 from recipe.runtime import Detector

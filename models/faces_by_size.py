@@ -15,9 +15,9 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import numpy as np
+from crop_study import Detector
 from PIL import Image
 
-from crop_study import Detector
 from recipe.detectors import _iou
 
 FRAME = (640, 480)

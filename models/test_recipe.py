@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import pickle
-import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from recipe import card, detectors, facenet, mapping, sources, torch_weights
+from recipe import affine_map, card, detectors, facenet, sources, torch_weights
 from recipe.onnx_graph import Graph, fix_shapes
 from recipe.quantize import quantize_channels, quantize_weights
 from recipe.runtime import session
@@ -60,23 +59,23 @@ class Mapping(unittest.TestCase):
         random = np.random.default_rng(1)
         source = unit(random.normal(size=(400, 8)))
         turn, centre = np.linalg.qr(random.normal(size=(8, 8)))[0], 0.2 * random.normal(size=8)
-        matrix, offset = mapping.fit(source, source @ turn.T - centre, 1e-9)
-        mapped = mapping.apply(source, matrix, offset)
+        matrix, offset = affine_map.fit(source, source @ turn.T - centre, 1e-9)
+        mapped = affine_map.apply(source, matrix, offset)
         self.assertGreater((mapped * unit(source @ turn.T - centre)).sum(1).min(), 0.99999)
 
     def test_ridge_holds_a_fit_of_few_looks_small(self):
         random = np.random.default_rng(1)
         source, target = (unit(random.normal(size=(34, 32))) for _ in range(2))
-        wild, tame = (np.abs(mapping.fit(source, target, ridge)[0]).max() for ridge in (1e-12, 1.0))
+        wild, tame = (np.abs(affine_map.fit(source, target, ridge)[0]).max() for ridge in (1e-12, 1.0))
         self.assertLess(tame, wild / 2)
 
     def test_file_is_the_matrix_row_by_row_and_then_the_offset(self):
-        data = mapping.encode(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([7.0, 8.0, 9.0]))
+        data = affine_map.encode(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([7.0, 8.0, 9.0]))
         self.assertEqual(np.frombuffer(data, "<f4").tolist(), [1, 2, 3, 4, 5, 6, 7, 8, 9])
-        matrix, offset = mapping.decode(data, 2)
+        matrix, offset = affine_map.decode(data, 2)
         self.assertEqual((matrix.tolist(), offset.tolist()), ([[1, 2], [3, 4], [5, 6]], [7, 8, 9]))
         with self.assertRaises(ValueError):
-            mapping.encode(np.eye(3), np.zeros(2))
+            affine_map.encode(np.eye(3), np.zeros(2))
 
 
 def unit(looks):

@@ -11,4 +11,5 @@ apt_of_its_own() { # FOLDER OPTION…
     -o Dir::Cache="$apt/cache" "$@")
   apt-get "${apt_own[@]}" update >/dev/null 2>&1 || true # what has nothing for it is not our matter
 }
+# shellcheck disable=SC2034 # read by those who source this
 arm_packages=(-o APT::Architecture=arm64 -o APT::Architectures=arm64)

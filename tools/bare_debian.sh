@@ -68,6 +68,7 @@ inside() {
   find "$work/home" ! -user "$(chroot "$root" id -u $owner)" -exec chown -h "$(chroot "$root" id -u $owner):$(chroot "$root" id -g $owner)" {} +
 
   enter() { chroot "${user[@]}" "$root" /usr/bin/env -i "${settings[@]}" "$@"; }
+  # shellcheck disable=SC2016 # the shell inside expands it
   enter bash -euc '
     cd
     [ -d familiar ] || git clone -q commit.bundle familiar

@@ -2,14 +2,17 @@
 # `target`, `say` and `die` come from tools/env.sh.
 # shellcheck shell=bash disable=SC2154
 
-# Prints the path of a tar archive with RELEASE's smallest variant and PACKAGEs; made once, and kept under NAME.
+# Prints the path of a tar archive with RELEASE's smallest variant and PACKAGEs; made once for each list of packages, and kept under NAME.
 debian_base() { # RELEASE NAME PACKAGE…
-  local release=$1 base=$target/debian/base-$1-$2.tar
+  local release=$1 name=$2 packages base
   shift 2
+  packages=$(printf '%s\n' "$@" | sort)
+  base=$target/debian/base-$release-$name-$(sha256sum <<<"$packages" | cut -c 1-12).tar
   command -v mmdebstrap >/dev/null || die "mmdebstrap is missing: tools/setup.sh deb"
   if [ ! -e "$base" ]; then
     say "A bare Debian: $release"
     mkdir -p "$target/debian"
+    rm -f "$target/debian/base-$release-$name"*.tar # of another list
     mmdebstrap --quiet --format=tar --variant=minbase --include="$(IFS=,; echo "$*")" "$release" "$base.part" </dev/null >&2
     mv "$base.part" "$base"
   fi

@@ -6,9 +6,11 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PATH=$PATH:/usr/sbin
 # Cargo knows best where it builds (CARGO_TARGET_DIR, its configuration, else target/).
 # Without it, tools/setup.sh says what is missing.
+# shellcheck disable=SC2015 # a folder that cannot be entered and a cargo that fails mean the same
 target=$({ cd "$top" && cargo metadata --offline --no-deps --format-version 1 2>/dev/null || true; } |
   sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 target=${target:-${CARGO_TARGET_DIR:-$top/target}}
+# shellcheck disable=SC2034 # read by those who source this
 familiar=$target/release/familiar
 
 # Read by the tests (see CONTRIBUTING.md).

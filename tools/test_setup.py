@@ -10,9 +10,12 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 # Of the real system; everything else is a fake, or missing.
-REAL = "bash cat chmod cut dirname env grep head ln mkdir mktemp printf rm sed sha256sum tail tee tr".split()
+REAL = [
+    "bash", "cat", "chmod", "cut", "dirname", "env", "grep", "head", "ln", "mkdir", "mktemp", "printf", "rm", "sed", "sha256sum", "tail",
+    "tee", "tr",
+]
 # What apt brings: each is missing until then.
-BROUGHT = "cc faketime mosquitto mosquitto_sub node npm openssl systemd-analyze".split()
+BROUGHT = ["cc", "faketime", "mosquitto", "mosquitto_sub", "node", "npm", "openssl", "systemd-analyze"]
 
 PYTHON = """#!/bin/sh
 case "$*" in

@@ -1,7 +1,7 @@
 //! Text from outside - file names, names of people, a broker's reasons, subjects of certificates - as it may be
 //! shown: nothing in it steers a terminal, forges a line or gives a password away.
 //!
-//! All that the program prints or logs passes here: [`print`] and its siblings are behind this crate's own
+//! All that the program prints or logs passes here: [`print()`] and its siblings are behind this crate's own
 //! `println!`, `eprintln!` and `eprint!`, which shadow the standard library's, and [`crate::system::log`] wraps the
 //! logger.
 

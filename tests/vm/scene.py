@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
-from cast import CAST  # noqa: E402
-from scene import EMPTY, ENTER, STAY, record  # noqa: E402
+from cast import CAST
+from scene import EMPTY, ENTER, STAY, record
 
 # Of the demo's frames: those in which Ada stands still, and those before she comes.
 SCENES = {"ada": range(EMPTY + ENTER, EMPTY + ENTER + STAY, 4), "empty": range(0, EMPTY, 10)}

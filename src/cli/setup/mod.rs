@@ -38,6 +38,7 @@ pub struct Args {
     /// Camera: a device such as /dev/video0, or replay:DIR [default without a terminal: /dev/video0]
     #[arg(long, value_name = "SOURCE", value_parser = answers::camera)]
     camera: Option<String>,
+    #[allow(rustdoc::broken_intra_doc_links)] // the comment is the text of --help: [:PORT] is no link
     /// Broker: mqtts://HOST[:PORT] or mqtt://HOST[:PORT] [default without a terminal: none, events stay on this device]
     #[arg(long, value_name = "URL", value_parser = answers::url)]
     broker: Option<String>,

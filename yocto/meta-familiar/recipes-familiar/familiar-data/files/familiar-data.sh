@@ -4,7 +4,7 @@ set -eu
 umask 022
 mkdir -p /data/config
 # Owner and mode are what StateDirectory= of the unit makes of it.
-mkdir -p -m 0700 /data/state
+[ -d /data/state ] || mkdir -m 0700 /data/state
 if [ ! -e /data/config/familiar.toml ]; then
     cp /usr/share/familiar/familiar.toml /data/config/familiar.toml.new
     sync /data/config/familiar.toml.new

@@ -1,6 +1,6 @@
 """Fits a mapping from one bundle's embedding space into another's, measures what it costs, and adds it to the bundle.
 
-    models/.build/venv/bin/python -B models/mapping.py FAMILIAR --from DIR --to DIR --images DIR [--add PICTURE]
+    models/.build/venv/bin/python -B models/fit_mapping.py FAMILIAR --from DIR --to DIR --images DIR [--add PICTURE]
 
 FAMILIAR: the program, which tells what templates are bound to. --from, --to: signed bundles, --trust: folder of the keys
 that signed them. --images: NAME/*.jpg, a folder for each person. Fitted on half of the people, measured on the other half;
@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from judge_onnxruntime import central
-from recipe import mapping, selftest
+from recipe import affine_map, selftest
 from recipe.crops import crop
 from recipe.runtime import Detector, Embedder
 
@@ -54,7 +54,7 @@ def main() -> None:
     fitting = np.isin(who, np.random.default_rng(1).permutation(who.max() + 1)[: (who.max() + 1) // 2])
     declared = next((entry for entry in target.table.get("mapping", []) if entry["from"] == space), None)
     if declared:
-        matrix, offset = mapping.decode((args.to / declared["file"]).read_bytes(), declared["dimensions"])
+        matrix, offset = affine_map.decode((args.to / declared["file"]).read_bytes(), declared["dimensions"])
     else:
         matrix, offset = fit(looks, who, fitting)
     reserve, pairs = measure(looks[0][~fitting], looks[1][~fitting], who[~fitting], matrix, offset)
@@ -108,16 +108,16 @@ def fit(looks, who: np.ndarray, fitting: np.ndarray) -> tuple[np.ndarray, np.nda
     held = who[fitting] % 4 == 0
     agreement = {}
     for ridge in RIDGES:
-        found = mapping.fit(source[~held], target[~held], ridge)
-        agreement[ridge] = float((mapping.apply(source[held], *found) * target[held]).sum(1).mean())
+        found = affine_map.fit(source[~held], target[~held], ridge)
+        agreement[ridge] = float((affine_map.apply(source[held], *found) * target[held]).sum(1).mean())
     best = max(agreement, key=agreement.get)
     say(f"ridge {best:g}: mean cosine {agreement[best]:.4f} on a quarter of the people fitted on")
-    return mapping.fit(source, target, best)
+    return affine_map.fit(source, target, best)
 
 
 def measure(source, target, who, matrix, offset) -> tuple[float, int]:
     """Prints what a mapped template is worth beside a native one. Gives the reserve, and the pairs it rests on."""
-    mapped = mapping.apply(source, matrix, offset)
+    mapped = affine_map.apply(source, matrix, offset)
     same = who[:, None] == who[None]
     other_picture = ~np.eye(len(who), dtype=bool)
     # A template by either, and a probe of another picture by the target's network.
@@ -148,8 +148,8 @@ def add(args, target: Sight, space: str, found, reserve: float, pairs: int, sour
     if other is None or own is None:
         sys.exit(f"models: no face on {args.add}")
     name = f"mapping-{space.removeprefix('sha256:')[:12]}.bin"
-    data = mapping.encode(*found)
-    agreement = float(mapping.apply(other[None], *mapping.decode(data, len(other)))[0] @ own)
+    data = affine_map.encode(*found)
+    agreement = float(affine_map.apply(other[None], *affine_map.decode(data, len(other)))[0] @ own)
     (args.to / name).write_bytes(data)
     entry = ["", "[[mapping]]", f'from = "{space}"', f'file = "{name}"', f"dimensions = {source.dimensions}"]
     entry += [f"reserve = {reserve}", f"pairs = {pairs}", ""]
