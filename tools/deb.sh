@@ -70,6 +70,6 @@ maintainer="${DEBFULLNAME:-the authors of familiar} <${DEBEMAIL:-familiar@localh
 sed -i "s/MAINTAINER/$maintainer/; s/GLIBC/$glibc/" debian/control
 printf 'familiar (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' \
   "$version" "$maintainer" "$(date -uRd "@$SOURCE_DATE_EPOCH")" >debian/changelog
-DEB_BUILD_OPTIONS=nocheck dpkg-architecture --host-arch "$arch" -f -c debian/rules binary >build.log 2>&1 ||
+DEB_RULES_REQUIRES_ROOT=no DEB_BUILD_OPTIONS=nocheck dpkg-architecture --host-arch "$arch" -f -c debian/rules binary >build.log 2>&1 ||
   { tail -n 30 build.log >&2; die "debhelper failed; see $work/build.log"; }
 echo "$target/deb/familiar_${version}_$arch.deb"

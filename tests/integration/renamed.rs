@@ -92,6 +92,7 @@ fn nothing_stays_under_the_old_name_of_a_device() {
         scene.kept_below("homeassistant/")
             == ["homeassistant/device/garden-AT-familiarX2fsite2/config"]
     });
+    wait("the old prefix is off the record", || scene.on_record("familiar/garden") == 0);
     running.stop();
     let check = scene.home.familiar(&["check"]);
     let said = String::from_utf8(check.stdout).unwrap();
