@@ -8,6 +8,7 @@ The run is shown as it was, but shortened: lines that repeat what others show ar
 are cut, and `[…]` stands for paths of the machine and for what was left out. The picture names no font and loads nothing.
 """
 
+import io
 import re
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def main() -> None:
             shown.append(shortened(line))
         elif line.startswith(("  enroll |", "     run |")) and shown[-1] != LEFT_OUT and "listen" not in shown[-1]:
             shown.append(LEFT_OUT)
-    console = Console(record=True, width=WIDTH, file=open("/dev/null", "w"))
+    console = Console(record=True, width=WIDTH, file=io.StringIO())
     for line in shown:
         console.print(styled(line))
     svg = console.export_svg(title="", theme=THEME, code_format=FORMAT, unique_id="demo")
