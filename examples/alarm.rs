@@ -1,0 +1,161 @@
+//! A consumer: an alarm that is armed when the last known person has departed, disarmed when one is recognised, and goes off
+//! when somebody else, or a picture of somebody, comes before the camera in between.
+//!
+//! ```console
+//! $ familiar key show >porch.jwk       # on the device: the key that the alarm believes
+//! $ cargo run --release --example alarm -- --broker 127.0.0.1:1883 --device porch --key porch.jwk --state alarm.json
+//! ```
+//!
+//! It believes the broker nothing: each event is verified, and its number and its link to the one before are kept in a file,
+//! so that a repeated event changes nothing, not even after a restart, and one that is withheld is noticed. The connection is
+//! plain MQTT, for a broker on this machine; over a network use TLS. A key that was replaced (docs/messages.md) is to be given
+//! anew.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use familiar::event::jws::Envelope;
+use familiar::event::{KeyRing, Typ};
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use serde::{Deserialize, Serialize};
+
+#[derive(Parser)]
+struct Arguments {
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    broker: String,
+    #[arg(long, default_value = "familiar")]
+    prefix: String,
+    #[arg(long)]
+    device: String,
+    #[arg(long, value_name = "JWK")]
+    key: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    state: PathBuf,
+}
+
+/// Of an event, what an alarm is about.
+#[derive(Deserialize)]
+struct Told {
+    device: String,
+    event_type: String,
+    seq: u64,
+    prev: Option<String>,
+    person: Option<Person>,
+}
+
+#[derive(Deserialize)]
+struct Person {
+    id: String,
+}
+
+/// What is kept over a restart.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    /// Number and link of the last event; none before the first.
+    last: Option<(u64, String)>,
+    present: BTreeSet<String>,
+    armed: bool,
+}
+
+impl State {
+    fn read(file: &Path) -> Result<Self, Box<dyn Error>> {
+        match std::fs::read(file) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whole or not at all.
+    fn write(&self, file: &Path) -> Result<(), Box<dyn Error>> {
+        let new = file.with_extension("new");
+        std::fs::write(&new, serde_json::to_vec(self)?)?;
+        Ok(std::fs::rename(new, file)?)
+    }
+
+    /// The event's place in the chain; an error says why it is none.
+    fn follow(&mut self, told: &Told, link: String) -> Result<(), String> {
+        if let Some((seq, last)) = &self.last {
+            if told.seq <= *seq {
+                return Err(format!("event {} was seen before", told.seq));
+            }
+            if told.seq > seq + 1 {
+                println!("MISSING: events {} to {}", seq + 1, told.seq - 1);
+            } else if told.prev.as_ref() != Some(last) {
+                return Err(format!("event {} does not follow the one before", told.seq));
+            }
+        }
+        self.last = Some((told.seq, link));
+        Ok(())
+    }
+
+    fn react(&mut self, told: Told) {
+        match (told.event_type.as_str(), told.person) {
+            ("recognized", Some(person)) => {
+                println!("disarmed: {} came", person.id);
+                self.armed = false;
+                self.present.insert(person.id);
+            }
+            ("departed", Some(person)) => {
+                self.present.remove(&person.id);
+                self.armed = self.present.is_empty();
+                println!("{}: {} left", if self.armed { "armed" } else { "disarmed" }, person.id);
+            }
+            ("unknown" | "spoof", _) if self.armed => println!("ALARM: {}", told.event_type),
+            _ => {}
+        }
+    }
+}
+
+/// The payload of an event that the key signed for this device, and the link by which the next one names it.
+fn verify(text: &[u8], keys: &KeyRing, device: &str) -> Result<(Told, String), Box<dyn Error>> {
+    let verified = Envelope::parse(std::str::from_utf8(text)?)?.verify(keys, Some(Typ::Event))?;
+    let told: Told = serde_json::from_str(&verified.payload)?;
+    if told.device != device {
+        return Err(format!("an event of {}", told.device).into());
+    }
+    Ok((told, verified.link))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let keys = KeyRing::from_json(&std::fs::read_to_string(&arguments.key)?)?;
+    let mut state = State::read(&arguments.state)?;
+    let (host, port) = arguments.broker.rsplit_once(':').ok_or("--broker HOST:PORT")?;
+
+    let topic = format!("{}/{}/event", arguments.prefix, arguments.device);
+    let mut options = MqttOptions::new(format!("alarm-{}", arguments.device), host, port.parse()?);
+    // The broker keeps events while the alarm is away, and forgets one only when the alarm has kept what follows from it.
+    options.set_clean_session(false).set_manual_acks(true);
+    let (client, mut connection) = Client::new(options, 64);
+    for happened in connection.iter() {
+        match happened {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                client.subscribe(&topic, QoS::AtLeastOnce)?
+            }
+            Ok(Event::Incoming(Packet::SubAck(_))) => println!("listening on {topic}"),
+            Ok(Event::Incoming(Packet::Publish(message))) => {
+                match verify(&message.payload, &keys, &arguments.device) {
+                    Ok((told, link)) => match state.follow(&told, link) {
+                        Ok(()) => {
+                            state.react(told);
+                            state.write(&arguments.state)?;
+                        }
+                        Err(reason) => println!("ignored: {reason}"),
+                    },
+                    Err(reason) => println!("REFUSED: {reason}"),
+                }
+                client.ack(&message)?;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                eprintln!("{}: {error}", arguments.broker);
+                std::thread::sleep(Duration::from_secs(2));
+            }
+        }
+    }
+    Ok(())
+}
