@@ -164,9 +164,10 @@ sbom: ## Bill of materials, CycloneDX, of what `make build` and `make arm` build
 test-arm: build models/facenet/model.sig arm ## The program for ARM in an emulator: the same people, events to a broker (minutes)
 	@tools/setup.sh demo judges
 	@$(ENV) export FAMILIAR_BINARY="$$target/arm/emulated" FAMILIAR_ELF="$$target/arm/familiar"; \
-	  $(call integration,,--ignored arm::) && \
+	  $(call integration,,--ignored arm:: binary::) && \
 	  $(call integration,,$(EMULATED) --skip default_bundle::)
 
+# Holds PKG-05.
 test-deb: build models/facenet/model.sig ## Install, set up, upgrade, remove and purge the package in a small Debian 12 and 13 (root)
 	@tools/setup.sh demo deb
 	@$(ENV) old=$$(tools/deb.sh) && new=$$(tools/deb.sh "" 9.9.9) && \

@@ -1,4 +1,4 @@
-"""A real Mosquitto on a free loopback port, for as long as the demo needs it."""
+"""A real Mosquitto on a free loopback port, for the duration of the demo."""
 
 import shutil
 import socket
@@ -31,10 +31,10 @@ class Broker:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def await_subscriptions(self, topic: str, number: int) -> None:
-        """Until so many clients have subscribed to the topic: nothing shall be missed."""
+        """Waits until `number` clients have subscribed to the topic, so that none misses a message."""
         # Mosquitto writes `TIME: CLIENT QOS TOPIC`.
         found = lambda: sum(line.endswith(f" {topic}") for line in self.log.read_text().splitlines()) >= number
-        self.wait(found, f"nobody listens to {topic}")
+        self.wait(found, f"nobody subscribed to {topic}")
 
     def wait(self, done, otherwise: str) -> None:
         end = time.monotonic() + 30

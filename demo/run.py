@@ -2,9 +2,9 @@
 
     python run.py FAMILIAR [CAMERA]
 
-Without CAMERA a recorded scene takes its place, and every event that must come is known: the demo ends
-with 1 if one is missing, wrong or cannot be verified. With CAMERA (such as /dev/video0) you are
-enrolled before it, and it goes on until Ctrl-C.
+Without CAMERA the demo plays a recorded scene and knows which events must arrive: it ends with 1 if one
+is missing, wrong or cannot be verified. With CAMERA (such as /dev/video0) it enrols you from that camera
+and runs until Ctrl-C.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ class Demo:
         self.familiar, self.folder, self.pictures = familiar, folder, pictures
         self.broker = Broker(folder)
         self.config = folder / "familiar.toml"
-        # The recorded scene is painted from still pictures: nobody in it is live, so nothing is decided by that. A bundle
-        # without liveness networks says that it is off.
+        # The recorded scene is made of still pictures, so nobody in it is live: liveness is reported and decides nothing.
+        # Without liveness networks in the bundle, `run` warns that liveness is off.
         liveness = "report" if pictures else "auto"
         self.config.write_text(
             f'device = "{DEVICE}"\n\n'
@@ -62,8 +62,8 @@ class Demo:
         folder.mkdir(mode=0o700, exist_ok=True)
         return os.environ | {"STATE_DIRECTORY": str(folder)}
 
-    def tell(self, who: str, *arguments, stdin=subprocess.DEVNULL) -> int:
-        """Runs a verb on the device and shows what it says."""
+    def show_verb(self, who: str, *arguments, stdin=subprocess.DEVNULL) -> int:
+        """Runs a verb on the device and shows its output."""
         show(f"$ familiar {shlex.join(arguments)}")
         process = subprocess.Popen(
             self.command(*arguments), cwd=self.pictures,
@@ -72,21 +72,21 @@ class Demo:
         try:
             echo(process.stdout, who)
             return process.wait()
-        except KeyboardInterrupt:  # it went to the process too, which ends well
+        except KeyboardInterrupt:  # the process received it too, and ends by itself
             echo(process.stdout, who)
             return process.wait()
 
     @contextlib.contextmanager
     def consumers(self):
-        """Three that listen: one for your eyes, one for the check, and one that is not ours."""
-        with (self.folder / "listened.jsonl").open("w") as told, (self.folder / "received.jsonl").open("w") as raw:
+        """Three subscribers: one whose output is shown, one for the check, and mosquitto_sub."""
+        with (self.folder / "listened.jsonl").open("w") as listened, (self.folder / "received.jsonl").open("w") as raw:
             start = lambda command, owner, out: subprocess.Popen(
                 command, env=self.state(owner), start_new_session=True, text=True,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=(self.folder / f"{owner}.log").open("w"),
             )
             eyes = start(self.command("listen"), "listener", subprocess.PIPE)
             threading.Thread(target=echo, args=(eyes.stdout, "listen"), daemon=True).start()
-            check = start(self.command("listen", "--json"), "checker", told)
+            check = start(self.command("listen", "--json"), "checker", listened)
             port = str(self.broker.port)
             foreign = start(
                 ["mosquitto_sub", "-p", port, "-h", "127.0.0.1", "-q", "1", "-t", f"familiar/{DEVICE}/event"], "foreign", raw,
@@ -95,7 +95,7 @@ class Demo:
                 self.broker.await_subscriptions(f"familiar/{DEVICE}/#", 2)
                 self.broker.await_subscriptions(f"familiar/{DEVICE}/event", 1)
                 yield
-                # What the broker has taken, it hands on at once; a last moment for the last message.
+                # The broker forwards at once; wait a moment for the last message.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     eyes.wait(1)
             finally:
@@ -105,7 +105,7 @@ class Demo:
                 foreign.wait(10)
 
     def verified_events(self) -> list[dict]:
-        """The events as the checking listener took them; anything it did not believe is an error."""
+        """The events that the checking listener verified; any message that it did not verify is an error."""
         if self.listened != [0, 0]:
             raise Wrong(f"listen ended with {self.listened}, not with 0: a message was not verified")
         events = {}
@@ -115,11 +115,11 @@ class Demo:
                 if not verdict["verified"]:
                     raise Wrong(f"not verified: {verdict['reason']}")
                 event = json.loads(verdict["payload"])
-                events.setdefault(event["id"], event)  # at least once: known ones are dropped
+                events.setdefault(event["id"], event)  # delivery is at least once: drop duplicates
         return list(events.values())
 
     def verify(self, messages: Path, *options) -> subprocess.CompletedProcess:
-        """`familiar verify` by the key that the device shows, told on another way than the broker's."""
+        """`familiar verify` with the key that `familiar key show` prints on the device, not one from the broker."""
         key = subprocess.run(
             self.command("key", "show"), env=self.state("device"), capture_output=True, text=True, check=True
         )
@@ -131,17 +131,17 @@ class Demo:
         )
 
     def check_chain(self, expected: int) -> None:
-        """Order and completeness of what the foreign client received."""
+        """Order and completeness of what mosquitto_sub received."""
         outcome = self.verify(self.folder / "received.jsonl", "--chain")
         if outcome.returncode != 0:
             raise Wrong(f"verify --chain ended with {outcome.returncode}: {outcome.stderr.strip()}")
         report = json.loads(outcome.stdout.splitlines()[-1])
         if not report["ok"] or report["events"] != expected:
-            raise Wrong(f"the chain holds not the {expected} events that were listened to: {report}")
-        show(f"familiar verify --chain: {report['events']} events, no gap, each signed by the device and linked to the one before")
+            raise Wrong(f"the chain does not hold the {expected} events that `listen` received: {report}")
+        show(f"familiar verify --chain: {report['events']} events, no gaps, each signed by the device and linked to its predecessor")
 
     def check_forgery(self) -> None:
-        """A demo that would believe anything shows nothing."""
+        """The verifier must also refuse: a demo that accepts everything shows nothing."""
         message = json.loads((self.folder / "received.jsonl").read_text().splitlines()[0])
         message["payload"] = message["payload"].replace('"Ada"', '"Eve"')
         forged = self.folder / "forged.jsonl"
@@ -149,34 +149,35 @@ class Demo:
         outcome = self.verify(forged)
         if outcome.returncode != 3:
             raise Wrong(f"a forged message was not refused (verify ended with {outcome.returncode})")
-        show("the first event with another name written in: refused, as it must be")
+        show("the first event with the name changed: refused, as it must be")
 
 
+# Holds EVT-22.
 def recorded(familiar: str, folder: Path) -> None:
     pictures = Path(os.environ["FAMILIAR_OPENPEOPLE"])
     scene = scene_of(pictures)
     demo = Demo(familiar, folder, f"replay:{scene / 'frames'}", pictures)
     try:
-        headline("1. People are enrolled from some of their pictures")
+        headline("1. Enrol three people from some of their pictures")
         for person in CAST:
             if person.enrolled:
-                code = demo.tell("enroll", "enroll", person.name, "--id", person.id, *person.photos())
+                code = demo.show_verb("enroll", "enroll", person.name, "--id", person.id, *person.photos())
                 if code != 0:
                     raise Wrong(f"enrolling {person.name} ended with {code}")
-        headline("2. One after the other, and a stranger, comes before the camera, in other pictures (45 seconds)")
+        headline("2. They and a stranger appear before the camera, in other pictures (45 seconds)")
         with demo.consumers():
-            code = demo.tell("run", "run")
+            code = demo.show_verb("run", "run")
         if code != 0:
             raise Wrong(f"familiar run ended with {code}")
-        headline("3. What arrived, checked")
+        headline("3. Check what arrived")
         events = demo.verified_events()
         compare([(e["event_type"], (e.get("person") or {}).get("id")) for e in events], expected())
         demo.check_chain(len(events))
         demo.check_forgery()
         if not has_liveness():
             show(
-                "\nNOTE: this model bundle has NO LIVENESS networks: a photograph held before the camera is taken for its person.\n"
-                "models/README.md says where they come from."
+                "\nNOTE: this model bundle has NO LIVENESS networks: a photograph of a person passes for that person.\n"
+                "models/README.md says where to get them."
             )
     finally:
         demo.broker.stop()
@@ -200,7 +201,7 @@ def compare(came: list, due: list) -> None:
         other = due[place] if place < len(due) else None
         if one != other:
             raise Wrong(f"event {place + 1} is {named(one)}, expected {named(other)}")
-        show(f"{named(one)}: came, in its place, verified")
+        show(f"{named(one)}: received in order, verified")
 
 
 def named(event) -> str:
@@ -208,11 +209,11 @@ def named(event) -> str:
 
 
 def scene_of(pictures: Path) -> Path:
-    """The recorded scene; made on first use, and again when its recipe changed."""
+    """The recorded scene; made on first use and when its recipe has changed."""
     recipe = b"".join((HERE / name).read_bytes() for name in ("scene.py", "cast.py", "requirements.txt"))
     folder = HERE / ".work" / f"scene-{hashlib.sha256(recipe).hexdigest()[:12]}"
     if not (folder / "scene.json").exists():
-        headline("0. A scene is recorded")
+        headline("0. Record the scene")
         shutil.rmtree(HERE / ".work", ignore_errors=True)
         record(pictures, folder)
     return folder
@@ -221,20 +222,20 @@ def scene_of(pictures: Path) -> Path:
 def live(familiar: str, folder: Path, camera: str) -> None:
     demo = Demo(familiar, folder, camera)
     try:
-        headline("1. You are enrolled from the camera; only embeddings are kept, and only while this runs")
+        headline("1. Enrol you from the camera; only embeddings are kept, and only while the demo runs")
         name = input("Your name: ").strip()
-        if not name or demo.tell("enroll", "enroll", name, "--live", stdin=None) != 0:
+        if not name or demo.show_verb("enroll", "enroll", name, "--live", stdin=None) != 0:
             raise Wrong("nobody was enrolled")
-        headline("2. Leave and come back; Ctrl-C ends it")
+        headline("2. Leave the picture and come back; Ctrl-C ends the demo")
         with demo.consumers():
-            code = demo.tell("run", "run")
+            code = demo.show_verb("run", "run")
         if code not in (0, -signal.SIGINT):
             raise Wrong(f"familiar run ended with {code}")
-        headline("3. What arrived, checked")
+        headline("3. Check what arrived")
         if events := demo.verified_events():
             demo.check_chain(len(events))
         else:
-            show("no event came")
+            show("no event arrived")
     finally:
         demo.broker.stop()
 

@@ -2,9 +2,9 @@
 
     python scene.py PICTURES FOLDER
 
-One after the other of the cast comes in, stays, and leaves; between them the room is empty. The faces
-come from pictures that nobody is enrolled from. The same pictures give the same frames, byte for byte.
-`FOLDER/scene.json` says who is to be seen when; the frames lie in `FOLDER/frames`.
+The members of the cast enter, stay and leave, one after the other; between them the room is empty. The
+faces come from pictures that are not used for enrolment. The same pictures give the same frames, byte
+for byte. `FOLDER/scene.json` says who is visible when; the frames are in `FOLDER/frames`.
 """
 
 import json
@@ -52,14 +52,14 @@ class Figure:
         pixels = np.asarray(cell.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
         self.pixels = pixels
         self.opacity = opacity(pixels)
-        # The middle of the face, from the upper left corner: looks are exchanged without a jump.
+        # The middle of the face, from the upper left corner: so that a change of look causes no jump.
         self.anchor = (
             round((x + width / 2 - look.cell[0]) * scale),
             round((y + height / 2 - look.cell[1]) * scale),
         )
 
     def put(self, frame: np.ndarray, x: int, y: int) -> None:
-        """Paints the figure with the middle of its face at (x, y); what lies outside is cut."""
+        """Paints the figure with the middle of its face at (x, y), clipped to the frame."""
         left, top = x - self.anchor[0], y - self.anchor[1]
         height, width = self.opacity.shape
         a, b = max(left, 0), min(left + width, WIDTH)
@@ -72,7 +72,7 @@ class Figure:
 
 
 def opacity(pixels: np.ndarray) -> np.ndarray:
-    """What is not the grey backdrop, and what lies within: below, right and left of something else."""
+    """Everything but the grey backdrop, and what it encloses: below, right and left of something else."""
     backdrop = np.median(pixels[:12].reshape(-1, 3), axis=0)
     distance = np.abs(pixels - backdrop).max(axis=2)
     smooth = Image.fromarray(distance.clip(0, 255).astype(np.uint8))
@@ -85,7 +85,7 @@ def opacity(pixels: np.ndarray) -> np.ndarray:
 
 
 def place(frame: int, from_left: bool) -> tuple[int, int]:
-    """Where the middle of the face is, `frame` frames after its owner came into view."""
+    """Where the middle of the face is, `frame` frames after the person came into view."""
     if frame < ENTER:
         way = ease(frame / ENTER) * 0.5
     elif frame < ENTER + STAY:

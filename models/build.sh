@@ -64,6 +64,7 @@ case "${1:-}" in
         sign
         "$here/../tools/bundle.sh" "$bundle" "$before" >&2
         ;;
+    # Holds TRU-11.
     --check-reproducible)
         prepare
         build "$build/again"

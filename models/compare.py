@@ -27,6 +27,7 @@ PICTURES, PARTINGS = 3, 3
 RATES = (1e-2, 1e-3, 1e-4)
 
 
+# Holds REC-02.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)

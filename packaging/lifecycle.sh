@@ -43,11 +43,13 @@ knows_ada() { [ "$(familiar people --json | grep -c '"ada"')" -ge 1 ]; }
 version() { inside dpkg-query -Wf '${Version}' familiar; }
 
 say "Installed"
+# Holds PKG-06.
 holds installs eval 'inside dpkg -i /old.deb >"$root/said"'
 holds says_how_to_set_it_up grep -q "sudo familiar setup" "$root/said"
 holds user_in_group_video eval 'inside id -nG familiar | grep -qw video'
 holds state_is_for_its_user_alone is var/lib/familiar %a 700
 holds state_belongs_to_familiar eval '[ "$(inside stat -c %U:%G /var/lib/familiar)" = familiar:familiar ]'
+# Holds PKG-06.
 holds not_enabled absent "$enabled"
 holds unit_is_there eval 'there lib/systemd/system/familiar.service || there usr/lib/systemd/system/familiar.service'
 for file in usr/bin/familiar usr/share/man/man1/familiar.1.gz usr/share/man/man1/familiar-enroll.1.gz \
@@ -70,6 +72,7 @@ port=1
 setup() { inside familiar setup --device porch --broker "mqtt://127.0.0.1:$port" --username porch --password-file - "$@" <<<"secret word"; }
 # shellcheck disable=SC2119 # no option here
 setup >"$root/said" 2>&1 || true
+# Holds PKG-07.
 holds set_up_by_options grep -q '^device = "porch"' "$root/etc/familiar/familiar.toml"
 holds configuration_before_is_kept grep -q '^device = "familiar"' "$root/etc/familiar/familiar.toml.bak"
 holds configuration_is_read_by_the_daemon eval 'familiar people --json | grep -q "\[\]"'
@@ -96,6 +99,7 @@ say "Upgraded"
 before=$(version)
 holds upgrades inside dpkg -i /new.deb
 holds version_is_another [ "$(version)" != "$before" ]
+# Holds PKG-08.
 holds configuration_survives grep -q '^device = "porch"' "$root/etc/familiar/familiar.toml"
 holds password_survives there etc/familiar/mqtt-password
 holds gallery_survives knows_ada
@@ -105,6 +109,7 @@ say "Removed, and installed again"
 holds removes inside dpkg -r familiar
 holds program_is_gone absent usr/bin/familiar
 holds models_are_gone absent usr/share/familiar
+# Holds PKG-09.
 holds configuration_stays there etc/familiar/familiar.toml
 holds gallery_stays there var/lib/familiar/gallery.db
 holds installs_again inside dpkg -i /new.deb
@@ -119,6 +124,7 @@ holds no_drop_in_stays absent etc/systemd/system/familiar.service.d
 holds no_enablement_stays absent "$enabled"
 holds dpkg_knows_nothing eval '! inside dpkg-query -W familiar >/dev/null 2>&1'
 left=$(cd "$root" && find . -xdev -iname '*familiar*' ! -path './proc/*' ! -path './var/lib/dpkg/*' ! -path './var/log/*' | sort)
+# Holds PKG-10.
 holds nothing_is_left eval '[ -z "$left" ]'
 [ -z "$left" ] || echo "$left"
 

@@ -13,6 +13,7 @@
 #
 # From this machine come: proxies and registries (environment variables), apt's settings on how to fetch, certificates in
 # /usr/local/share/ca-certificates. They are written into the temporary root only.
+# Holds PKG-11.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 . "$top/tools/debian_root.sh"

@@ -2,7 +2,7 @@
 
     python bench.py FAMILIAR BUNDLE TRUST ONNXRUNTIME_PYTHON
 
-Prints Markdown tables, as SPECIFICATION.md holds them. A stage of familiar also scales and cuts the picture
+Prints Markdown tables, as docs/measurements.md has them. A stage of familiar also scales and cuts the picture
 and reads the network's output; onnxruntime's time is of the network alone.
 """
 
@@ -18,6 +18,7 @@ def main() -> None:
     if len(sys.argv) != 5:
         sys.exit(__doc__)
     familiar, bundle, trust, python = sys.argv[1:]
+    # Holds SPD-01, SPD-03.
     ours = told([familiar, "bench", "--json", "--bundle", bundle, "--trust", trust])
     theirs = told([python, "-B", MODELS / "bench_onnxruntime.py", bundle, "--json"])
     networks = {line["file"]: line["median_ms"] for line in theirs["networks"]}

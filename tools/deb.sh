@@ -48,7 +48,7 @@ cp -r "$FAMILIAR_TEST_BUNDLE" stage/models/facenet
 "$runs" completions zsh >stage/completions/_familiar
 "$runs" completions fish >stage/completions/familiar.fish
 cp "$top"/{README.md,CHANGELOG.md,SPECIFICATION.md,SECURITY.md,RESPONSIBLE_USE.md,NOTICE} "$top"/docs/*.md stage/doc/
-cp -r "$top/schemas" stage/doc/schemas
+cp -r "$top/schemas" "$top/docs/decisions" stage/doc/
 cp "$top/systemd/chrony.conf" "$top/systemd/public-broker.conf" stage/doc/
 install -m755 "$top/systemd/camera-came" "$top/packaging/fleet/familiar-model" stage/
 mkdir -p stage/fleet
@@ -70,6 +70,6 @@ maintainer="${DEBFULLNAME:-the authors of familiar} <${DEBEMAIL:-familiar@localh
 sed -i "s/MAINTAINER/$maintainer/; s/GLIBC/$glibc/" debian/control
 printf 'familiar (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' \
   "$version" "$maintainer" "$(date -uRd "@$SOURCE_DATE_EPOCH")" >debian/changelog
-DEB_BUILD_OPTIONS=nocheck dpkg-architecture --host-arch "$arch" -f -c debian/rules binary >build.log 2>&1 ||
+DEB_RULES_REQUIRES_ROOT=no DEB_BUILD_OPTIONS=nocheck dpkg-architecture --host-arch "$arch" -f -c debian/rules binary >build.log 2>&1 ||
   { tail -n 30 build.log >&2; die "debhelper failed; see $work/build.log"; }
 echo "$target/deb/familiar_${version}_$arch.deb"

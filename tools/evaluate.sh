@@ -11,12 +11,14 @@ if [ ! -d "$data/lfw" ] || [ ! -f "$data/lfw_pairs.txt" ]; then
   die "make evaluate DATA=FOLDER: a folder with lfw/NAME/NAME_0001.jpg and lfw_pairs.txt (pictures are yours to get; none come with familiar)"
 fi
 say "familiar (tract, int8 weights)"
+# Holds REC-01, REC-04.
 "$familiar" evaluate --images "$data/lfw" --pairs "$data/lfw_pairs.txt" \
   --bundle "$FAMILIAR_TEST_BUNDLE" --trust "$FAMILIAR_TEST_TRUST"
 say "onnxruntime on one thread, the same files, and the float graph before quantization"
 float=$top/models/.build/embedder-float.onnx
 embedders=(--embedder "$FAMILIAR_TEST_BUNDLE/embedder.onnx")
 [ ! -e "$float" ] || embedders+=(--embedder "$float")
+# Holds REC-03.
 "$top/models/.build/venv/bin/python" -B "$top/models/judge_onnxruntime.py" pairs --bundle "$FAMILIAR_TEST_BUNDLE" \
   --images "$data/lfw" --pairs "$data/lfw_pairs.txt" "${embedders[@]}"
 if [ -d "$data/webcam/live" ]; then

@@ -5,6 +5,7 @@
 # flags of the stable one, and memory errors are not what a program without `unsafe` is searched for. The seeds in
 # fuzz/corpus stay as they are; what a run finds is kept below the target folder, and grows from run to run. An input
 # that breaks a target lies in fuzz/artifacts afterwards: mend it, and put it into fuzz/corpus/TARGET.
+# Holds ROB-12.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 seconds=$1

@@ -19,6 +19,7 @@ bundle=(--bundle "$FAMILIAR_TEST_BUNDLE" --trust "$FAMILIAR_TEST_TRUST")
 rates=(--false-match-rate 1e-2 --false-match-rate 1e-3 --false-match-rate 1e-4)
 
 # Calibrated on half of the people, judged on the other half.
+# Holds REC-08.
 thresholds() {
   "$familiar" evaluate --images "$data/lfw" --calibrate --held-out "${bundle[@]}"
 }
@@ -35,6 +36,7 @@ open_set() {
     --plot "$out/open-set.svg"
 }
 
+# Holds LIV-03, LIV-04.
 liveness() {
   mkdir -p "$work/attacks"
   ln -s "$data/webcam/print" "$work/attacks/print"
@@ -47,6 +49,7 @@ simulate() {
   [ -d "$simulated" ] || "$top/models/.build/venv/bin/python" -B "$top/tools/simulate_screens.py" "$data/webcam/live" "$simulated"
 }
 
+# Holds LIV-05, LIV-06.
 screens() {
   simulate
   "$familiar" evaluate --genuine "$data/webcam/live" --attacks "$simulated" "${bundle[@]}" --plot "$out/screens.svg"
@@ -60,11 +63,13 @@ cues() {
 }
 
 # Live people and photographs of them before `familiar run`, liveness enforced and off; five minutes.
+# Holds LIV-01, LIV-02.
 replay() {
   python3 -B "$top/tools/replay.py" "$familiar" "$data/webcam" "$FAMILIAR_TEST_BUNDLE" "$FAMILIAR_TEST_TRUST"
 }
 
 # From appearing to named, by the looks that must agree and by the gates.
+# Holds REC-12.
 frames() {
   (cd "$top" && FAMILIAR_WEBCAM="$data/webcam/live" cargo test --release --locked --quiet --test integration -- \
     --ignored --exact webcam::time_from_appearing_to_named --nocapture) 2>/dev/null | grep '^|'
@@ -72,6 +77,7 @@ frames() {
 
 # Each subject enrolled alone by four pictures spread over the first sequence (the first half, where there is one); every
 # eighth frame of the rest is a probe, every eighth of the other five subjects a stranger's.
+# Holds REC-06, REC-07.
 one_camera() {
   local subject report=()
   for subject in "$data"/webcam/live/*; do

@@ -17,6 +17,7 @@ for machine in x86_64 aarch64; do
   sed -i "s,path+file://$top#,," "$target/sbom/familiar-$machine.cdx.json"
   python3 - "$target/sbom/familiar-$machine.cdx.json" Cargo.lock <<'PY'
 import json, sys, tomllib
+# Holds DEV-09.
 bill = json.load(open(sys.argv[1]))
 assert "file:///" not in json.dumps(bill), "a path of this machine"
 locked = {(p["name"], p["version"]) for p in tomllib.load(open(sys.argv[2], "rb"))["package"]}

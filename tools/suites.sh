@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Suites that not every machine can run: each is run, or one line says that it was not, why, and what would help.
 #
-#   tools/suites.sh [mount] [root] [landlock] [liveness]      (default: all of these)
+#   tools/suites.sh [mount] [root] [landlock] [c_library] [liveness]      (default: all of these)
 #   tools/suites.sh bundle                                    detector and embedder of the bundle (a part of `cargo test`)
 #
 # FAMILIAR_NOT_RUN=FILE collects these lines (`make test` ends with them). FAMILIAR_REQUIRE_SUITES=1: what cannot be run fails.
@@ -38,12 +38,24 @@ mount() {
   fi
 }
 
-# What root does with files that are the daemon's.
+# What root does with files that are the daemon's, and sees of its process.
 root() {
   if [ "$(id -u)" = 0 ]; then
-    integration state_directory:: setup:: check_unit::
+    integration state_directory:: setup:: check_unit:: sockets::
   else
-    not_run "state_directory, setup, check_unit: only root can make another user's files"
+    not_run "state_directory, setup, check_unit, sockets: only root can make another user's files, and see what the daemon has open"
+  fi
+}
+
+# On which systems what is built here runs.
+c_library() {
+  local version
+  version=$(getconf GNU_LIBC_VERSION)
+  version=${version##*.}
+  if [ "$version" -le 36 ]; then
+    integration binary::
+  else
+    not_run "binary, C library: what is built here needs this system's (2.$version) or a later one; what is given away is built in Debian 12, or by make arm"
   fi
 }
 
@@ -79,10 +91,10 @@ liveness() {
 # For a bundle other than that of `make test`.
 bundle() { FAMILIAR_REQUIRE_JUDGES=1 tests --test integration -- default_bundle::; }
 
-[ $# != 0 ] || set -- mount root landlock liveness
+[ $# != 0 ] || set -- mount root landlock c_library liveness
 for suite; do
   case $suite in
-    mount | root | landlock | liveness | bundle) "$suite" ;;
+    mount | root | landlock | c_library | liveness | bundle) "$suite" ;;
     *) die "no such suite: $suite" ;;
   esac
 done

@@ -123,6 +123,7 @@ class SetUp(unittest.TestCase):
         for word in ["mosquitto-clients", "faketime", "nodejs", "npm", "broker of the demo", "No service is started"]:
             self.assertIn(word, said)
 
+    # Holds PKG-14.
     def test_sudo_that_asks_for_a_password_asks_after_the_list_of_packages(self):
         self.fake("sudo", SUDO)
         code, said, run = self.on_terminal(b"right")
@@ -131,6 +132,7 @@ class SetUp(unittest.TestCase):
         self.assertIn("apt-get install", run)
         self.assertNotIn("asked without a word", run)
 
+    # Holds PKG-14.
     def test_wrong_password_installs_nothing_and_gives_the_command(self):
         self.fake("sudo", SUDO)
         code, said, run = self.on_terminal(b"wrong")
@@ -138,6 +140,7 @@ class SetUp(unittest.TestCase):
         self.assertIn("sudo apt-get install --no-install-recommends", said)
         self.assertEqual(run, "")
 
+    # Holds PKG-14.
     def test_sudo_that_asks_where_there_is_no_terminal_gives_the_command(self):
         self.fake("sudo", SUDO)
         code, said, run = self.without_terminal(asks="yes")
@@ -146,12 +149,14 @@ class SetUp(unittest.TestCase):
         self.assertRegex(said, "sudo apt-get install --no-install-recommends .*mosquitto-clients")
         self.assertEqual(run, "")
 
+    # Holds PKG-14.
     def test_no_sudo_gives_the_command(self):
         code, said, run = self.without_terminal()
         self.assertNotEqual(code, 0)
         self.assertRegex(said, "As root: apt-get install .*mosquitto-clients")
         self.assertEqual(run, "")
 
+    # Holds PKG-14.
     def test_sudo_without_password_and_root_are_shown_the_list_too(self):
         self.fake("sudo", SUDO)
         for user in (1000, 0):

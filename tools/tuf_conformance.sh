@@ -21,5 +21,6 @@ PYTHON
     "$target/tuf-conformance/bin/pip" install --quiet --requirement /dev/stdin
 fi
 cd "$suite"
+# Holds UPD-29.
 exec "$target/tuf-conformance/bin/python" -B -m pytest -q -p no:cacheprovider tuf_conformance \
   --entrypoint "$target/release/examples/tuf_client" "$@"

@@ -44,6 +44,7 @@ if [ "$(id -u)" = 0 ]; then
   run=(setpriv --reuid=nobody --regid="$(id -g nobody)" --clear-groups "${run[@]}")
 fi
 
+# Holds DEV-13.
 say "bitbake"
 machines=$(sed -n 's/^machine: *//p' "$top"/yocto/kas/*.yml)
 core=$layers/openembedded-core

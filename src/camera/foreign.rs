@@ -117,6 +117,7 @@ fn has(bytes: &[u8], text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Holds CAM-20.
     #[test]
     fn file_of_another_kind_is_named() {
         let media = |brands: &[u8]| {

@@ -213,6 +213,7 @@ mod tests {
         }
     }
 
+    /// Holds CAM-14.
     #[test]
     fn frame_is_shown_before_the_next_one_comes() {
         let (_folder, path) = named_pipe();
@@ -227,6 +228,7 @@ mod tests {
         assert!(feed.format().contains("named pipe"), "{}", feed.format());
     }
 
+    /// Holds CAM-14.
     #[test]
     fn writer_that_goes_and_comes_back_is_followed() {
         let (_folder, path) = named_pipe();
@@ -241,6 +243,7 @@ mod tests {
         }
     }
 
+    /// Holds CAM-14.
     #[test]
     fn pipe_without_a_writer_is_an_outage_reported_once() {
         let (_folder, path) = named_pipe();
@@ -253,6 +256,7 @@ mod tests {
         assert!(is_near(frame_of(&feed), 60));
     }
 
+    /// Holds CAM-14.
     #[test]
     fn bytes_that_are_no_pictures_are_an_outage() {
         let (_folder, path) = named_pipe();
@@ -268,6 +272,7 @@ mod tests {
         writer.join().unwrap();
     }
 
+    /// Holds CAM-14.
     #[test]
     fn pipe_that_is_made_anew_is_followed() {
         let (folder, path) = named_pipe();
@@ -280,6 +285,7 @@ mod tests {
         drop(folder);
     }
 
+    /// Holds CAM-14.
     #[test]
     fn second_reader_is_refused() {
         let (_folder, path) = named_pipe();
@@ -290,6 +296,7 @@ mod tests {
         assert!(open(&path, 15.0).is_ok());
     }
 
+    /// Holds CAM-14.
     #[test]
     fn dropped_feed_lets_go_of_the_pipe() {
         let (_folder, path) = named_pipe();

@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(pieces(&b[..100]), [Piece::Broken]);
     }
 
+    /// Holds CAM-02.
     #[test]
     fn frames_without_ends_are_told_apart_by_their_starts() {
         let (a, b) = (jpeg(10), jpeg(200));

@@ -189,6 +189,7 @@ mod tests {
         }
     }
 
+    /// Holds CAM-02.
     #[test]
     fn jpeg_as_sloppy_as_from_a_camera_is_the_same_photo() {
         let clean = oriented(6);
@@ -211,6 +212,7 @@ mod tests {
         assert!(matches!(decoded(&bomb), Err(PhotoError::TooManyPixels { .. })));
     }
 
+    /// Holds CAM-19.
     #[test]
     fn enormous_photo_is_refused_before_it_takes_memory() {
         let bomb = claiming(&encode(&picture(40, 30, 90), 90), 65535, 65535);

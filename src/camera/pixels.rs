@@ -348,6 +348,7 @@ mod tests {
         one.iter().zip(other).all(|(a, b)| a.abs_diff(b) <= 2)
     }
 
+    /// Holds CAM-05.
     #[test]
     fn colour_bars_in_yuyv() {
         for ([y, cb, cr], rgb) in BARS {
@@ -356,6 +357,7 @@ mod tests {
         }
     }
 
+    /// Holds CAM-05.
     #[test]
     fn exact_values() {
         let one = |colors, y, cb, cr| {
@@ -376,12 +378,14 @@ mod tests {
         assert_eq!(one(wide, 100, 108, 158), [147, 90, 63]);
     }
 
+    /// Holds CAM-05.
     #[test]
     fn two_pixels_share_their_colour() {
         let image = raw(Pixels::Yuyv, 2, 1, 4, FULL).decode(&[50, 128, 200, 128]).unwrap();
         assert_eq!(pixels(&image), [[50; 3], [200; 3]]);
     }
 
+    /// Holds CAM-05.
     #[test]
     fn yuyv_of_odd_width() {
         let bytes = [50, 128, 200, 128, 70, 128, 9, 128];
@@ -389,6 +393,7 @@ mod tests {
         assert_eq!(pixels(&image), [[50; 3], [200; 3], [70; 3]]);
     }
 
+    /// Holds CAM-05.
     #[test]
     fn nv12_places_its_colour() {
         // 4 × 2: the left half red, the right half blue (full range).
@@ -399,6 +404,7 @@ mod tests {
         }
     }
 
+    /// Holds CAM-05.
     #[test]
     fn nv12_of_odd_size_and_wide_stride() {
         let (stride, width, height) = (8, 3, 3);
@@ -416,6 +422,7 @@ mod tests {
         assert!(raw.decode(&bytes[..bytes.len() - 1]).is_err());
     }
 
+    /// Holds CAM-05.
     #[test]
     fn nv21_has_its_colours_the_other_way_round() {
         let bytes = [76, 76, 29, 29, 76, 76, 29, 29, 255, 85, 107, 255];
@@ -425,6 +432,7 @@ mod tests {
         assert!(near(image.get_pixel(0, 0).0, [254, 0, 0]), "{image:?}");
     }
 
+    /// Holds CAM-05.
     #[test]
     fn uyvy_is_yuyv_with_its_bytes_swapped() {
         for ([y, cb, cr], rgb) in BARS {
@@ -439,6 +447,7 @@ mod tests {
     }
 
     /// 4 × 2 pixels in full range, Cb 108 and Cr 158 at the left, 128 both at the right.
+    /// Holds CAM-05.
     #[test]
     fn yu12_and_yv12_have_a_plane_for_each_colour() {
         let luma = [100, 50, 70, 9, 100, 50, 70, 9];
@@ -454,6 +463,7 @@ mod tests {
         assert_eq!(pixels(&image), [[128; 3]; 8]);
     }
 
+    /// Holds CAM-05.
     #[test]
     fn yu12_of_odd_size_and_wide_stride() {
         // Y in rows of 8, three used; Cb and Cr in rows of 4, two used; of the very last nothing is padded.
@@ -478,6 +488,7 @@ mod tests {
         assert_eq!(raw(Pixels::Yu12, 3, 3, 3, FULL).decode(&tight).unwrap(), image);
     }
 
+    /// Holds CAM-05.
     #[test]
     fn bgr3_is_turned_round() {
         let bytes = [1, 2, 3, 4, 5, 6, 0xee, 7, 8, 9, 10, 11, 12];
@@ -485,6 +496,7 @@ mod tests {
         assert_eq!(pixels(&image), [[3, 2, 1], [6, 5, 4], [9, 8, 7], [12, 11, 10]]);
     }
 
+    /// Holds CAM-05.
     #[test]
     fn stride_is_stepped_over() {
         let line = |a: u8, b: u8| [a, a, a, b, b, b, 0xee, 0xee];
@@ -495,6 +507,7 @@ mod tests {
         assert_eq!(pixels(&grey), [[5; 3], [6; 3], [7; 3], [8; 3]]);
     }
 
+    /// Holds CAM-05.
     #[test]
     fn short_buffer_or_impossible_layout_is_refused() {
         for (pixels, _) in Pixels::ALL {

@@ -299,6 +299,7 @@ mod tests {
         assert_eq!((counters.skipped_broken, counters.skipped_too_large), (4, 1));
     }
 
+    /// Holds CAM-15.
     #[test]
     fn heavy_frames_are_bounded_work_a_second() {
         // 16 megapixels take a sixth of a second's share: at ten a second, each other one is passed over.
@@ -367,6 +368,7 @@ mod tests {
         assert!(error.to_string().contains("holds no JPEG"), "{error}");
     }
 
+    /// Holds CAM-08.
     #[test]
     fn readable_part_of_a_recording_is_shown_and_the_rest_counted() {
         let folder =
@@ -413,6 +415,7 @@ mod tests {
         assert_eq!((frames[1].number, feed.counters().skipped_broken), (2, 1));
     }
 
+    /// Holds SPD-07.
     #[test]
     fn pace_is_kept_by_leaving_out_what_a_slow_pipeline_misses() {
         let files: Vec<_> = (0..40).map(|n| (format!("{n:02}.jpg"), jpeg(n * 6))).collect();

@@ -177,6 +177,7 @@ mod tests {
         image.rows().map(line).collect()
     }
 
+    /// Holds CAM-11.
     #[test]
     fn picture_is_turned_clockwise() {
         let seen = |degrees| numbers(&view(degrees, None).of(numbered()));
@@ -186,6 +187,7 @@ mod tests {
         assert_eq!(seen(270), [[2, 5], [1, 4], [0, 3]]);
     }
 
+    /// Holds CAM-11.
     #[test]
     fn picture_is_mirrored_after_it_is_turned() {
         let seen = |degrees, flip| numbers(&view(degrees, Some(flip)).of(numbered()));
@@ -194,6 +196,7 @@ mod tests {
         assert_eq!(seen(90, Flip::Horizontal), [[0, 3], [1, 4], [2, 5]]);
     }
 
+    /// Holds CAM-11.
     #[test]
     fn masks_are_placed_in_the_picture_as_it_is_seen() {
         let masks = vec![rectangle(0.0, 0.0, 1.0, 0.5)];
@@ -206,6 +209,7 @@ mod tests {
         assert_eq!(view.of(RgbImage::from_pixel(2, 2, Rgb([7; 3]))).get_pixel(0, 1).0, [7; 3]);
     }
 
+    /// Holds CAM-11.
     #[test]
     fn polygons_are_filled_by_the_middles_of_pixels() {
         let triangle = polygon(&[[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]);
@@ -229,6 +233,7 @@ mod tests {
         assert!(whole.rows.iter().all(|row| *row == [(0, 640)]));
     }
 
+    /// Holds CAM-12.
     #[test]
     fn face_in_a_mask_is_ignored() {
         let mask = Mask::new(&[rectangle(0.0, 0.0, 0.5, 1.0)], (640, 480));

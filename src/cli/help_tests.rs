@@ -54,6 +54,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// Holds CLI-05.
 #[test]
 fn every_verb_and_argument_says_what_it_is() {
     let verbs = verbs();
@@ -72,6 +73,7 @@ fn every_verb_and_argument_says_what_it_is() {
     }
 }
 
+/// Holds CLI-06.
 #[test]
 fn arguments_are_shown_as_required_that_are() {
     for (path, command) in verbs() {
@@ -101,6 +103,7 @@ fn arguments_are_shown_as_required_that_are() {
     }
 }
 
+/// Holds CLI-05.
 #[test]
 fn every_verb_has_examples_that_parse() {
     for (path, command) in verbs() {

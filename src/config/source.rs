@@ -95,6 +95,7 @@ mod tests {
         CameraSource::try_from(source.to_owned())
     }
 
+    /// Holds CAM-09.
     #[test]
     fn three_forms_are_sources() {
         let device = |path: &str| CameraSource::Device(path.into());
@@ -106,6 +107,7 @@ mod tests {
         assert_eq!(read("replay:day.mjpeg").unwrap(), replay("day.mjpeg"));
     }
 
+    /// Holds CAM-09.
     #[test]
     fn anything_else_is_refused_and_told_what_would_do() {
         for (source, says) in [
@@ -126,8 +128,9 @@ mod tests {
         assert!(read("webcam").unwrap_err().contains(FORMS));
     }
 
+    /// Holds CAM-10.
     #[test]
-    fn address_of_an_ip_camera_names_the_recipe_and_hides_its_password() {
+    fn ip_camera_address_names_recipe_hides_password() {
         for source in [
             "rtsp://admin:secret@10.0.0.9:554/stream1",
             "http://cam/video.mjpg",

@@ -88,6 +88,7 @@ fn said(text: &str) -> String {
 }
 
 /// File, line, key, what is wrong, and a line that would be right.
+/// Holds CLI-01, CLI-02.
 #[test]
 fn wrong_configuration_is_explained_in_the_operators_words() {
     for (text, expected) in WRONG {
@@ -149,6 +150,7 @@ const WRONG: &[(&str, &str)] = &[
 ];
 
 /// The table of keys is that of the parser, and its lines are right.
+/// Holds CLI-01.
 #[test]
 fn every_key_is_explained_by_a_line_that_is_right() {
     let sections: Vec<&str> =

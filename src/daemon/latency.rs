@@ -120,6 +120,7 @@ pub(super) fn quantiles(runs: &VecDeque<Duration>) -> Option<Quantiles> {
 mod tests {
     use super::*;
 
+    /// Holds STA-07.
     #[test]
     fn stage_that_did_not_run_for_a_minute_has_no_latency() {
         let (mut runs, start) = (Runs::default(), Instant::now());

@@ -117,6 +117,7 @@ mod tests {
         EventLimits::new(&config::Events { limit, limit_per_person, ..config::Events::default() })
     }
 
+    /// Holds STA-20.
     #[test]
     fn a_departure_is_told_if_its_arrival_was() {
         let mut limits = limits(60, 2);
@@ -129,6 +130,7 @@ mod tests {
         assert_eq!((arrivals.count(), told.len(), limits.limited()), (2, 4, 2));
     }
 
+    /// Holds STA-19.
     #[test]
     fn one_person_does_not_use_up_what_is_for_everybody() {
         let mut limits = limits(5, 2);

@@ -447,6 +447,7 @@ mod tests {
         assert_eq!(ids(&people), ["bob"]);
     }
 
+    /// Holds GAL-09.
     #[test]
     fn nobody_is_named_after_another_process_forgot_them() {
         let home = Home::new();
@@ -480,6 +481,7 @@ mod tests {
         assert_eq!(ids(&people), ["bob"]);
     }
 
+    /// Holds GAL-05.
     #[test]
     fn expired_are_erased_with_their_event() {
         let home = Home::new();
@@ -503,6 +505,7 @@ mod tests {
         assert_eq!((home.told().len(), ids(&people)), (1, vec!["bob", "cat"]));
     }
 
+    /// Holds GAL-06.
     #[test]
     fn unsynchronized_clock_erases_nobody() {
         let home = Home::new();
@@ -527,6 +530,7 @@ mod tests {
         assert_eq!(home.told(), ["ann"]);
     }
 
+    /// Holds GAL-05.
     #[test]
     fn many_expired_are_erased_a_few_at_a_time() {
         let home = Home::new();
@@ -545,6 +549,7 @@ mod tests {
     }
 
     /// Begun, then the event could not be recorded: the debt is paid, also while the date is uncertain.
+    /// Holds GAL-07.
     #[test]
     fn erasure_that_could_not_be_told_is_told_later() {
         let home = Home::new();

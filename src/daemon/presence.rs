@@ -455,6 +455,7 @@ fn read(path: &Path) -> Result<BTreeMap<PersonId, Option<Kept>>, String> {
 mod tests {
     use super::*;
 
+    /// Holds STA-08.
     #[test]
     fn since_moves_along_when_the_clock_is_put_right() {
         let folder = tempfile::tempdir().unwrap();
@@ -496,6 +497,7 @@ mod tests {
         assert_eq!(told(&register), kept);
     }
 
+    /// Holds STA-12.
     #[test]
     fn forgotten_person_leaves_nothing_but_the_id() {
         let folder = tempfile::tempdir().unwrap();

@@ -58,6 +58,7 @@ mod tests {
         (now, burst + seconds * 10 - 1)
     }
 
+    /// Holds STA-07.
     #[test]
     fn frames_that_waited_at_the_start_are_no_rate() {
         let (mut rate, start) = (Rate::default(), Instant::now());

@@ -85,6 +85,7 @@ mod tests {
         tenths
     }
 
+    /// Holds UPD-19.
     #[test]
     fn restart_does_not_begin_the_interval_anew() {
         // Rebooted every day, asked five hours ago: an hour is left, give or take the tenth.
@@ -97,6 +98,7 @@ mod tests {
         assert_eq!(at_start(Some(at(0)), at(0), INTERVAL, 0.5), INTERVAL);
     }
 
+    /// Holds UPD-19.
     #[test]
     fn clock_that_jumps_does_not_stop_polling() {
         let year = 365 * 24 * 3600;
@@ -112,6 +114,7 @@ mod tests {
         assert!(at_start(None, boot, INTERVAL, 0.9) <= INTERVAL / LATEST);
     }
 
+    /// Holds UPD-20.
     #[test]
     fn devices_do_not_ask_at_once() {
         // Ten thousand devices, whose last looks lie anywhere in the interval, lose power for ten minutes ...

@@ -84,6 +84,7 @@ mod tests {
         Counters { failures, panics, ..Counters::default() }
     }
 
+    /// Holds UPD-01.
     #[test]
     fn watching_without_trouble_confirms_after_the_configured_time() {
         let start = Instant::now();
@@ -95,6 +96,7 @@ mod tests {
         assert_eq!(trial.look(start + FRAME * 100, true, &counters(8, 2)), Verdict::Confirm);
     }
 
+    /// Holds UPD-01.
     #[test]
     fn blind_device_proves_nothing() {
         let start = Instant::now();
@@ -106,6 +108,7 @@ mod tests {
         assert_eq!(trial.look(hour, true, &counters(0, 0)), Verdict::Wait);
     }
 
+    /// Holds UPD-05.
     #[test]
     fn failing_networks_are_given_up() {
         let start = Instant::now();

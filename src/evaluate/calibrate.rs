@@ -162,6 +162,7 @@ mod tests {
             .collect()
     }
 
+    /// Holds REC-10.
     #[test]
     fn threshold_holds_its_rate_on_the_very_pairs() {
         let people = crowd(300, 1, 0.0);

@@ -175,6 +175,7 @@ mod tests {
             .collect()
     }
 
+    /// Holds REC-08.
     #[test]
     fn halves_of_one_crowd_honour_each_other() {
         let outcomes = held_out(&crowd(600, 1.0, 1), &[1]).unwrap();
@@ -187,6 +188,7 @@ mod tests {
         }
     }
 
+    /// Holds REC-08.
     #[test]
     fn people_more_alike_than_the_calibrated_ones_are_noticed() {
         // Judged are people who share more than those calibrated on did.

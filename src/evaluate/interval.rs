@@ -73,6 +73,7 @@ mod tests {
         assert!(off(0) < 5e-5 && off(1) < 5e-5, "{found:?}, not {wanted:?}");
     }
 
+    /// Holds REC-16.
     #[test]
     fn wilson_interval_matches_the_literature() {
         // Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
@@ -83,6 +84,7 @@ mod tests {
         assert_eq!(wilson(0, 0), [0.0, 1.0]);
     }
 
+    /// Holds REC-16.
     #[test]
     fn nothing_seen_is_told_by_the_rule_of_three() {
         assert_eq!(interval(0, 300), [0.0, 0.01]);

@@ -182,6 +182,7 @@ mod tests {
         told
     }
 
+    /// Holds EVT-08.
     #[test]
     fn jumps_of_the_date_move_nothing_while_the_machine_runs() {
         for jump in [DAY, 40 * 365 * DAY, -DAY, -TODAY, i64::MAX / 2] {
@@ -221,6 +222,7 @@ mod tests {
         assert_eq!(told, [(after, MOST_OFF), (after + 10, 0), (after + 80, 60)]);
     }
 
+    /// Holds EVT-09.
     #[test]
     fn a_date_of_the_past_keeps_nothing_for_ever() {
         let told = tell(&[

@@ -331,6 +331,7 @@ mod tests {
         names
     }
 
+    /// Holds KEY-04.
     #[test]
     fn rotation_cut_short_at_each_step() {
         for (cut, rotated) in
@@ -367,6 +368,7 @@ mod tests {
         }
     }
 
+    /// Holds KEY-02.
     #[test]
     fn identity_fits_whatever_the_names() {
         for (name, most) in [("porch", MOST), (&"d".repeat(64), MOST - 1)] {
@@ -395,6 +397,7 @@ mod tests {
         }
     }
 
+    /// Holds KEY-04.
     #[test]
     fn key_that_counts_is_never_wiped() {
         // The power fails once the new key is named, and then the old key's file is gone, or no key any more.
@@ -434,6 +437,7 @@ mod tests {
         assert!(matches!(refused, RotateError::Rotated { .. }), "{refused}");
     }
 
+    /// Holds KEY-11.
     #[test]
     fn lost_database_begins_no_number_again() {
         let folder = tempfile::tempdir().unwrap();

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn box_with_margin_takes_the_box_and_half_the_margin_on_each_side() {
+    fn margin_is_halved_on_each_side() {
         let cut = crop(
             &ramp(200, 200),
             &face(50.0, 60.0, 40.0, 20.0),

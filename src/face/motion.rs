@@ -176,6 +176,7 @@ mod tests {
         }
     }
 
+    /// Holds CAM-11.
     #[test]
     fn nothing_moves_under_a_mask() {
         let mut rng = fastrand::Rng::with_seed(4);

@@ -318,6 +318,7 @@ mod tests {
         assert_eq!(tracker.tracks().len(), 2);
     }
 
+    /// Holds ROB-09.
     #[test]
     fn crowd_is_bounded() {
         let mut tracker = Tracker::new();

@@ -266,6 +266,7 @@ mod tests {
         assert!(matches!(refused, Err(NetworkError::Shape { .. })));
     }
 
+    /// Holds ROB-05.
     #[test]
     fn malformed_models_are_errors_not_panics() {
         assert!(load(Vec::new()).is_err());

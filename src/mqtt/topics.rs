@@ -197,6 +197,7 @@ mod tests {
         assert_eq!(parse(&prefix, "other/porch/event"), None);
     }
 
+    /// Holds MQT-24.
     #[test]
     fn client_ids_of_another_prefix_device_or_key_differ() {
         let id = |prefix: &str, device: &str, kid: &str| {

@@ -272,6 +272,7 @@ mod tests {
     }
 
     /// What another model saw of the person must be nearer than what this one saw.
+    /// Holds UPD-25.
     #[test]
     fn mapped_template_must_be_nearer_by_its_reserve() {
         let looks = consensus(3, &[25.0; 3]);
@@ -313,6 +314,7 @@ mod tests {
         assert_eq!(looks.finding(&near, &thresholds()), Finding::Undecided);
     }
 
+    /// Holds GAL-15.
     #[test]
     fn lookalikes_need_a_wider_margin_than_a_tie() {
         // cos 5 - cos 22 = 0.069

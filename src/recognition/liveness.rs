@@ -163,6 +163,7 @@ mod tests {
         assert!(track.wants(false, Duration::from_millis(90)));
     }
 
+    /// Holds LIV-11.
     #[test]
     fn swapped_for_a_picture_does_not_stay_live() {
         let mut track = TrackLiveness::default();
@@ -173,6 +174,7 @@ mod tests {
         assert!(!track.wants(true, at(10_000)), "an attack stays one");
     }
 
+    /// Holds LIV-13.
     #[test]
     fn one_bad_frame_is_not_an_attack() {
         let mut track = TrackLiveness::default();
@@ -183,6 +185,7 @@ mod tests {
         assert!(track.supports_a_name(at(35)).is_some());
     }
 
+    /// Holds LIV-12.
     #[test]
     fn stale_verdict_names_nobody() {
         let mut track = TrackLiveness::default();
@@ -193,6 +196,7 @@ mod tests {
         assert_eq!(feed(&mut track, 36, &[0.0; 5]), [LivenessVerdict::Attack]);
     }
 
+    /// Holds LIV-14.
     #[test]
     fn decided_track_costs_little() {
         let mut track = TrackLiveness::default();

@@ -33,6 +33,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String> {
 mod tests {
     use super::*;
 
+    /// Holds ROB-13.
     #[test]
     fn no_more_than_the_limit() {
         let folder = tempfile::tempdir().unwrap();
@@ -45,6 +46,7 @@ mod tests {
         assert!(read_text(&path, 3).is_err());
     }
 
+    /// Holds ROB-14.
     #[test]
     fn what_never_ends_is_not_opened() {
         let folder = tempfile::tempdir().unwrap();

@@ -75,6 +75,7 @@ mod tests {
         line.trim().strip_suffix("kB").unwrap().trim().parse().unwrap()
     }
 
+    /// Holds GAL-28.
     #[test]
     fn wiped_bytes_are_gone() {
         let mut bytes = vec![7; 100];
@@ -82,6 +83,7 @@ mod tests {
         assert_eq!(bytes, [0; 100]);
     }
 
+    /// Holds GAL-27.
     #[test]
     fn keys_are_locked_where_the_system_allows() {
         let key = Locked::new([7_u8; 32]);

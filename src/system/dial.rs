@@ -234,6 +234,7 @@ mod tests {
         assert_eq!(interleaved(&many).len(), MOST);
     }
 
+    /// Holds MQT-10.
     #[test]
     fn an_address_that_never_answers_holds_up_nobody() {
         let given = addresses(&["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1"]);

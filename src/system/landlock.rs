@@ -280,6 +280,7 @@ mod tests {
         outcome.is_err_and(|error| error.kind() == PermissionDenied)
     }
 
+    /// Holds STA-25, STA-26.
     #[test]
     #[ignore = "needs a kernel with Landlock: make test, or make test-landlock"]
     fn nothing_outside_is_read_written_or_run() {
@@ -299,6 +300,7 @@ mod tests {
         assert_eq!(std::fs::read(site.path("elsewhere/secret")).unwrap(), b"secret");
     }
 
+    /// Holds STA-25.
     #[test]
     #[ignore = "needs a kernel with Landlock: make test, or make test-landlock"]
     fn what_the_daemon_does_still_works() {
@@ -327,6 +329,7 @@ mod tests {
         });
     }
 
+    /// Holds STA-25.
     #[test]
     #[ignore = "needs a kernel with Landlock: make test, or make test-landlock"]
     fn what_the_configuration_names_elsewhere_is_read() {
@@ -338,6 +341,7 @@ mod tests {
         });
     }
 
+    /// Holds STA-27.
     #[test]
     #[ignore = "needs a kernel with Landlock: make test, or make test-landlock"]
     fn no_port_but_the_configured() {
@@ -359,6 +363,7 @@ mod tests {
         TcpListener::bind("127.0.0.1:0").unwrap()
     }
 
+    /// Holds STA-28.
     #[test]
     #[ignore = "needs a kernel with Landlock: make test, or make test-landlock"]
     fn configuration_that_asks_for_more_is_told_apart() {

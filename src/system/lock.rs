@@ -143,6 +143,7 @@ fn is_alive(pid: i32) -> bool {
 mod tests {
     use super::*;
 
+    /// Holds STA-02, STA-03.
     #[test]
     fn second_lock_names_the_first_and_is_free_again_after_it() {
         let folder = tempfile::tempdir().unwrap();

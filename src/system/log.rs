@@ -88,6 +88,7 @@ mod tests {
         fn flush(&self) {}
     }
 
+    /// Holds CLI-03.
     #[test]
     fn logged_text_is_one_plain_line_without_passwords() {
         let logger = Plain(Kept(Mutex::default()));

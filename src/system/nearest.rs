@@ -26,6 +26,7 @@ fn distance(name: &str, candidate: &str) -> Option<usize> {
 mod tests {
     use super::nearest;
 
+    /// Holds CLI-02.
     #[test]
     fn slips_are_found_and_nothing_is_guessed() {
         let keys = ["url", "allow_plaintext", "username", "ca", "cert", "key", "prefix"];

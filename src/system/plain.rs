@@ -145,6 +145,7 @@ pub fn in_words(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
+    /// Holds CLI-04.
     #[test]
     fn nothing_steers_a_terminal_or_forges_a_line() {
         let name = "a\u{1b}[31m\u{9b}2J\r\nfamiliar: ok\u{7f}\u{202e}gpj";
@@ -164,6 +165,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
     }
 
+    /// Holds CLI-03.
     #[test]
     fn passwords_in_addresses_are_hidden() {
         for (text, hidden) in [

@@ -283,6 +283,7 @@ mod tests {
         }
     }
 
+    /// Holds CHK-05.
     #[test]
     fn credentials_of_a_unit() {
         let found = |text: &str| Unit::parse("familiar.service", text).credentials();

@@ -91,6 +91,7 @@ fn flip(path: &Path) {
 }
 
 /// In the order in which Mender calls a module.
+/// Holds UPD-17.
 #[test]
 fn mender_installs_and_goes_back() {
     let engine = Engine::new();
@@ -129,6 +130,7 @@ fn mender_installs_and_goes_back() {
     assert_eq!(engine.boots(), "7.1.0");
 }
 
+/// Holds UPD-17.
 #[test]
 fn rauc_and_swupdate_hand_the_archive_over() {
     let engine = Engine::new();
@@ -151,6 +153,7 @@ fn rauc_and_swupdate_hand_the_archive_over() {
 }
 
 /// The engines themselves, from Debian's packages, which `make adapters` lays ready below `FAMILIAR_ENGINES`.
+/// Holds UPD-18.
 #[test]
 #[ignore = "Mender, SWUpdate and RAUC themselves: make adapters"]
 fn engines_of_others_install_a_model() {

@@ -101,18 +101,21 @@ fn near(one: &Value, other: &Value, most: f64) {
     assert!((one - other).abs() <= most, "{one} here, {other} on ARM");
 }
 
+/// Holds DEV-04, DEV-05.
 #[test]
 #[ignore = "the program for 64-bit ARM, emulated: make test-arm"]
 fn raspberry_pi_3_identifies_as_x86_does() {
     identifies_as_native("raspberry_pi_3_identifies_as_x86_does", PI_3);
 }
 
+/// Holds DEV-04, DEV-05.
 #[test]
 #[ignore = "the program for 64-bit ARM, emulated: make test-arm"]
 fn raspberry_pi_4_identifies_as_x86_does() {
     identifies_as_native("raspberry_pi_4_identifies_as_x86_does", PI_4);
 }
 
+/// Holds DEV-04, DEV-05.
 #[test]
 #[ignore = "the program for 64-bit ARM, emulated: make test-arm"]
 fn raspberry_pi_5_identifies_as_x86_does() {
@@ -120,6 +123,7 @@ fn raspberry_pi_5_identifies_as_x86_does() {
 }
 
 /// Enrolled there, known here: a gallery and its keys, backed up and restored, go from one machine to the other.
+/// Holds DEV-06.
 #[test]
 #[ignore = "the program for 64-bit ARM, emulated: make test-arm"]
 fn enrolled_on_arm_is_known_on_x86() {
@@ -187,12 +191,14 @@ fn refuses_a_tampered_model(home: &Home, processor: [(&str, &str); 2]) {
     assert!(refused.stdout.is_empty());
 }
 
+/// Holds DEV-07.
 #[test]
 #[ignore = "the program for 64-bit ARM, emulated: make test-arm"]
 fn raspberry_pi_4_watches_and_publishes() {
     watches_and_publishes("raspberry_pi_4_watches_and_publishes", PI_4);
 }
 
+/// Holds DEV-07.
 #[test]
 #[ignore = "the program for 64-bit ARM, emulated: make test-arm"]
 fn raspberry_pi_5_watches_and_publishes() {
@@ -200,6 +206,7 @@ fn raspberry_pi_5_watches_and_publishes() {
 }
 
 /// The list of packages that it was built from lies in it (`cargo auditable`), and is that of Cargo.lock.
+/// Holds DEV-08.
 #[test]
 #[ignore = "the program for 64-bit ARM, emulated: make test-arm"]
 fn it_lists_what_it_was_built_from() {

@@ -27,6 +27,7 @@ fn readelf(options: &[&str], file: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Holds SPD-02.
 #[test]
 #[cfg_attr(
     debug_assertions,
@@ -43,6 +44,7 @@ fn larger_than_promised() {
 }
 
 /// No library but the C library's own and the compiler's.
+/// Holds DEV-01.
 #[test]
 fn library_that_a_bare_system_lacks() {
     let (_folder, file) = stripped();
@@ -60,8 +62,11 @@ fn library_that_a_bare_system_lacks() {
     }
 }
 
-/// Debian 12, Raspberry Pi OS of the same age, and Ubuntu 22.04 (JetPack 6) have at least 2.35.
+/// Debian 12, Raspberry Pi OS of the same age, and Ubuntu 22.04 (JetPack 6) have at least 2.35. A build is bound to the C library
+/// that it was linked against, so this holds of builds made in Debian 12 and of those by `make arm`.
+/// Holds DEV-02.
 #[test]
+#[ignore = "a part of the suite c_library: the promise is of what is built with an older C library"]
 fn newer_c_library_than_promised() {
     let (_folder, file) = stripped();
     let text = readelf(&["-V"], &file);
@@ -76,6 +81,7 @@ fn newer_c_library_than_promised() {
 }
 
 /// Addresses are random, what was relocated cannot be written any more, the stack cannot be executed.
+/// Holds DEV-03.
 #[test]
 fn hardening_that_got_lost() {
     let (_folder, file) = stripped();
@@ -94,6 +100,7 @@ fn hardening_that_got_lost() {
     assert!(!segments.lines().any(|line| line.contains(" RWE ")), "{segments}");
 }
 
+/// Holds DEV-14.
 #[test]
 fn verb_without_a_manual_page() {
     let folder = tempfile::tempdir().unwrap();

@@ -31,6 +31,7 @@ fn device(test: &str) -> Option<Home> {
     Some(home)
 }
 
+/// Holds ROB-04.
 #[test]
 fn event_that_the_disk_did_not_keep_is_no_success() {
     let Some(home) = device("event_that_the_disk_did_not_keep_is_no_success") else { return };
@@ -56,6 +57,7 @@ fn event_that_the_disk_did_not_keep_is_no_success() {
     assert_eq!(event["seq"], 2, "{event}");
 }
 
+/// Holds ROB-04.
 #[test]
 fn event_waits_for_a_disk_that_recovers() {
     let Some(home) = device("event_waits_for_a_disk_that_recovers") else { return };
@@ -74,6 +76,7 @@ fn event_waits_for_a_disk_that_recovers() {
     assert_eq!(log().matches("cannot be recorded").count(), 1, "{}", log());
 }
 
+/// Holds ROB-03.
 #[test]
 fn verb_names_the_file_that_the_disk_did_not_keep() {
     let Some(home) = device("verb_names_the_file_that_the_disk_did_not_keep") else { return };
@@ -148,6 +151,7 @@ fn read_only(home: &Home, arguments: &[&str]) -> Output {
     output
 }
 
+/// Holds ROB-03.
 #[test]
 #[ignore = "mounts a read-only disk: make test runs it where the system allows that"]
 fn read_only_file_system_is_named() {

@@ -62,8 +62,9 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
+/// Holds MQT-10.
 #[test]
-fn live_address_is_found_behind_one_that_refuses_and_one_that_never_answers() {
+fn live_address_found_behind_dead_ones() {
     let live = FakeBroker::start(|_, mut stream| honest(&mut stream, usize::MAX));
     let hole = BlackHole::at(live.port);
     let refused = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, live.port));
@@ -84,8 +85,9 @@ fn live_address_is_found_behind_one_that_refuses_and_one_that_never_answers() {
     }
 }
 
+/// Holds MQT-10.
 #[test]
-fn address_that_takes_the_connection_and_never_answers_is_passed_over() {
+fn silent_address_passed_over_after_connect() {
     let live = FakeBroker::start(|_, mut stream| honest(&mut stream, usize::MAX));
     // As a port forwarded to nothing does: it accepts, and closes or says nothing.
     let forwarded = TcpListener::bind((Ipv4Addr::new(127, 77, 0, 2), live.port)).unwrap();
@@ -95,6 +97,7 @@ fn address_that_takes_the_connection_and_never_answers_is_passed_over() {
     open(&broker(&device, live.port, vec![address, at(live.port)])).unwrap();
 }
 
+/// Holds MQT-11.
 #[test]
 fn every_address_that_failed_is_named_with_its_reason() {
     let device = Device::new();

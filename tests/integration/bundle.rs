@@ -41,6 +41,7 @@ pub fn accepted(bundle: &TestBundle) {
     VerifiedBundle::open(&bundle.path(), &bundle.anchors()).unwrap();
 }
 
+/// Holds TRU-08.
 #[test]
 fn verified_bytes_are_the_loaded_bytes() {
     let bundle = TestBundle::new();
@@ -62,6 +63,7 @@ fn verified_bytes_are_the_loaded_bytes() {
     assert!(opened.take_model("nothing.onnx").is_none());
 }
 
+/// Holds TRU-07.
 #[test]
 fn identity_is_the_root_digest() {
     let bundle = TestBundle::new();
@@ -70,6 +72,7 @@ fn identity_is_the_root_digest() {
     assert_eq!(opened.identity().digest, format!("sha256:{}", root.as_str().unwrap()));
 }
 
+/// Holds TRU-01.
 #[test]
 fn changed_byte_in_a_model() {
     let bundle = TestBundle::new();
@@ -79,6 +82,7 @@ fn changed_byte_in_a_model() {
     refused(&bundle, "embedder.onnx", "changed after signing");
 }
 
+/// Holds TRU-01.
 #[test]
 fn changed_byte_in_the_manifest() {
     let bundle = TestBundle::new();
@@ -86,6 +90,7 @@ fn changed_byte_in_the_manifest() {
     refused(&bundle, "bundle.toml", "changed after signing");
 }
 
+/// Holds TRU-01.
 #[test]
 fn swapped_models() {
     let bundle = TestBundle::new();
@@ -95,6 +100,7 @@ fn swapped_models() {
     refused(&bundle, "detector.onnx", "changed after signing");
 }
 
+/// Holds TRU-01.
 #[test]
 fn truncated_model() {
     let bundle = TestBundle::new();
@@ -105,6 +111,7 @@ fn truncated_model() {
     }
 }
 
+/// Holds TRU-01.
 #[test]
 fn truncated_signature() {
     let bundle = TestBundle::new();
@@ -115,6 +122,7 @@ fn truncated_signature() {
     }
 }
 
+/// Holds TRU-02.
 #[test]
 fn missing_file() {
     for file in ["embedder.onnx", "bundle.toml", "CARD.md"] {
@@ -124,6 +132,7 @@ fn missing_file() {
     }
 }
 
+/// Holds TRU-02.
 #[test]
 fn missing_signature() {
     let bundle = TestBundle::new();
@@ -131,6 +140,7 @@ fn missing_signature() {
     refused(&bundle, "model.sig", "missing");
 }
 
+/// Holds TRU-02.
 #[test]
 fn extra_file() {
     // The last of these the reference tool passes over.
@@ -141,6 +151,7 @@ fn extra_file() {
     }
 }
 
+/// Holds TRU-02.
 #[test]
 fn extra_directory() {
     for directory in ["extra", ".git"] {
@@ -150,6 +161,7 @@ fn extra_directory() {
     }
 }
 
+/// Holds TRU-02.
 #[test]
 fn renamed_file() {
     let bundle = TestBundle::new();
@@ -157,6 +169,7 @@ fn renamed_file() {
     refused(&bundle, "CARD.md", "missing");
 }
 
+/// Holds TRU-02.
 #[test]
 fn file_name_with_a_newline() {
     let bundle = TestBundle::new();
@@ -164,6 +177,7 @@ fn file_name_with_a_newline() {
     refused(&bundle, "a\\nfamiliar: all is well", "not among the signed files");
 }
 
+/// Holds TRU-02.
 #[test]
 fn symbolic_link() {
     // To the very content that was signed: still not a file of the bundle.
@@ -176,6 +190,7 @@ fn symbolic_link() {
     }
 }
 
+/// Holds TRU-02.
 #[test]
 fn dangling_symbolic_link() {
     let bundle = TestBundle::new();
@@ -183,6 +198,7 @@ fn dangling_symbolic_link() {
     refused(&bundle, "link", "not among the signed files");
 }
 
+/// Holds TRU-02.
 #[test]
 fn directory_in_place_of_a_file() {
     for file in ["embedder.onnx", "model.sig"] {
@@ -193,6 +209,7 @@ fn directory_in_place_of_a_file() {
     }
 }
 
+/// Holds TRU-02.
 #[test]
 fn fifo_in_place_of_a_file() {
     for file in ["embedder.onnx", "model.sig"] {
@@ -204,6 +221,7 @@ fn fifo_in_place_of_a_file() {
     }
 }
 
+/// Holds TRU-02.
 #[test]
 fn hard_link_to_another_model() {
     let bundle = TestBundle::new();
@@ -212,6 +230,7 @@ fn hard_link_to_another_model() {
     refused(&bundle, "embedder.onnx", "changed after signing");
 }
 
+/// Holds TRU-01.
 #[test]
 fn enormous_file() {
     let bundle = TestBundle::new();
@@ -222,6 +241,7 @@ fn enormous_file() {
     }
 }
 
+/// Holds TRU-04.
 #[test]
 fn unknown_key_in_the_manifest() {
     let bundle = TestBundle::new();
@@ -230,6 +250,7 @@ fn unknown_key_in_the_manifest() {
     refused(&bundle, "bundle.toml", "line 1: unknown field `surprise`");
 }
 
+/// Holds TRU-04.
 #[test]
 fn manifest_that_makes_no_sense() {
     for (from, to, why) in [
@@ -264,6 +285,7 @@ fn manifest_that_makes_no_sense() {
     }
 }
 
+/// Holds TRU-04.
 #[test]
 fn network_that_the_manifest_needs_is_not_there() {
     let bundle = TestBundle::new();
@@ -273,6 +295,7 @@ fn network_that_the_manifest_needs_is_not_there() {
 }
 
 /// Thousands of single flipped bits across all files; not one may open.
+/// Holds TRU-05.
 #[test]
 fn random_bit_flips() {
     let bundle = TestBundle::new();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::bundle::{accepted, refused};
 use crate::support::bundle::{Curve, IN_TOTO, TestBundle, TestKey, envelope, statement};
 
+/// Holds TRU-03.
 #[test]
 fn signed_by_a_stranger() {
     for curve in [Curve::P256, Curve::P384] {
@@ -24,6 +25,7 @@ fn signed_by_a_stranger() {
 }
 
 /// Bytes that nobody trusted has signed do not reach the statement's parser.
+/// Holds TRU-03.
 #[test]
 fn malformed_statement_of_a_stranger_is_not_parsed() {
     let bundle = TestBundle::new();
@@ -31,6 +33,7 @@ fn malformed_statement_of_a_stranger_is_not_parsed() {
     refused(&bundle, "model.sig", "not signed by a trusted key (signer.pub)");
 }
 
+/// Holds TRU-03.
 #[test]
 fn hint_is_advice_and_has_to_be_true() {
     let bundle = TestBundle::new();
@@ -41,6 +44,7 @@ fn hint_is_advice_and_has_to_be_true() {
     refused(&bundle, "model.sig", "but it is by signer.pub");
 }
 
+/// Holds TRU-03.
 #[test]
 fn any_anchor_may_have_signed() {
     let bundle = TestBundle::with_key(TestKey::new(Curve::P384));
@@ -53,6 +57,7 @@ fn any_anchor_may_have_signed() {
     assert_eq!(opened.signer().name(), "signer.pub");
 }
 
+/// Holds TRU-03.
 #[test]
 fn expired_statement() {
     let bundle = TestBundle::new();
@@ -78,6 +83,7 @@ fn expired_statement() {
     accepted(&bundle);
 }
 
+/// Holds TRU-03.
 #[test]
 fn malformed_statement() {
     let bundle = TestBundle::new();
@@ -109,6 +115,7 @@ fn statement_with(pointer: &str, value: Value, why: &str) {
     refused(&bundle, "model.sig", why);
 }
 
+/// Holds TRU-03.
 #[test]
 fn foreign_statement() {
     let serialization = "/predicate/serialization";
@@ -128,6 +135,7 @@ fn foreign_statement() {
     statement_with("/predicate/surprise", json!(1), "unknown field `surprise`");
 }
 
+/// Holds TRU-03.
 #[test]
 fn two_subjects() {
     let bundle = TestBundle::new();
@@ -138,6 +146,7 @@ fn two_subjects() {
     refused(&bundle, "model.sig", "2 subjects");
 }
 
+/// Holds TRU-03.
 #[test]
 fn root_digest_of_other_files() {
     statement_with("/subject/0/digest/sha256", json!("0".repeat(64)), "do not add up");
@@ -146,6 +155,7 @@ fn root_digest_of_other_files() {
     statement_with("/subject/0/digest/sha256", json!(upper), "lower-case hexadecimal");
 }
 
+/// Holds TRU-03.
 #[test]
 fn ignored_path() {
     for path in ["embedder.onnx", "*", ".", "extra", "model.sig/", "../model.sig"] {
@@ -167,6 +177,7 @@ fn resources(change: impl Fn(&mut Vec<Value>), why: &str) {
     refused(&bundle, "model.sig", why);
 }
 
+/// Holds TRU-03.
 #[test]
 fn path_with_dot_dot() {
     for path in [
@@ -187,12 +198,14 @@ fn path_with_dot_dot() {
     }
 }
 
+/// Holds TRU-03.
 #[test]
 fn unsorted_names() {
     resources(|files| files.swap(0, 1), "out of order");
     resources(|files| files.reverse(), "out of order");
 }
 
+/// Holds TRU-03.
 #[test]
 fn duplicate_names() {
     resources(|files| files.insert(1, files[0].clone()), "twice");
@@ -213,6 +226,7 @@ fn signature_with(pointer: &str, value: Value, why: &str) {
     refused(&bundle, "model.sig", why);
 }
 
+/// Holds TRU-03.
 #[test]
 fn wrong_payload_type() {
     signature_with("/dsseEnvelope/payloadType", json!("application/json"), "payload type");
@@ -231,6 +245,7 @@ fn wrong_payload_type() {
     refused(&bundle, "model.sig", "not signed by a trusted key");
 }
 
+/// Holds TRU-03.
 #[test]
 fn two_signatures() {
     let bundle = TestBundle::new();
@@ -243,6 +258,7 @@ fn two_signatures() {
     signature_with("/dsseEnvelope/signatures", json!([]), "0 signatures");
 }
 
+/// Holds TRU-03.
 #[test]
 fn foreign_signature_file() {
     signature_with(
@@ -262,6 +278,7 @@ fn foreign_signature_file() {
     signature_with("/dsseEnvelope/payload", json!(""), "not signed by a trusted key");
 }
 
+/// Holds TRU-03.
 #[test]
 fn statement_of_another_bundle() {
     let (bundle, other) = (TestBundle::new(), TestBundle::new());

@@ -220,6 +220,7 @@ fn their_verdict(test: &str, bundle: &TestBundle) -> Option<bool> {
     Some(output.status.success())
 }
 
+/// Holds TRU-10.
 #[test]
 fn reference_tool_verifies_ours() {
     let name = "reference_tool_verifies_ours";
@@ -236,6 +237,7 @@ fn reference_tool_verifies_ours() {
     }
 }
 
+/// Holds TRU-10.
 #[test]
 fn ours_verifies_the_reference_tool() {
     let name = "ours_verifies_the_reference_tool";

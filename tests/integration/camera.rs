@@ -72,6 +72,7 @@ fn corner() -> RgbImage {
     RgbImage::from_fn(64, 48, |x, y| Rgb([if x < 32 && y < 24 { 255 } else { 0 }; 3]))
 }
 
+/// Holds CAM-09.
 #[test]
 fn source_that_is_none_is_a_usage_error_that_says_what_would_do() {
     let site = Site::new();
@@ -91,6 +92,7 @@ fn source_that_is_none_is_a_usage_error_that_says_what_would_do() {
     }
 }
 
+/// Holds CAM-07, CAM-08.
 #[test]
 fn recording_that_cannot_be_read_is_exit_4_with_the_reason() {
     let site = Site::new();
@@ -116,6 +118,7 @@ fn recording_that_cannot_be_read_is_exit_4_with_the_reason() {
     }
 }
 
+/// Holds CAM-07.
 #[test]
 fn daemon_on_a_recording_that_cannot_be_read_ends_with_4() {
     let Some(home) = Home::new("daemon_on_a_recording_that_cannot_be_read_ends_with_4") else {
@@ -136,8 +139,9 @@ fn daemon_on_a_recording_that_cannot_be_read_ends_with_4() {
     assert!(complaint(&run).contains("3 pictures in it could not be shown"), "{run:?}");
 }
 
+/// Holds CAM-11, CAM-12.
 #[test]
-fn picture_is_turned_mirrored_masked_and_bounded_before_anybody_is_looked_for() {
+fn picture_turned_mirrored_masked_before_detection() {
     let Some(home) = Home::new("picture_is_turned_mirrored_masked_and_bounded") else { return };
     home.record("P001", 30);
     home.configure("");
@@ -172,6 +176,7 @@ fn picture_is_turned_mirrored_masked_and_bounded_before_anybody_is_looked_for() 
     assert_eq!(events(), 1);
 }
 
+/// Holds CAM-14.
 #[test]
 fn live_pictures_come_through_a_named_pipe() {
     let Some(home) = Home::new("live_pictures_come_through_a_named_pipe") else { return };
@@ -231,8 +236,9 @@ fn on_a_terminal(command: &Command, columns: u16, rows: u16) -> (Option<i32>, St
     (output.status.code(), seen)
 }
 
+/// Holds CAM-13.
 #[test]
-fn preview_shows_the_picture_as_characters_that_fit_the_terminal() {
+fn preview_fits_the_terminal() {
     let site = Site::new();
     corner().save(site.path("frames/0.jpg")).unwrap();
     let preview = |camera: &str, locale: &str| {
@@ -258,6 +264,7 @@ fn preview_shows_the_picture_as_characters_that_fit_the_terminal() {
     assert!(!site.path("state").exists());
 }
 
+/// Holds CAM-13.
 #[test]
 fn preview_goes_to_a_terminal_and_nowhere_else() {
     let site = Site::new();

@@ -10,7 +10,7 @@ use familiar::system::tls::{self, Files};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 
-use super::support::authority::{Authority, VALID};
+use super::support::authority::{Authority, EARLY, EXPIRED, VALID};
 use super::support::device::Device;
 use super::support::mosquitto::{Mosquitto, free_port, wait};
 
@@ -56,14 +56,7 @@ fn self_signed(authority: &Authority, name: &str, key: &str, more: &str) {
     ));
 }
 
-/// With version 1, which has no extensions: what `openssl x509 -req -signkey` makes.
-fn self_signed_version_1(authority: &Authority, name: &str) {
-    authority
-        .openssl(&format!("req {P256} -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-    authority
-        .openssl(&format!("x509 -req -in {name}.csr -signkey {name}.key -out {name}.crt -days 30"));
-}
-
+/// Holds MQT-04.
 #[test]
 fn very_certificate_given_as_ca_is_taken_whatever_it_lacks() {
     let test = "very_certificate_given_as_ca_is_taken_whatever_it_lacks";
@@ -72,7 +65,7 @@ fn very_certificate_given_as_ca_is_taken_whatever_it_lacks() {
     self_signed(&authority, "plain", P256, "-days 30");
     self_signed(&authority, "rsa", "-newkey rsa:2048", "-days 30");
     self_signed(&authority, "edwards", "-newkey ed25519", "-days 30");
-    self_signed_version_1(&authority, "old");
+    authority.self_signed_version_1("old", P256);
     for (name, versions) in [
         ("plain", ("TLSv1.3", "TLSv1.3")),
         ("plain", ("TLSv1.2", "TLSv1.2")),
@@ -109,11 +102,12 @@ fn servers_certificate_given_as_ca_is_no_authority() {
 }
 
 /// Whoever shows the certificate must have its key: a copy of it is no proof.
+/// Holds MQT-05.
 #[test]
 fn given_certificate_without_its_key_is_not_taken() {
     let authority = Authority::new();
-    self_signed_version_1(&authority, "old");
-    self_signed_version_1(&authority, "thief");
+    authority.self_signed_version_1("old", P256);
+    authority.self_signed_version_1("thief", P256);
     // rustls' own server, for OpenSSL does not start with two that do not belong together.
     let chain = vec![rustls_pem("old", &authority)];
     let key =
@@ -150,6 +144,7 @@ fn authority_key(authority: &Authority, name: &str) -> Vec<u8> {
     authority.read(&format!("{name}.der"))
 }
 
+/// Holds MQT-07.
 #[test]
 fn cause_and_mend_are_said_of_a_servers_certificate() {
     let test = "cause_and_mend_are_said_of_a_servers_certificate";
@@ -160,25 +155,12 @@ fn cause_and_mend_are_said_of_a_servers_certificate() {
     server("version1", P256, "", VALID);
     server("elsewhere", P256, "subjectAltName=DNS:broker.example,IP:192.0.2.7\n", VALID);
     server("nameless", P256, "basicConstraints=CA:FALSE\n", VALID);
-    server("expired", P256, NAMES, "-days -1");
+    server("expired", P256, NAMES, EXPIRED);
     server("client", P256, &format!("{NAMES}extendedKeyUsage=clientAuth\n"), VALID);
     server("p521", "-newkey ec -pkeyopt ec_paramgen_curve:P-521", NAMES, VALID);
     server("rsa1024", "-newkey rsa:1024", NAMES, VALID);
     server("sha1", P256, NAMES, "-days 30 -sha1");
-    // Not yet valid: only `openssl ca` sets the first day.
-    authority
-        .openssl(&format!("req {P256} -nodes -keyout early.key -out early.csr -subj /CN=early"));
-    authority.write("ext", NAMES);
-    authority.write("index.txt", "");
-    authority.write(
-        "ca.cnf",
-        "[ca]\ndefault_ca=x\n[x]\ndatabase=index.txt\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\nrand_serial=yes\n\
-         [p]\ncommonName=supplied\n",
-    );
-    authority.openssl(
-        "ca -batch -config ca.cnf -cert ca.crt -keyfile ca.key -in early.csr -out early.crt -extfile ext \
-         -startdate 20900101000000Z -enddate 20910101000000Z -notext",
-    );
+    server("early", P256, NAMES, EARLY);
     // An intermediate authority that the server does not send along.
     server("middle", P256, "basicConstraints=critical,CA:TRUE\n", VALID);
     authority.sign_with("short", P256, NAMES, "middle", VALID);
@@ -221,6 +203,7 @@ fn cause_and_mend_are_said_of_a_servers_certificate() {
 }
 
 /// A Pi without a battery for its clock begins in 1970, and must say that, not that the certificate is bad.
+/// Holds MQT-07.
 #[test]
 fn clock_of_1970_is_named_as_the_cause() {
     #[derive(Debug)]
@@ -251,9 +234,10 @@ fn clock_of_1970_is_named_as_the_cause() {
 }
 
 /// What a file is called, what is in it, and what is said of it; empty: it is taken.
+/// Holds MQT-06.
 #[test]
-fn files_are_read_as_any_editor_saves_them_and_named_for_what_they_are() {
-    let test = "files_are_read_as_any_editor_saves_them_and_named_for_what_they_are";
+fn files_read_as_editors_save_them() {
+    let test = "files_read_as_editors_save_them";
     let authority = Authority::new();
     authority.sign("server", "IP:127.0.0.1", "serverAuth", VALID);
     let Some(broker) = authority.broker(test, "server", "") else { return };
@@ -332,6 +316,7 @@ fn files_are_read_as_any_editor_saves_them_and_named_for_what_they_are() {
     }
 }
 
+/// Holds MQT-08.
 #[test]
 fn clients_certificate_and_key_are_taken_or_explained() {
     let test = "clients_certificate_and_key_are_taken_or_explained";
@@ -339,7 +324,7 @@ fn clients_certificate_and_key_are_taken_or_explained() {
     authority.sign("server", "IP:127.0.0.1", "serverAuth", VALID);
     authority.sign("porch", "DNS:porch", "clientAuth", VALID);
     authority.sign("garden", "DNS:garden", "clientAuth", VALID);
-    authority.sign("expired", "DNS:porch", "clientAuth", "-days -1");
+    authority.sign("expired", "DNS:porch", "clientAuth", EXPIRED);
     authority.sign_with("old", P256, "", "ca", VALID);
     self_signed(&authority, "stranger", P256, "-days 30");
     let demanded = "require_certificate true\nuse_identity_as_username true";
@@ -442,14 +427,15 @@ impl Drop for WebServer {
 }
 
 /// The update repository's `ca` is of the same kind.
+/// Holds MQT-09.
 #[test]
-fn update_repositorys_certificate_is_taken_and_explained_like_a_brokers() {
+fn repository_certificate_explained_like_a_brokers() {
     let authority = Authority::new();
     authority.write("file", "content");
     authority.sign("server", "DNS:localhost", "serverAuth", VALID);
-    authority.sign("expired", "DNS:localhost", "serverAuth", "-days -1");
+    authority.sign("expired", "DNS:localhost", "serverAuth", EXPIRED);
     self_signed(&authority, "itself", P256, "-days 30");
-    self_signed_version_1(&authority, "old");
+    authority.self_signed_version_1("old", P256);
     authority.openssl("x509 -in ca.crt -outform DER -out ca.der");
     for (server, ca, words) in [
         ("server", "ca.crt", &[][..]),

@@ -86,6 +86,7 @@ fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// Holds CHK-01, CHK-02.
 #[test]
 fn says_how_everything_is() {
     let home = Home::new();
@@ -178,6 +179,7 @@ fn operators_that_others_may_write() {
     assert!(code == 3 && said.contains("0644"), "{code} {said}");
 }
 
+/// Holds CHK-01.
 #[test]
 fn frames_that_are_no_pictures() {
     let home = Home::new();
@@ -193,6 +195,7 @@ fn frames_that_are_no_pictures() {
     assert!(code == 4 && said.contains("broken: not a JPEG"), "{code} {said}");
 }
 
+/// Holds CHK-01.
 #[test]
 fn configuration_that_does_not_hold() {
     let home = Home::new();
@@ -201,6 +204,7 @@ fn configuration_that_does_not_hold() {
     assert!(code == 2 && said.starts_with("fail") && said.contains("event"), "{code} {said}");
 }
 
+/// Holds CHK-01.
 #[test]
 fn first_failure_gives_the_exit_code() {
     let home = Home::new();
@@ -241,6 +245,7 @@ fn lost_or_damaged_outbox() {
 }
 
 /// Every verb turns core dumps and the reach of other processes off before it reads a key.
+/// Holds GAL-26.
 #[test]
 fn process_leaves_no_core_dump() {
     let home = Home::new();
@@ -269,6 +274,7 @@ fn password_from_a_credential() {
     assert!(code == 0 && said.starts_with("ok"), "{code} {said}");
 }
 
+/// Holds MQT-25.
 #[test]
 fn another_device_of_the_same_name() {
     let Some(broker) = Mosquitto::start("another_device_of_the_same_name", "") else { return };
@@ -340,6 +346,7 @@ fn noting(
 
 const UNSIGNED: &str = "[commands]\nunsigned = [\"pause\"]\n";
 
+/// Holds CHK-03.
 #[test]
 fn broker_that_grants_no_commands() {
     let (broker, _) = noting(|first, _, answer| {
@@ -377,6 +384,7 @@ fn broker_that_hangs_up_on_a_subscription() {
 }
 
 /// By the same code as `run`: the same filters, the same client id with the same last will.
+/// Holds CHK-03.
 #[test]
 fn broker_is_asked_for_what_the_daemon_asks() {
     let (broker, notes) = noting(|_, _, _| {});
@@ -408,6 +416,7 @@ fn broker_is_asked_for_what_the_daemon_asks() {
     }
 }
 
+/// Holds CHK-03.
 #[test]
 fn login_that_only_the_last_will_spoils_is_told_apart() {
     let (broker, _) = noting(|first, body, answer| {
@@ -422,6 +431,7 @@ fn login_that_only_the_last_will_spoils_is_told_apart() {
     assert!(said.contains("familiar/porch/availability"), "{said}");
 }
 
+/// Holds CHK-03.
 #[test]
 fn client_id_that_the_broker_refuses_fails_the_check() {
     let (broker, _) = noting(|first, body, answer| {
@@ -436,6 +446,7 @@ fn client_id_that_the_broker_refuses_fails_the_check() {
 }
 
 /// A second client by the same id would end the first one's connection.
+/// Holds CHK-02.
 #[test]
 fn daemon_that_runs_is_not_thrown_off() {
     let Some(broker) = Mosquitto::start("daemon_that_runs_is_not_thrown_off", "") else { return };
@@ -454,6 +465,7 @@ fn daemon_that_runs_is_not_thrown_off() {
     assert_eq!(listener.on("/availability"), ["online"]);
 }
 
+/// Holds CHK-03.
 #[test]
 fn packets_too_small_for_events_fail_the_check() {
     let test = "packets_too_small_for_events_fail_the_check";
@@ -469,6 +481,7 @@ fn packets_too_small_for_events_fail_the_check() {
 }
 
 /// Only publishing shows what may be published; the daemon notes what it is refused, and `check` reads that.
+/// Holds CHK-04.
 #[test]
 fn what_the_daemon_left_out_is_said_by_check() {
     let test = "what_the_daemon_left_out_is_said_by_check";

@@ -109,6 +109,7 @@ fn is_root() -> bool {
 }
 
 /// What a user who may not read the credential is shown: the way, and no failure of what is right.
+/// Holds CHK-06.
 #[test]
 fn user_who_may_not_read_the_credential_is_shown_the_way() {
     let Some((broker, _folder)) = broker("user_who_may_not_read_the_credential_is_shown_the_way")
@@ -135,6 +136,7 @@ fn user_who_may_not_read_the_credential_is_shown_the_way() {
     }
 }
 
+/// Holds CHK-05.
 #[test]
 #[ignore = "reads a unit's credentials as root: make test runs it as root"]
 fn password_of_the_unit_is_used_by_the_unit_itself() {
@@ -188,6 +190,7 @@ fn password_of_the_unit_is_used_by_the_unit_itself() {
     assert!(!command.contains(&"--unit") && command.contains(&"--within"), "{command:?}");
 }
 
+/// Holds CHK-05.
 #[test]
 #[ignore = "reads a unit's credentials as root: make test runs it as root"]
 fn password_of_the_unit_is_read_where_systemd_does_not_run() {
@@ -245,6 +248,7 @@ fn state_directory_is_that_of_the_unit() {
     assert_eq!(found.trim_end(), home.path("state").to_str().unwrap());
 }
 
+/// Holds CHK-05.
 #[test]
 #[ignore = "reads a unit's credentials as root: make test runs it as root"]
 fn credential_that_cannot_be_read_is_named() {

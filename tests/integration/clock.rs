@@ -38,6 +38,7 @@ fn log(home: &Home) -> String {
     std::fs::read_to_string(home.path("said")).unwrap_or_default()
 }
 
+/// Holds ROB-01.
 #[test]
 fn expiry_given_at_a_clock_of_1970_counts_from_enrolment() {
     let test = "expiry_given_at_a_clock_of_1970_counts_from_enrolment";
@@ -72,6 +73,7 @@ fn expiry_given_at_a_clock_of_1970_counts_from_enrolment() {
     assert!(log(&home).contains("the time of ada is over"), "{}", log(&home));
 }
 
+/// Holds ROB-02.
 #[test]
 fn wrong_clock_of_the_future_erases_nobody() {
     let Some(home) = Home::new("wrong_clock_of_the_future_erases_nobody") else { return };
@@ -94,6 +96,7 @@ fn wrong_clock_of_the_future_erases_nobody() {
     running.stop();
 }
 
+/// Holds ROB-01.
 #[test]
 fn clock_before_1970_is_survived() {
     let Some(home) = Home::new("clock_before_1970_is_survived") else { return };

@@ -25,6 +25,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(read).collect()
 }
 
+/// Holds ROB-12.
 #[test]
 fn inputs_of_every_target() {
     for (name, target, longest) in TARGETS {
@@ -42,6 +43,7 @@ fn inputs_of_every_target() {
     }
 }
 
+/// Holds ROB-12.
 #[test]
 fn mutated_inputs_of_every_target() {
     for (name, target, longest) in TARGETS {
@@ -86,6 +88,7 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
     }
 }
 
+/// Holds ROB-12.
 #[test]
 fn every_target_has_a_corpus() {
     let folders = std::fs::read_dir(corpora()).unwrap();

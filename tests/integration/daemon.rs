@@ -31,6 +31,7 @@ fn assert_refused(home: &Path, output: &Output, culprit: &str) {
     assert!(!home.join("state/outbox.db").exists() && !home.join("state/device-key").exists());
 }
 
+/// Holds TRU-06.
 #[test]
 fn tampered_bundle_processes_no_frame() {
     let bundle = TestBundle::new();
@@ -47,6 +48,7 @@ fn tampered_bundle_processes_no_frame() {
     assert_refused(bundle.root(), &output, "embedder.onnx");
 }
 
+/// Holds TRU-01, TRU-06.
 #[test]
 fn tampered_networks_process_no_frame() {
     let home = Home::small();
@@ -117,6 +119,7 @@ fn the_enrolled_are_named_and_strangers_are_not() {
     assert!(payload(&third[0]).get("person").is_none());
 }
 
+/// Holds EVT-21.
 #[test]
 fn events_arrive_at_the_broker_before_the_end() {
     let test = "events_arrive_at_the_broker_before_the_end";

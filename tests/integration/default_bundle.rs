@@ -22,6 +22,7 @@ fn json(home: &Home, arguments: &[&str]) -> (Option<i32>, Value) {
     (output.status.code(), data.unwrap_or_else(|error| panic!("{error}: {output:?}")))
 }
 
+/// Holds REC-05.
 #[test]
 fn real_bundle_passes_its_self_test() {
     let Some(home) = Home::new("real_bundle_passes_its_self_test") else { return };

@@ -57,6 +57,7 @@ fn rumqttc_without_its_own_tls() {
 }
 
 /// What bitbake fetches is what Cargo.lock locks, with the same digests. `tools/yocto_crates.py` writes it.
+/// Holds DEV-12.
 #[test]
 fn yocto_recipe_has_the_locked_crates() {
     let layer = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))

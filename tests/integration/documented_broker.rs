@@ -124,6 +124,7 @@ fn plays_its_part(port: u16, ca: &Path) {
 
 /// The app of Home Assistant: its configuration as its template makes it of the documented options (its users come from
 /// Home Assistant, here from a file).
+/// Holds HAS-12.
 #[test]
 fn home_assistants_broker_as_documented() {
     let test = "home_assistants_broker_as_documented";
@@ -161,6 +162,7 @@ fn home_assistants_broker_as_documented() {
 }
 
 /// A Mosquitto of one's own, with `make certificates`.
+/// Holds HAS-12.
 #[test]
 fn own_mosquitto_as_documented() {
     let test = "own_mosquitto_as_documented";
@@ -182,8 +184,9 @@ fn own_mosquitto_as_documented() {
     plays_its_part(broker.port, &certificates.join("ca.pem"));
 }
 
+/// Holds HAS-13.
 #[test]
-fn making_certificates_overwrites_nothing_and_keeps_keys_to_their_owner() {
+fn certificates_overwrite_nothing_keys_stay_private() {
     let folder = tempfile::tempdir().unwrap();
     let made = folder.path().join("made");
     let run = |arguments: &[&str]| make_certificates(&made, arguments);

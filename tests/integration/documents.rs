@@ -1,33 +1,10 @@
-//! What the documents say about the source: a promise names a test that exists, a link leads somewhere.
+//! What the documents say about the source: a threat names tests that exist, a link leads somewhere. Promises: `specification.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 23] = [
-    "README.md",
-    "SPECIFICATION.md",
-    "SECURITY.md",
-    "RESPONSIBLE_USE.md",
-    "CONTRIBUTING.md",
-    "docs/appliance.md",
-    "docs/architecture.md",
-    "docs/camera.md",
-    "docs/commands.md",
-    "docs/configuration.md",
-    "docs/evaluation.md",
-    "docs/fleet.md",
-    "docs/home-assistant.md",
-    "docs/integrations.md",
-    "docs/limits.md",
-    "docs/messages.md",
-    "docs/operations.md",
-    "docs/people.md",
-    "docs/privacy.md",
-    "docs/threat-model.md",
-    "docs/updates.md",
-    "docs/vm-run.md",
-    "packaging/README.md",
-];
+/// Folders whose Markdown is read, besides the top.
+const FOLDERS: [&str; 5] = ["", "docs", "docs/decisions", "models", "packaging"];
 
 fn top() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -64,37 +41,77 @@ fn places(file: &str) -> impl Iterator<Item = PathBuf> {
 }
 
 #[test]
-fn promises_name_tests_that_exist() {
-    let mut count = 0;
+fn threats_name_tests_that_exist() {
     let mut missing = Vec::new();
-    for document in ["SPECIFICATION.md", "docs/threat-model.md"] {
-        for (file, test) in named_tests(&read(&top().join(document))) {
-            count += 1;
-            let found = places(file).any(|path| {
-                let text = read(&path);
-                text.contains("test]") && (test == "*" || text.contains(&format!("fn {test}(")))
-            });
-            if !found {
-                missing.push(format!("{document}: {file}::{test}"));
-            }
+    let text = read(&top().join("docs/threat-model.md"));
+    let named = named_tests(&text);
+    for &(file, test) in &named {
+        let found = places(file).any(|path| {
+            let text = read(&path);
+            text.contains("test]") && (test == "*" || text.contains(&format!("fn {test}(")))
+        });
+        if !found {
+            missing.push(format!("{file}::{test}"));
         }
     }
-    assert!(count > 50, "only {count} tests are named: does this test still read them?");
+    assert!(named.len() > 50, "only {} tests are named: does this still read them?", named.len());
     assert!(missing.is_empty(), "no such test:\n{}", missing.join("\n"));
+}
+
+fn documents() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in FOLDERS {
+        let entries = fs::read_dir(top().join(folder)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        found.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    }
+    found
+}
+
+/// The text without what stands between fences.
+fn prose(path: &Path) -> String {
+    let mut inside = false;
+    let text = read(path);
+    let lines = text.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        inside ^= fence;
+        !fence && !inside
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(path: &Path) -> Vec<String> {
+    let text = prose(path);
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter(|&c| c.is_alphanumeric() || " -_".contains(c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
 }
 
 #[test]
 fn links_lead_somewhere() {
-    let mut dead = Vec::new();
-    for document in DOCUMENTS {
-        let path = top().join(document);
-        let folder = path.parent().unwrap_or(&path).to_owned();
-        for target in read(&path).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = target.split('#').next().unwrap_or_default();
-            if !target.contains("://") && !file.is_empty() && !folder.join(file).exists() {
-                dead.push(format!("{document}: {target}"));
+    let (mut count, mut dead) = (0, Vec::new());
+    for path in documents() {
+        let folder = path.parent().unwrap();
+        for target in prose(&path).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") {
+                continue;
+            }
+            count += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let other = if file.is_empty() { path.clone() } else { folder.join(file) };
+            let found = other.exists()
+                && (anchor.is_empty() || anchors(&other).iter().any(|known| known == anchor));
+            if !found {
+                dead.push(format!("{}: {target}", path.display()));
             }
         }
     }
+    assert!(count > 150, "only {count} links are read: does this test still find them?");
     assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
 }

@@ -28,6 +28,7 @@ fn edit(file: &Path, change: impl Fn(String) -> String) {
     std::fs::write(file, changed).unwrap();
 }
 
+/// Holds TRU-09, REC-05.
 #[test]
 fn embedder_that_computes_something_else() {
     let bundle = resigned(|copy| {
@@ -41,6 +42,7 @@ fn embedder_that_computes_something_else() {
     assert!(refused.contains("embedder self-test 1: cosine"), "{refused}");
 }
 
+/// Holds TRU-09.
 #[test]
 fn detector_that_sees_something_else() {
     let bundle = resigned(|copy| {

@@ -36,6 +36,7 @@ fn evaluate(home: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Holds REC-18.
 #[test]
 fn malformed_folders_are_a_usage_error_that_names_the_folder() {
     let home = empty_home();
@@ -99,6 +100,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// Holds REC-16, REC-17.
 #[test]
 fn open_set_of_generated_people() {
     let home = Home::small();
@@ -149,6 +151,7 @@ fn open_set_of_generated_people() {
     assert!(words.contains("gallery     2 people") && words.contains("FNIR"), "{words}");
 }
 
+/// Holds REC-17.
 #[test]
 fn nobody_with_a_face_is_no_usable_face() {
     let home = Home::small();
@@ -164,6 +167,7 @@ fn nobody_with_a_face_is_no_usable_face() {
     assert_eq!(evaluate(root, &asked).status.code(), Some(6));
 }
 
+/// Holds REC-16, REC-17.
 #[test]
 fn liveness_of_generated_tracks() {
     let home = Home::small();

@@ -103,6 +103,7 @@ fn written(messages: &[String]) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Holds EVT-01.
 #[test]
 fn byte_order_mark_utf16_and_topics_are_no_forgeries() {
     let scene = Scene::new();
@@ -114,6 +115,7 @@ fn byte_order_mark_utf16_and_topics_are_no_forgeries() {
     }
 }
 
+/// Holds EVT-02.
 #[test]
 fn altered_event_is_refused_in_every_format() {
     let mut scene = Scene::new();
@@ -125,6 +127,7 @@ fn altered_event_is_refused_in_every_format() {
     }
 }
 
+/// Holds EVT-02.
 #[test]
 fn what_lies_around_a_message_does_not_loosen_it() {
     let scene = Scene::new();
@@ -189,6 +192,7 @@ fn keys_may_be_written_by_the_same_tools() {
     }
 }
 
+/// Holds EVT-01.
 #[test]
 fn what_mosquitto_sub_prints_verifies() {
     let Some(broker) = Mosquitto::start("what_mosquitto_sub_prints_verifies", "") else { return };

@@ -15,6 +15,7 @@ use super::support::device::{Device, bounded, context, open, person, recognized}
 use super::support::judge;
 use crate::support::not_run;
 
+/// Holds EVT-16.
 #[test]
 fn altered_by_one_byte() {
     let device = Device::new();
@@ -30,6 +31,7 @@ fn altered_by_one_byte() {
     }
 }
 
+/// Holds EVT-16.
 #[test]
 fn strangers_key() {
     let (device, stranger) = (Device::new(), Device::new());
@@ -41,6 +43,7 @@ fn strangers_key() {
     assert_eq!(device.verify(&forged), Err(VerifyError::Signature));
 }
 
+/// Holds EVT-16.
 #[test]
 fn typ_confusion() {
     let device = Device::new();
@@ -111,6 +114,7 @@ fn other_envelopes() {
     assert_eq!(device.verify(&format!("{text}{}", " ".repeat(LIMIT))), Err(VerifyError::TooLong));
 }
 
+/// Holds EVT-19.
 #[test]
 fn larger_than_4_kib() {
     let device = Device::new();
@@ -127,6 +131,7 @@ fn larger_than_4_kib() {
     assert_eq!(seqs(&device.state), [1]);
 }
 
+/// Holds EVT-18.
 #[test]
 fn chain_across_restarts_and_an_empty_outbox() {
     let device = Device::new();
@@ -168,6 +173,7 @@ fn chain_that_was_tampered_with() {
     assert!(!device.chain([&other, &all[1]]).ok, "does not follow");
 }
 
+/// Holds EVT-05.
 #[test]
 fn full_outbox_tells_what_it_dropped() {
     let device = Device::new();
@@ -191,6 +197,7 @@ fn full_outbox_tells_what_it_dropped() {
     assert!(!device.chain(&received).ok);
 }
 
+/// Holds EVT-03.
 #[test]
 fn torn_outbox() {
     let device = Device::new();
@@ -248,6 +255,7 @@ fn outbox_that_others_may_read() {
     assert!(matches!(Outbox::open(&device.state), Err(StoreError::Io { .. })));
 }
 
+/// Holds EVT-18.
 #[test]
 fn threads_and_processes_record_at_once() {
     let device = Device::new();
@@ -264,6 +272,7 @@ fn threads_and_processes_record_at_once() {
     assert!(device.chain(&all_texts(&device.state)).ok);
 }
 
+/// Holds EVT-03.
 #[test]
 fn killed_while_recording() {
     let device = Device::new();
@@ -300,6 +309,7 @@ const FORMAT_1: &str = "
     PRAGMA user_version = 1;
 ";
 
+/// Holds EVT-12.
 #[test]
 fn outbox_of_version_0_1_0() {
     let device = Device::new();
@@ -351,6 +361,7 @@ fn outbox_of_version_0_1_0() {
 }
 
 /// Processes whose clock is years ahead, then years behind, then right, record into one outbox.
+/// Holds EVT-08.
 #[test]
 fn clock_that_jumps_either_way() {
     let faketime = Command::new("faketime").arg("--version").output();
@@ -446,6 +457,7 @@ fn entries(state: &StateDirectory) -> Vec<familiar::event::outbox::Entry> {
 
 /// SQLite's locks are the process's own, and closing any file drops them (POSIX); without them, whoever else
 /// closes the database removes the journal that this process still writes.
+/// Holds EVT-13.
 #[test]
 fn locks_survive_a_second_opening() {
     use std::os::unix::fs::MetadataExt;

@@ -151,6 +151,7 @@ impl Fleet {
     }
 }
 
+/// Holds UPD-15, UPD-16.
 #[test]
 fn waves_reach_whom_they_name_and_a_restart_loses_nothing() {
     let test = "waves_reach_whom_they_name_and_a_restart_loses_nothing";

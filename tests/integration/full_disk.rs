@@ -60,6 +60,7 @@ fn make_room(folder: &Path) {
     std::fs::remove_file(folder.join("filler")).unwrap();
 }
 
+/// Holds EVT-10.
 #[test]
 #[ignore = "mounts a small disk: make test runs it where the system allows that"]
 fn what_is_stored_stays_and_recording_resumes() {
@@ -68,6 +69,7 @@ fn what_is_stored_stays_and_recording_resumes() {
     }
 }
 
+/// Holds EVT-11.
 #[test]
 #[ignore = "mounts a small disk: make test runs it where the system allows that"]
 fn recognition_goes_on_while_the_disk_is_full() {

@@ -120,6 +120,7 @@ fn zoe() -> PersonRef {
     PersonRef { id: "zoe".parse().unwrap(), name: "Zoë".to_owned() }
 }
 
+/// Holds UPD-41, HAS-01, HAS-02, HAS-05.
 #[test]
 fn entities_of_a_household() {
     let Some(mut scene) = Scene::start("entities_of_a_household") else { return };
@@ -198,6 +199,7 @@ fn entities_of_a_household() {
     assert_eq!(scene.house.complaints(), [""; 0]);
 }
 
+/// Holds HAS-01, HAS-02.
 #[test]
 fn every_event_as_it_is_signed() {
     let Some(mut scene) = Scene::start("every_event_as_it_is_signed") else { return };
@@ -239,6 +241,7 @@ fn every_event_as_it_is_signed() {
     assert_eq!(scene.house.complaints(), [""; 0]);
 }
 
+/// Holds HAS-03.
 #[test]
 fn absent_values_are_unknown_without_a_warning() {
     let Some(mut scene) = Scene::start("absent_values_are_unknown") else { return };
@@ -288,6 +291,7 @@ fn absent_values_are_unknown_without_a_warning() {
     assert_eq!(scene.house.complaints(), [""; 0]);
 }
 
+/// Holds HAS-04.
 #[test]
 fn forgotten_person_leaves_home_assistant() {
     let Some(mut scene) = Scene::start("forgotten_person_leaves_home_assistant") else { return };
@@ -311,6 +315,7 @@ fn forgotten_person_leaves_home_assistant() {
 }
 
 /// Ids that become one when a dash is an underscore, and ids that are an entity of the device's.
+/// Holds HAS-06.
 #[test]
 fn people_whose_ids_look_alike_have_entities_of_their_own() {
     let test = "people_whose_ids_look_alike_have_entities_of_their_own";
@@ -352,6 +357,7 @@ fn people_whose_ids_look_alike_have_entities_of_their_own() {
     assert_eq!(scene.house.complaints(), [""; 0]);
 }
 
+/// Holds HAS-06.
 #[test]
 fn two_sites_with_one_device_name_are_two_devices() {
     let Some(mut scene) = Scene::start("two_sites_with_one_device_name") else { return };
@@ -399,6 +405,7 @@ fn two_sites_with_one_device_name_are_two_devices() {
     assert_eq!(scene.house.complaints(), [""; 0]);
 }
 
+/// Holds HAS-08.
 #[test]
 fn name_is_not_a_template() {
     let Some(mut scene) = Scene::start("name_is_not_a_template") else { return };
@@ -419,6 +426,7 @@ fn name_is_not_a_template() {
     assert_eq!(scene.house.complaints(), [""; 0]);
 }
 
+/// Holds HAS-09.
 #[test]
 fn controls_follow_what_is_allowed() {
     let Some(mut scene) = Scene::start("controls_follow_what_is_allowed") else { return };
@@ -468,6 +476,7 @@ fn controls_follow_what_is_allowed() {
 
 /// What the `update` entity reads in health: progress, then no more of it. (The judge of Python 3.11 renders the
 /// template, and is too old to take progress from it; Home Assistant does since 2025.1.)
+/// Holds UPD-41.
 #[test]
 fn update_under_way() {
     let Some(mut scene) = Scene::start("update_under_way") else { return };
@@ -501,6 +510,7 @@ fn update_under_way() {
 }
 
 /// Needs no judge: whoever is enrolled, the message stays one that every broker takes.
+/// Holds HAS-10.
 #[test]
 fn discovery_of_a_crowd_is_bounded() {
     let crowd = |number: usize, id: &str, name: &str| -> Vec<PersonRef> {
@@ -536,6 +546,7 @@ fn discovery_of_a_crowd_is_bounded() {
 }
 
 /// The automations of `docs/home-assistant.md`, run as they stand there.
+/// Holds HAS-11.
 #[test]
 fn automations_of_the_documentation() {
     let Some(mut scene) = Scene::with("automations_of_the_documentation", House::alone) else {

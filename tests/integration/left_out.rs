@@ -120,8 +120,9 @@ const ASIDES: [&str; 9] = [
     "homeassistant/status",
 ];
 
+/// Holds MQT-12, MQT-13.
 #[test]
-fn whatever_the_broker_hangs_up_on_is_left_out_and_everything_else_arrives() {
+fn left_out_when_broker_hangs_up_rest_arrives() {
     std::thread::scope(|scope| {
         for denied in ASIDES {
             for reason in [None, Some(0x87)] {
@@ -161,6 +162,7 @@ fn left_out(denied: &'static str, reason: Option<u8>) {
 }
 
 /// However many topics are denied, events go out before the next of them is tried.
+/// Holds MQT-14.
 #[test]
 fn events_go_before_what_is_suspected() {
     let touchy = Touchy::start(|asked| topic(asked).contains("/person/"), None);
@@ -218,6 +220,7 @@ fn what_is_suspected_gets_its_turn_between_many_events() {
 }
 
 /// A broker that refuses events and hangs up on health: each gets its turn.
+/// Holds MQT-14.
 #[test]
 fn refused_events_do_not_keep_the_rest_back() {
     let broker = FakeBroker::start(|_, mut stream| {
@@ -246,6 +249,7 @@ fn refused_events_do_not_keep_the_rest_back() {
 }
 
 /// A network that breaks is not taken for a broker that minds something.
+/// Holds MQT-15.
 #[test]
 fn cut_connections_leave_nothing_out() {
     let Some(broker) = Mosquitto::start("cut_connections_leave_nothing_out", "") else { return };
@@ -269,6 +273,7 @@ fn cut_connections_leave_nothing_out() {
 }
 
 /// Some brokers refuse the login because of a last will that may not be published.
+/// Holds MQT-16.
 #[test]
 fn login_refused_because_of_the_last_will_is_done_without_it() {
     let topics = Arc::new(Mutex::new(Vec::new()));
@@ -296,6 +301,7 @@ fn login_refused_because_of_the_last_will_is_done_without_it() {
     assert!(!heard.iter().any(|asked| topic(asked).ends_with("/availability")), "{heard:?}");
 }
 
+/// Holds MQT-12, MQT-13.
 #[test]
 fn topics_denied_by_mosquitto_are_said_and_taken_once_allowed() {
     let test = "topics_denied_by_mosquitto_are_said_and_taken_once_allowed";
@@ -332,6 +338,7 @@ fn topics_denied_by_mosquitto_are_said_and_taken_once_allowed() {
 }
 
 /// Announced (`max_packet_size`) or not (`message_size_limit`): a health report beyond it does not keep events back.
+/// Holds MQT-12.
 #[test]
 fn message_larger_than_mosquitto_takes_is_left_out() {
     let test = "message_larger_than_mosquitto_takes_is_left_out";
@@ -354,9 +361,10 @@ fn message_larger_than_mosquitto_takes_is_left_out() {
     }
 }
 
+/// Holds MQT-14.
 #[test]
-fn event_larger_than_the_broker_takes_waits_and_the_rest_goes_on() {
-    let test = "event_larger_than_the_broker_takes_waits_and_the_rest_goes_on";
+fn event_waits_when_too_large_rest_goes_on() {
+    let test = "event_waits_when_too_large_rest_goes_on";
     let Some(mut broker) = Mosquitto::start(test, "max_packet_size 500") else { return };
     let device = Device::new();
     device.tell(3);
@@ -375,6 +383,7 @@ fn event_larger_than_the_broker_takes_waits_and_the_rest_goes_on() {
 
 /// The daemon itself: discovery denied by hanging up, as brokers in the cloud do it. Its events arrive, and its signed
 /// health says what it leaves out.
+/// Holds MQT-12.
 #[test]
 fn daemon_whose_discovery_is_denied_tells_of_who_comes() {
     let Some(home) = Home::new("daemon_whose_discovery_is_denied_tells_of_who_comes") else {

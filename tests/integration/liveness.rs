@@ -48,8 +48,9 @@ pub fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["event_type"].as_str().unwrap()).collect()
 }
 
+/// Holds LIV-07, LIV-08, LIV-16.
 #[test]
-fn picture_is_a_spoof_where_liveness_is_enforced_and_its_person_where_not() {
+fn spoof_when_enforced_named_when_off() {
     let home = attacked();
     // `auto` is what an operator has who says nothing: an empty table.
     for enforced in [mode("enforce"), mode("auto"), "[liveness]\n".to_owned()] {
@@ -69,6 +70,7 @@ fn picture_is_a_spoof_where_liveness_is_enforced_and_its_person_where_not() {
     assert!(off[0].get("liveness").is_none());
 }
 
+/// Holds LIV-07.
 #[test]
 fn face_that_passes_is_named_with_its_verdict() {
     let home = device(small::bundle(), Face::of(1));
@@ -80,6 +82,7 @@ fn face_that_passes_is_named_with_its_verdict() {
     }
 }
 
+/// Holds LIV-18.
 #[test]
 fn threshold_is_the_bundles() {
     // Above the bundle's threshold, below another's.
@@ -109,6 +112,7 @@ fn score_is_the_mean_of_the_networks() {
     assert!((score - 0.5).abs() < 0.02, "{score}");
 }
 
+/// Holds LIV-15.
 #[test]
 fn bundle_without_liveness_cannot_enforce_it() {
     let home = device(small::without_liveness(), Face::of(1).spoof());

@@ -49,6 +49,7 @@ fn ends(broker: &FakeBroker, clean: bool) -> ClientError {
     outcome.unwrap_err()
 }
 
+/// Holds MQT-17.
 #[test]
 fn garbage_in_the_middle_of_delivery() {
     let broker = FakeBroker::start(|number, mut stream| {
@@ -75,6 +76,7 @@ fn garbage_in_the_middle_of_delivery() {
     assert!(device.publisher(&broker.url(), "").flush(PATIENT).unwrap());
 }
 
+/// Holds MQT-17.
 #[test]
 fn oversized_packet() {
     let sent = Arc::new(AtomicU64::new(0));
@@ -92,6 +94,7 @@ fn oversized_packet() {
     assert!(sent.load(Ordering::SeqCst) < 64 << 20, "no more than sockets hold was taken");
 }
 
+/// Holds MQT-17.
 #[test]
 fn acknowledges_what_was_never_sent() {
     for id in [0u16, 1, 77, u16::MAX] {
@@ -107,6 +110,7 @@ fn acknowledges_what_was_never_sent() {
     }
 }
 
+/// Holds MQT-18.
 #[test]
 fn accepts_and_never_answers() {
     let broker =
@@ -118,6 +122,7 @@ fn accepts_and_never_answers() {
     assert!(trouble(&broker).contains("no answer in time"));
 }
 
+/// Holds MQT-18.
 #[test]
 fn slow_loris() {
     let broker = FakeBroker::start(|_, mut stream| {
@@ -135,6 +140,7 @@ fn slow_loris() {
     assert!(trouble(&broker).contains("no answer in time"));
 }
 
+/// Holds MQT-18.
 #[test]
 fn falls_silent_after_the_login() {
     let broker = FakeBroker::start(|_, mut stream| {
@@ -150,6 +156,7 @@ fn falls_silent_after_the_login() {
     assert!(matches!(error, ClientError::Timeout | ClientError::Protocol(_)), "{error}");
 }
 
+/// Holds MQT-17.
 #[test]
 fn absurd_login() {
     let says = |answer: Vec<u8>, clean| {
@@ -179,6 +186,7 @@ fn absurd_login() {
     }
 }
 
+/// Holds MQT-19.
 #[test]
 fn takes_one_message_at_a_time() {
     let most = Arc::new(AtomicU64::new(0));
@@ -212,6 +220,7 @@ fn takes_one_message_at_a_time() {
     assert_eq!(most.load(Ordering::SeqCst), 1);
 }
 
+/// Holds MQT-19.
 #[test]
 fn takes_only_tiny_packets() {
     let broker = FakeBroker::start(|_, mut stream| {
@@ -222,6 +231,7 @@ fn takes_only_tiny_packets() {
     assert!(trouble(&broker).contains("20 bytes"));
 }
 
+/// Holds MQT-17.
 #[test]
 fn topics_that_are_none() {
     // QoS 0, the topic's length and name, properties, a byte of payload.
@@ -267,6 +277,7 @@ fn flood(mut stream: TcpStream, topic: &str, sent: &AtomicU64) {
     }
 }
 
+/// Holds MQT-20.
 #[test]
 fn endless_retained_messages() {
     let sent = Arc::new(AtomicU64::new(0));
@@ -294,6 +305,7 @@ fn endless_retained_messages() {
 }
 
 /// The memory of a process of its own, flooded with half a gigabyte.
+/// Holds MQT-20.
 #[test]
 fn flood_fills_no_memory() {
     let sent = Arc::new(AtomicU64::new(0));
@@ -321,6 +333,7 @@ fn flood_fills_no_memory() {
 }
 
 /// Sends for ever and never reads an acknowledgement: those must not pile up.
+/// Holds MQT-20.
 #[test]
 fn floods_and_takes_no_answer() {
     let broker = FakeBroker::start(|_, mut stream| {
@@ -335,6 +348,7 @@ fn floods_and_takes_no_answer() {
     assert_eq!(broker.connections(), 1);
 }
 
+/// Holds MQT-17.
 #[test]
 fn login_says_nothing_that_was_not_read() {
     // Even the very first bytes may be cut anywhere.
@@ -348,6 +362,7 @@ fn login_says_nothing_that_was_not_read() {
 }
 
 /// Quotas and access rules refuse one message and take the next; first arrivals keep their order.
+/// Holds EVT-14.
 #[test]
 fn refuses_one_and_takes_the_next() {
     let arrived = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -377,6 +392,7 @@ fn refuses_one_and_takes_the_next() {
     }
 }
 
+/// Holds CMD-13.
 #[test]
 fn outcomes_without_a_connection_are_handed_back() {
     let device = Device::new();

@@ -47,6 +47,7 @@ mod slots;
 mod small;
 mod soak;
 mod sockets;
+mod specification;
 mod state_directory;
 mod states;
 mod support;

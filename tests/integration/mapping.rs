@@ -45,6 +45,7 @@ fn identified(site: &Site) -> (f64, String) {
     (face["similarity"].as_f64().unwrap(), said(&output))
 }
 
+/// Holds UPD-25, UPD-26, UPD-28.
 #[test]
 fn people_are_carried_over_by_the_bundles_mapping() {
     let site = Site::new();
@@ -95,6 +96,7 @@ fn people_are_carried_over_by_the_bundles_mapping() {
     assert!((native - mapped).abs() < 2e-3, "{native} {mapped}");
 }
 
+/// Holds UPD-27.
 #[test]
 fn mapping_that_lies_is_never_installed() {
     let site = Site::new();

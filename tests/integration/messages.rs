@@ -53,6 +53,7 @@ pub(super) fn messages() -> (Device, Vec<String>) {
     (device, all)
 }
 
+/// Holds EVT-20.
 #[test]
 fn events_hold_the_schema() {
     let Some(mut python) = judge::python("events_hold_the_schema") else { return };
@@ -90,6 +91,7 @@ print(*types)
     );
 }
 
+/// Holds EVT-17.
 #[test]
 fn python_snippet_of_the_documentation() {
     let Some(mut python) = judge::python("python_snippet_of_the_documentation") else { return };
@@ -98,6 +100,7 @@ fn python_snippet_of_the_documentation() {
     judged_alike(folder.path(), python.arg(program));
 }
 
+/// Holds EVT-17.
 #[test]
 fn javascript_snippet_of_the_documentation() {
     let folder = tempfile::tempdir().unwrap();
@@ -158,6 +161,7 @@ fn forged(device: &Device, message: &str) -> Vec<String> {
     ]
 }
 
+/// Holds EVT-17.
 #[test]
 fn pyjwt_believes_the_detached_form() {
     let Some(mut python) = judge::python("pyjwt_believes_the_detached_form") else { return };

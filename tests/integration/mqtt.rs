@@ -62,6 +62,7 @@ fn events_arrive_as_signed() {
 }
 
 /// Who was told of, and when, lingers neither in the database nor in its journal.
+/// Holds EVT-15.
 #[test]
 fn delivered_events_leave_no_bytes() {
     let Some(broker) = Mosquitto::start("delivered_events_leave_no_bytes", "") else { return };
@@ -79,6 +80,7 @@ fn delivered_events_leave_no_bytes() {
     wait("nothing is left of them", || !holds());
 }
 
+/// Holds EVT-04.
 #[test]
 fn broker_away() {
     let Some(mut broker) = Mosquitto::start("broker_away", "") else { return };
@@ -103,6 +105,7 @@ fn broker_away() {
     assert!(report.ok && report.events == 200, "{report:?}");
 }
 
+/// Holds EVT-04.
 #[test]
 fn broker_forgets_the_session() {
     let Some(mut broker) = Mosquitto::start("broker_forgets_the_session", "") else { return };
@@ -151,6 +154,7 @@ fn broker_forgets_the_session() {
     assert!(report.ok && report.events == 124 && report.duplicates > 0, "{report:?}");
 }
 
+/// Holds EVT-03.
 #[test]
 fn killed_before_puback() {
     let Some(broker) = Mosquitto::start("killed_before_puback", "") else { return };
@@ -177,6 +181,7 @@ fn killed_before_puback() {
     assert!(report.ok && report.events == 41 && report.duplicates == 1, "{report:?}");
 }
 
+/// Holds EVT-04.
 #[test]
 fn cut_again_and_again() {
     let Some(broker) = Mosquitto::start("cut_again_and_again", "") else { return };
@@ -199,6 +204,7 @@ fn cut_again_and_again() {
     assert!(subscriber.on("/availability").iter().any(|text| text == "offline"));
 }
 
+/// Holds MQT-21.
 #[test]
 fn refused_by_access_rules() {
     let folder = tempfile::tempdir().unwrap();
@@ -269,6 +275,7 @@ fn wrong_password() {
 }
 
 /// Everything that the device sends, byte by byte.
+/// Holds EVT-19, EVT-20.
 #[test]
 fn all_that_goes_over_the_wire() {
     use rumqttc::v5::mqttbytes::v5::Packet;
@@ -411,6 +418,7 @@ fn broker_that_speaks_nonsense() {
 }
 
 /// Access rules as a plugin keeps them, changed while the device is connected.
+/// Holds MQT-21.
 #[test]
 fn dynamic_security() {
     let test = "dynamic_security";
@@ -502,7 +510,7 @@ fn dynamic_security() {
 
 mod tls {
     use super::*;
-    use crate::support::authority::{Authority, VALID};
+    use crate::support::authority::{Authority, EXPIRED, VALID};
 
     fn trouble(device: &Device, url: &str, extra: &str) -> String {
         let publisher = device.publisher(url, extra);
@@ -515,6 +523,7 @@ mod tls {
         format!("ca = \"{}\"", path.display())
     }
 
+    /// Holds MQT-01.
     #[test]
     fn given_ca() {
         let authority = Authority::new();
@@ -539,6 +548,7 @@ mod tls {
         assert_eq!(depth(&device), 1);
     }
 
+    /// Holds MQT-02.
     #[test]
     fn wrong_host_expired_and_wrong_use() {
         let authority = Authority::new();
@@ -546,8 +556,7 @@ mod tls {
         device.tell(1);
         let trusted = ca(&authority.path("ca.crt"));
         authority.sign("elsewhere", "DNS:broker.example", "serverAuth", VALID);
-        // `-days -1`: it ended yesterday.
-        authority.sign("expired", "DNS:localhost", "serverAuth", "-days -1");
+        authority.sign("expired", "DNS:localhost", "serverAuth", EXPIRED);
         authority.sign("client", "DNS:localhost", "clientAuth", VALID);
         for (server, reason) in [
             ("elsewhere", "is for broker.example, and not for localhost"),
@@ -561,6 +570,7 @@ mod tls {
         assert_eq!(depth(&device), 1);
     }
 
+    /// Holds MQT-03.
     #[test]
     fn tls_1_2_and_nothing_older() {
         let authority = Authority::new();
@@ -586,6 +596,7 @@ mod tls {
         assert_eq!(depth(&device), 1);
     }
 
+    /// Holds MQT-01.
     #[test]
     fn self_signed() {
         let (authority, other) = (Authority::new(), Authority::new());

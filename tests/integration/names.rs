@@ -28,6 +28,7 @@ fn publisher(device: &Device, name: &DeviceName, port: u16, more: &str) -> Publi
     Publisher::start(broker, name, identity, ears, &device.state).unwrap()
 }
 
+/// Holds MQT-24.
 #[test]
 fn sites_of_another_prefix_do_not_throw_each_other_off() {
     let Some(broker) = Mosquitto::start("sites_of_another_prefix", "") else { return };
@@ -51,6 +52,7 @@ fn sites_of_another_prefix_do_not_throw_each_other_off() {
     }
 }
 
+/// Holds MQT-25.
 #[test]
 fn another_key_under_this_name_is_named_and_keeps_no_event_back() {
     let Some(broker) = Mosquitto::start("another_key_under_this_name", "") else { return };
@@ -77,6 +79,7 @@ fn another_key_under_this_name_is_named_and_keeps_no_event_back() {
 
 /// A copied card: prefix, name and key are the same, and so is the client id. Mosquitto 2.0.11 throws the older one off
 /// without a word.
+/// Holds MQT-25.
 #[test]
 fn copied_state_is_named() {
     let Some(broker) = Mosquitto::start("copied_state_is_named", "") else { return };
@@ -104,6 +107,7 @@ fn copied_state_is_named() {
     });
 }
 
+/// Holds MQT-25.
 #[test]
 fn copied_state_is_named_by_a_broker_that_says_who_took_over() {
     let fake = FakeBroker::start(|_, mut stream| {
@@ -125,6 +129,7 @@ fn copied_state_is_named_by_a_broker_that_says_who_took_over() {
 }
 
 /// Some brokers close the connection of who asks for what it may not hear.
+/// Holds MQT-26.
 #[test]
 fn broker_that_closes_when_asked_for_identity_still_gets_events() {
     let fake = FakeBroker::start(|_, mut stream| {
@@ -168,6 +173,7 @@ fn clear(port: u16, former: &[Kept]) -> BTreeMap<String, Fate> {
     fates
 }
 
+/// Holds STA-14.
 #[test]
 fn clearing_that_is_refused_or_cut_short_is_not_taken_for_done() {
     let former = ["familiar/old/availability", "familiar/old/health", "familiar/old/identity"];
@@ -202,7 +208,7 @@ fn clearing_that_is_refused_or_cut_short_is_not_taken_for_done() {
 
 /// Versions before had two sites share this topic: it is taken back where it tells of this device, and only there.
 #[test]
-fn discovery_that_sites_shared_is_taken_back_by_whom_it_tells_of() {
+fn shared_discovery_taken_back_by_its_device() {
     let Some(broker) = Mosquitto::start("discovery_that_sites_shared", "") else { return };
     let shared = "homeassistant/device/porch/config";
     let all = Subscriber::start(broker.port, "#", &[]);

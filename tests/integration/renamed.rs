@@ -59,6 +59,7 @@ impl Scene {
     }
 }
 
+/// Holds STA-14.
 #[test]
 fn nothing_stays_under_the_old_name_of_a_device() {
     let Some(scene) = Scene::new("nothing_stays_under_the_old_name", "") else { return };
@@ -91,12 +92,14 @@ fn nothing_stays_under_the_old_name_of_a_device() {
         scene.kept_below("homeassistant/")
             == ["homeassistant/device/garden-AT-familiarX2fsite2/config"]
     });
+    wait("the old prefix is off the record", || scene.on_record("familiar/garden") == 0);
     running.stop();
     let check = scene.home.familiar(&["check"]);
     let said = String::from_utf8(check.stdout).unwrap();
     assert!(!said.contains("published under"), "{said}");
 }
 
+/// Holds STA-16.
 #[test]
 fn person_forgotten_after_a_rename_is_cleared_under_every_name() {
     let test = "person_forgotten_after_a_rename_is_cleared_under_every_name";
@@ -146,6 +149,7 @@ fn person_forgotten_after_a_rename_is_cleared_under_every_name() {
 }
 
 /// The mend for two devices of one name is that one of them gets another.
+/// Holds STA-15.
 #[test]
 fn old_name_that_another_device_took_is_left_alone() {
     let test = "old_name_that_another_device_took_is_left_alone";
@@ -177,6 +181,7 @@ fn old_name_that_another_device_took_is_left_alone() {
     assert_eq!(scene.retained()["homeassistant/device/porch/config"], discovery);
 }
 
+/// Holds STA-14.
 #[test]
 fn discovery_that_is_turned_off_is_taken_back() {
     let test = "discovery_that_is_turned_off_is_taken_back";

@@ -88,6 +88,7 @@ fn payload(message: &str) -> String {
     message["payload"].as_str().unwrap().to_owned()
 }
 
+/// Holds BRI-01.
 #[test]
 fn unverified_is_never_republished() {
     let Some((broker, device, _bridge, heard)) = scene("unverified_is_never_republished") else {
@@ -156,6 +157,7 @@ fn unverified_is_never_republished() {
     assert_eq!(later.below("plain/").len(), 1);
 }
 
+/// Holds BRI-02.
 #[test]
 fn bridge_killed_at_any_moment_loses_nothing() {
     const EVENTS: u64 = 300;
@@ -187,6 +189,7 @@ fn bridge_killed_at_any_moment_loses_nothing() {
     assert_eq!(first_times, (1..=EVENTS + 1).collect::<Vec<_>>());
 }
 
+/// Holds BRI-03.
 #[test]
 fn target_within_the_source_is_refused() {
     let bridge = Bridge::new(1);
@@ -197,6 +200,7 @@ fn target_within_the_source_is_refused() {
     }
 }
 
+/// Holds BRI-04.
 #[test]
 fn broker_that_refuses_the_copy() {
     let folder = tempfile::tempdir().unwrap();
@@ -244,6 +248,7 @@ fn documented(name: &str) -> String {
     format!("{}\n", snippet.split_once("\n```").unwrap().0)
 }
 
+/// Holds BRI-05.
 #[test]
 fn access_rules_of_the_documentation() {
     let folder = tempfile::tempdir().unwrap();
@@ -302,6 +307,7 @@ fn access_rules_of_the_documentation() {
     });
 }
 
+/// Holds BRI-06.
 #[test]
 fn flow_of_the_documentation() {
     let flow = documented("flow.json");

@@ -141,6 +141,7 @@ fn refused(outcome: Result<PublicKey, VerifyError>, why: &str) {
     assert!(error.contains(why), "{error}");
 }
 
+/// Holds KEY-02.
 #[test]
 fn consumers_follow_a_vouched_key() {
     let home = Home::new();
@@ -171,6 +172,7 @@ fn consumers_follow_a_vouched_key() {
     assert_eq!(consumer.pins().line("porch").unwrap().former().len(), 6);
 }
 
+/// Holds KEY-03.
 #[test]
 fn key_vouched_by_a_stranger() {
     let (home, stranger) = (Home::new(), Home::new());
@@ -192,6 +194,7 @@ fn key_vouched_by_a_stranger() {
     assert_eq!(consumer.pins().key("porch"), Some(victim.public()));
 }
 
+/// Holds KEY-03.
 #[test]
 fn vouch_replayed_for_another_device() {
     let home = Home::new();
@@ -208,6 +211,7 @@ fn vouch_replayed_for_another_device() {
     refused(consumer.meet("yard", &home.identity()), "identity of \"porch\"");
 }
 
+/// Holds KEY-03.
 #[test]
 fn vouch_for_another_key() {
     let (home, stranger) = (Home::new(), Home::new());
@@ -233,6 +237,7 @@ fn vouch_for_another_key() {
     assert_eq!(consumer.meet("porch", &identity).unwrap(), *new.public());
 }
 
+/// Holds KEY-03.
 #[test]
 fn two_successors() {
     let home = Home::new();
@@ -254,6 +259,7 @@ fn two_successors() {
     assert!(matches!(again, RotateError::Rotated { .. }), "{again}");
 }
 
+/// Holds KEY-05.
 #[test]
 fn old_key_signs_after_rotation() {
     let home = Home::new();
@@ -293,6 +299,7 @@ fn holder(body: &str, home: &Home) -> Option<std::path::PathBuf> {
     })
 }
 
+/// Holds KEY-10.
 #[test]
 fn old_private_key_is_wiped() {
     let home = Home::new();
@@ -322,6 +329,7 @@ fn old_private_key_is_wiped() {
     assert!(public.stdout.ends_with(printed.as_bytes()), "{public:?}");
 }
 
+/// Holds KEY-06.
 #[test]
 fn withheld_tail_before_rotation() {
     let home = Home::new();
@@ -357,6 +365,7 @@ fn withheld_tail_before_rotation() {
     assert_eq!(chain(&trust, &[&all[6], &all[7]]).0, 0);
 }
 
+/// Holds KEY-11.
 #[test]
 fn lost_database() {
     let home = Home::new();
@@ -399,6 +408,7 @@ const CHILD: &str = "FAMILIAR_TEST_ROTATES";
 
 /// Processes that rotate are killed at random moments while others record: one key signs at a time, each
 /// chain ends where its vouch says, and the line of keys has no fork.
+/// Holds KEY-04.
 #[test]
 fn rotation_cut_short() {
     let home = Home::new();
@@ -474,6 +484,7 @@ fn publisher(home: &Home, broker: &Mosquitto) -> Publisher {
 }
 
 /// The reference consumer over a real broker: old events, the new identity, new events; then a stranger.
+/// Holds KEY-02.
 #[test]
 fn listener_goes_along() {
     let Some(broker) = Mosquitto::start("listener_goes_along", "") else { return };
@@ -567,6 +578,7 @@ fn follows_alike(folder: &std::path::Path, judge: &mut Command) {
     }
 }
 
+/// Holds KEY-08.
 #[test]
 fn python_snippet_follows_a_key() {
     let Some(mut python) = judge::python("python_snippet_follows_a_key") else { return };
@@ -575,6 +587,7 @@ fn python_snippet_follows_a_key() {
     follows_alike(folder.path(), python.arg(program));
 }
 
+/// Holds KEY-08.
 #[test]
 fn javascript_snippet_follows_a_key() {
     let folder = tempfile::tempdir().unwrap();
@@ -587,6 +600,7 @@ fn javascript_snippet_follows_a_key() {
 }
 
 /// The schema, and PyJWT on the vouches as they are.
+/// Holds KEY-09.
 #[test]
 fn identities_hold_the_schema() {
     let Some(mut python) = judge::python("identities_hold_the_schema") else { return };
@@ -625,6 +639,7 @@ for line in sys.stdin:
 }
 
 /// `forget` beside a running daemon signs by the new key at once; nobody could verify it yet.
+/// Holds KEY-01.
 #[test]
 fn event_by_a_new_key_waits_for_its_introduction() {
     let test = "event_by_a_new_key_waits_for_its_introduction";
@@ -650,6 +665,7 @@ fn event_by_a_new_key_waits_for_its_introduction() {
     assert_eq!(topics, ["availability", "identity", "event", "identity", "event"]);
 }
 
+/// Holds KEY-07.
 #[test]
 fn pins_of_two_processes() {
     let (first, second) = (Home::new(), Home::new());

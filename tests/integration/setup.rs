@@ -68,6 +68,7 @@ fn mode(path: &Path) -> u32 {
 const BROKER: [&str; 6] =
     ["--broker", "mqtt://127.0.0.1:1883", "--username", "porch", "--password-file", "password"];
 
+/// Holds PKG-01.
 #[test]
 fn options_make_a_configuration_and_check_tries_it() {
     let test = "options_make_a_configuration_and_check_tries_it";
@@ -123,8 +124,9 @@ fn root_gives_the_password_to_the_owner_of_the_state() {
     assert_eq!((password.uid(), password.gid(), password.mode() & 0o777), (65534, 65534, 0o600));
 }
 
+/// Holds PKG-02.
 #[test]
-fn system_gets_password_and_certificate_where_its_unit_reads_them() {
+fn password_and_certificate_where_unit_reads_them() {
     let place = Place::new();
     let key = [
         "req",
@@ -172,8 +174,9 @@ fn system_gets_password_and_certificate_where_its_unit_reads_them() {
     assert!(!left.contains("secret word"), "{left}");
 }
 
+/// Holds PKG-04.
 #[test]
-fn configuration_that_is_there_is_replaced_only_if_asked_for_and_kept() {
+fn configuration_replaced_only_on_request_and_kept() {
     let place = Place::new();
     let mine = "device = \"mine\"\n[recognition]\nframes = 5\n";
     fs::write(place.path("familiar.toml"), mine).unwrap();
@@ -196,6 +199,7 @@ fn configuration_that_is_there_is_replaced_only_if_asked_for_and_kept() {
     assert!(place.path("familiar.toml.bak").exists());
 }
 
+/// Holds PKG-03.
 #[test]
 fn wrong_answer_changes_nothing() {
     let place = Place::new();
@@ -248,6 +252,7 @@ fn wrong_answer_changes_nothing() {
     }
 }
 
+/// Holds PKG-02.
 #[test]
 fn password_that_the_unit_gets_elsewhere_is_not_given_twice() {
     let place = Place::new();
@@ -298,6 +303,7 @@ fn second_camera_gets_a_unit_of_its_own() {
     assert_eq!(anchors, Path::new("../trust.d"));
 }
 
+/// Holds PKG-01.
 #[test]
 fn terminal_is_asked_and_shows_no_password() {
     let place = Place::new();
@@ -344,6 +350,7 @@ fn terminal_is_asked_before_a_configuration_is_replaced() {
     assert_eq!(place.parsed("familiar.toml")["camera"]["source"].as_str(), Some("/dev/video7"));
 }
 
+/// Holds PKG-03.
 #[test]
 fn terminal_that_hangs_up_changes_nothing() {
     let place = Place::new();

@@ -109,6 +109,7 @@ impl Watching {
     }
 }
 
+/// Holds UPD-08.
 #[test]
 fn model_that_agrees_takes_over_after_its_shadow_run() {
     let test = "model_that_agrees_takes_over_after_its_shadow_run";
@@ -136,6 +137,7 @@ fn model_that_agrees_takes_over_after_its_shadow_run() {
 }
 
 /// Another embedding space, but one that the new bundle maps the templates into: names can be compared, and stay.
+/// Holds UPD-26.
 #[test]
 fn people_carried_over_by_a_mapping_are_named_in_the_shadow_run() {
     let test = "people_carried_over_by_a_mapping_are_named_in_the_shadow_run";
@@ -177,6 +179,7 @@ fn people_carried_over_by_a_mapping_are_named_in_the_shadow_run() {
     device.judge(test);
 }
 
+/// Holds UPD-09, UPD-13.
 #[test]
 fn model_that_finds_no_faces_is_refused_by_its_shadow_run() {
     let test = "model_that_finds_no_faces_is_refused_by_its_shadow_run";
@@ -203,9 +206,10 @@ fn model_that_finds_no_faces_is_refused_by_its_shadow_run() {
 }
 
 /// The signer says that embeddings may be compared; this camera's frames say that they may not.
+/// Holds UPD-09, UPD-13.
 #[test]
-fn model_that_knows_nobody_any_more_is_refused_by_its_shadow_run() {
-    let test = "model_that_knows_nobody_any_more_is_refused_by_its_shadow_run";
+fn shadow_run_refuses_model_that_knows_nobody() {
+    let test = "shadow_run_refuses_model_that_knows_nobody";
     let Some(mut device) = Watching::new(test, "8s") else { return };
     let space = "distance = \"cosine\"\nspace = \"s1\"";
     let site = &device.fleet.site;
@@ -232,9 +236,10 @@ fn model_that_knows_nobody_any_more_is_refused_by_its_shadow_run() {
     assert_eq!(device.last()["model"]["version"], "7.1.0");
 }
 
+/// Holds UPD-14.
 #[test]
-fn daemon_killed_in_a_shadow_run_boots_what_ran_and_does_not_try_for_ever() {
-    let test = "daemon_killed_in_a_shadow_run_boots_what_ran_and_does_not_try_for_ever";
+fn boots_what_ran_when_killed_in_shadow_run() {
+    let test = "boots_what_ran_when_killed_in_shadow_run";
     let Some(mut device) = Watching::new(test, "1h") else { return };
     device.publish("7.1.0", "format = 1", "format = 1");
     let begun = |device: &Watching| {
@@ -257,6 +262,7 @@ fn daemon_killed_in_a_shadow_run_boots_what_ran_and_does_not_try_for_ever() {
     device.refuses("7.1.0", "did not survive it in 3 starts");
 }
 
+/// Holds UPD-08.
 #[test]
 fn reload_begins_the_shadow_run_anew() {
     let test = "reload_begins_the_shadow_run_anew";

@@ -119,6 +119,7 @@ pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Holds UPD-01.
 #[test]
 fn installed_bundle_is_run_confirmed_and_gone_back_from() {
     let site = Site::new();
@@ -148,8 +149,9 @@ fn installed_bundle_is_run_confirmed_and_gone_back_from() {
     assert_eq!(site.run().0, factory.0);
 }
 
+/// Holds UPD-23, UPD-24.
 #[test]
-fn people_of_another_embedding_space_are_named_and_never_compared() {
+fn other_embedding_space_named_never_compared() {
     let site = Site::new();
     site.home.enroll("Ada", "P001");
     let folder =
@@ -175,6 +177,7 @@ fn people_of_another_embedding_space_are_named_and_never_compared() {
     assert_eq!(site.run().0, "7.3.0");
 }
 
+/// Holds UPD-02.
 #[test]
 fn what_does_not_hold_is_never_installed() {
     let site = Site::new();
@@ -213,6 +216,7 @@ fn what_does_not_hold_is_never_installed() {
     refused(site.install(&blind), "enforce");
 }
 
+/// Holds UPD-03.
 #[test]
 fn killed_while_installing() {
     let site = Site::new();
@@ -245,6 +249,7 @@ fn killed_while_installing() {
     assert_eq!(site.run().0, "7.2.0");
 }
 
+/// Holds UPD-07.
 #[test]
 fn damaged_slot_is_said_in_signed_health() {
     let test = "damaged_slot_is_said_in_signed_health";
@@ -295,6 +300,7 @@ fn damaged_slot_is_said_in_signed_health() {
     assert!(judged.status.success(), "{}", self::said(&judged));
 }
 
+/// Holds UPD-06, UPD-07.
 #[test]
 fn daemon_that_dies_on_trial_falls_back_by_itself() {
     let site = Site::new();

@@ -323,6 +323,7 @@ impl World {
     }
 }
 
+/// Holds EVT-06.
 #[test]
 fn nothing_lost_forged_or_out_of_order() {
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
@@ -357,6 +358,7 @@ fn nothing_lost_forged_or_out_of_order() {
     assert!(figures.events > rounds, "hardly anything happened");
 }
 
+/// Holds EVT-07.
 #[test]
 fn judge_finds_what_is_dropped_swapped_or_altered() {
     let device = Device::new();

@@ -35,9 +35,10 @@ fn holder(home: &Home) -> Value {
     serde_json::from_slice(&std::fs::read(home.path("state/daemon.lock")).unwrap()).unwrap()
 }
 
+/// Holds STA-02.
 #[test]
-fn second_run_on_a_state_directory_is_refused_and_names_the_first() {
-    let test = "second_run_on_a_state_directory_is_refused_and_names_the_first";
+fn second_run_refused_first_named() {
+    let test = "second_run_refused_first_named";
     let Some(home) = Home::new(test) else { return };
     endless(&home);
     let first = home.start(&[]);
@@ -63,6 +64,7 @@ fn second_run_on_a_state_directory_is_refused_and_names_the_first() {
     last.stop();
 }
 
+/// Holds STA-04.
 #[test]
 fn verbs_work_beside_a_running_daemon() {
     let Some(home) = Home::new("verbs_work_beside_a_running_daemon") else { return };
@@ -100,6 +102,7 @@ fn verbs_work_beside_a_running_daemon() {
     assert!(log.contains("the device key was rotated"), "{log}");
 }
 
+/// Holds STA-06.
 #[test]
 fn verbs_that_read_make_nothing() {
     let Some(home) = Home::new("verbs_that_read_make_nothing") else { return };
@@ -188,6 +191,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
+/// Holds STA-05.
 #[test]
 #[ignore = "makes another user's files: make test runs it as root"]
 fn what_root_does_leaves_the_daemon_its_files() {
@@ -259,6 +263,7 @@ fn files_that_root_left_before_are_named_with_the_mend() {
     assert!(!check.status.success() && text.contains("sudo chown -R"), "{text}");
 }
 
+/// Holds STA-05.
 #[test]
 #[ignore = "makes another user's files: make test runs it as root"]
 fn directory_that_its_owner_cannot_reach_is_refused() {

@@ -99,9 +99,10 @@ fn last(payloads: &[Value]) -> &Value {
     payloads.last().unwrap_or(&Value::Null)
 }
 
+/// Holds STA-01.
 #[test]
-fn presence_and_health_are_signed_retained_and_hold_their_schemas() {
-    let test = "presence_and_health_are_signed_retained_and_hold_their_schemas";
+fn presence_and_health_signed_retained_in_schema() {
+    let test = "presence_and_health_signed_retained_in_schema";
     let home = Home::with_small(small::heavy());
     let Some(scene) = Scene::of(test, home, "") else { return };
     let running = scene.home.start(&[]);
@@ -135,6 +136,7 @@ fn presence_and_health_are_signed_retained_and_hold_their_schemas() {
     }
 }
 
+/// Holds STA-09.
 #[test]
 fn stopped_while_somebody_is_here_invents_no_departure() {
     let test = "stopped_while_somebody_is_here_invents_no_departure";
@@ -156,6 +158,7 @@ fn stopped_while_somebody_is_here_invents_no_departure() {
     assert_eq!(last(&scene.presence())["since"], since);
 }
 
+/// Holds STA-11, GAL-09.
 #[test]
 fn forgotten_person_leaves_no_retained_topic() {
     let test = "forgotten_person_leaves_no_retained_topic";
@@ -216,6 +219,7 @@ fn forgotten_person_leaves_no_retained_topic() {
     running.stop();
 }
 
+/// Holds STA-09.
 #[test]
 fn paused_device_sees_nothing_and_nobody_departs() {
     let test = "paused_device_sees_nothing_and_nobody_departs";
@@ -247,6 +251,7 @@ fn paused_device_sees_nothing_and_nobody_departs() {
     assert!(scene.events().iter().all(|event| event["event_type"] == "recognized"));
 }
 
+/// Holds STA-17.
 #[test]
 fn reload_takes_effect_whole_or_not_at_all() {
     let test = "reload_takes_effect_whole_or_not_at_all";
@@ -281,6 +286,7 @@ fn reload_takes_effect_whole_or_not_at_all() {
     running.stop();
 }
 
+/// Holds STA-21.
 #[test]
 fn service_manager_is_told() {
     let test = "service_manager_is_told";
@@ -310,6 +316,7 @@ fn service_manager_is_told() {
     until("STOPPING=1");
 }
 
+/// Holds STA-30.
 #[test]
 fn birth_of_home_assistant_has_everything_said_again() {
     let test = "birth_of_home_assistant_has_everything_said_again";
@@ -325,6 +332,7 @@ fn birth_of_home_assistant_has_everything_said_again() {
     running.stop();
 }
 
+/// Holds STA-19.
 #[test]
 fn flickering_arrivals_are_limited() {
     let test = "flickering_arrivals_are_limited";
@@ -344,6 +352,7 @@ fn flickering_arrivals_are_limited() {
     assert_eq!(count("departed"), 3, "a departure is told if its arrival was");
 }
 
+/// Holds CAM-16, CAM-17.
 #[test]
 fn heavy_and_oversized_frames_cost_little_and_are_counted() {
     let test = "heavy_and_oversized_frames_cost_little_and_are_counted";
@@ -379,6 +388,7 @@ fn heavy_and_oversized_frames_cost_little_and_are_counted() {
     running.stop();
 }
 
+/// Holds STA-18.
 #[test]
 fn rotated_key_is_taken_without_a_restart() {
     let test = "rotated_key_is_taken_without_a_restart";
@@ -410,6 +420,7 @@ fn rotated_key_is_taken_without_a_restart() {
     assert_eq!((&report["events"], &report["ok"]), (&2.into(), &true.into()), "{said}");
 }
 
+/// Holds STA-07.
 #[test]
 fn frame_rate_in_health_is_the_cameras_or_absent() {
     let test = "frame_rate_in_health_is_the_cameras_or_absent";

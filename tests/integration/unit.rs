@@ -5,6 +5,7 @@ use crate::support::judge;
 /// Tenths. What is left, and why, stands in docs/operations.md.
 const EXPOSURE: &str = "10";
 
+/// Holds STA-23.
 #[test]
 fn sandbox_that_opens_is_noticed() {
     let Some(_) = judge::systemd("sandbox_that_opens_is_noticed") else { return };
@@ -22,6 +23,7 @@ fn sandbox_that_opens_is_noticed() {
 }
 
 /// A second camera's daemon is confined as the first one's is: nothing differs but where its files are.
+/// Holds DEV-10.
 #[test]
 fn second_camera_is_confined_as_the_first() {
     let read = |name: &str| {
@@ -38,6 +40,7 @@ fn second_camera_is_confined_as_the_first() {
 }
 
 /// Within the sandbox nothing but the daemon may be run, so what reloads it must run outside.
+/// Holds STA-24.
 #[test]
 fn reload_is_not_forbidden_by_the_sandbox() {
     for name in ["familiar.service", "familiar@.service"] {
@@ -53,6 +56,7 @@ fn reload_is_not_forbidden_by_the_sandbox() {
 }
 
 /// With the drop-in for chrony the kernel's clock may be asked, and still not set.
+/// Holds DEV-11.
 #[test]
 fn chrony_drop_in_opens_one_call() {
     let Some(mut analyze) = judge::systemd("chrony_drop_in_opens_one_call") else { return };

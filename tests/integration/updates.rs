@@ -160,6 +160,7 @@ fn update_from_a_folder_is_installed_run_and_confirmed() {
     assert!(names.iter().all(|name| !name.to_str().unwrap().contains(".tar")), "{names:?}");
 }
 
+/// Holds UPD-22, UPD-36.
 #[test]
 fn halted_wave_and_rollback_to_what_is_withdrawn() {
     let Some(fleet) = Fleet::new("halted_wave_and_rollback_to_what_is_withdrawn") else { return };
@@ -185,6 +186,7 @@ fn halted_wave_and_rollback_to_what_is_withdrawn() {
     fleet.refuses(3, "an operator went back from it");
 }
 
+/// Holds UPD-38.
 #[test]
 fn wave_for_one_group() {
     let Some(fleet) = Fleet::new("wave_for_one_group") else { return };
@@ -214,6 +216,7 @@ fn wave_for_one_group() {
     fleet.finds_nothing();
 }
 
+/// Holds UPD-30.
 #[test]
 fn repository_that_was_turned_back() {
     let Some(fleet) = Fleet::new("repository_that_was_turned_back") else { return };
@@ -226,6 +229,7 @@ fn repository_that_was_turned_back() {
     fleet.refuses(3, "was trusted before");
 }
 
+/// Holds UPD-30.
 #[test]
 fn mixed_and_matched_metadata() {
     let Some(fleet) = Fleet::new("mixed_and_matched_metadata") else { return };
@@ -236,6 +240,7 @@ fn mixed_and_matched_metadata() {
     fleet.refuses(3, "snapshot: it is version 2, not 3");
 }
 
+/// Holds UPD-30.
 #[test]
 fn expired_repository() {
     let Some(fleet) = Fleet::new("expired_repository") else { return };
@@ -246,6 +251,7 @@ fn expired_repository() {
     fleet.updates_to("7.1.0");
 }
 
+/// Holds UPD-30.
 #[test]
 fn clock_set_back_does_not_bring_expired_metadata_to_life() {
     use familiar::model::update::client::{Client, TufError};
@@ -286,6 +292,7 @@ fn clock_set_back_does_not_bring_expired_metadata_to_life() {
     assert!(refresh(now + days(8), synchronized).is_ok());
 }
 
+/// Holds UPD-30.
 #[test]
 fn tampered_archive() {
     let Some(fleet) = Fleet::new("tampered_archive") else { return };
@@ -303,6 +310,7 @@ fn tampered_archive() {
     fleet.updates_to("7.1.0");
 }
 
+/// Holds UPD-30.
 #[test]
 fn metadata_under_a_strangers_keys() {
     let Some(fleet) = Fleet::new("metadata_under_a_strangers_keys") else { return };
@@ -316,6 +324,7 @@ fn metadata_under_a_strangers_keys() {
 }
 
 /// The second, independent signature: who has the repository has not the models.
+/// Holds UPD-30.
 #[test]
 fn bundle_of_a_stranger_in_a_sound_repository() {
     let Some(fleet) = Fleet::new("bundle_of_a_stranger_in_a_sound_repository") else { return };
@@ -330,6 +339,7 @@ fn bundle_of_a_stranger_in_a_sound_repository() {
 }
 
 /// A role may speak for the paths that were given to it, and for no others.
+/// Holds UPD-30.
 #[test]
 fn delegated_role_beyond_its_paths() {
     let Some(fleet) = Fleet::new("delegated_role_beyond_its_paths") else { return };
@@ -365,6 +375,7 @@ fn delegated_role_beyond_its_paths() {
     assert_eq!(fleet.site.boots().0, "7.1.0");
 }
 
+/// Holds UPD-30.
 #[test]
 fn another_bundle_than_the_one_listed() {
     let Some(fleet) = Fleet::new("another_bundle_than_the_one_listed") else { return };
@@ -379,6 +390,7 @@ fn another_bundle_than_the_one_listed() {
     fleet.refuses(3, "not what the repository says");
 }
 
+/// Holds UPD-32.
 #[test]
 fn model_that_fails_its_self_test_is_not_fetched_twice() {
     let test = "model_that_fails_its_self_test_is_not_fetched_twice";
@@ -396,6 +408,7 @@ fn model_that_fails_its_self_test_is_not_fetched_twice() {
     fleet.updates_to("7.1.1");
 }
 
+/// Holds UPD-35.
 #[test]
 fn interrupted_download_is_gone_on_from() {
     let Some(fleet) = Fleet::new("interrupted_download_is_gone_on_from") else { return };
@@ -419,6 +432,7 @@ fn interrupted_download_is_gone_on_from() {
     fleet.updates_to("7.2.0");
 }
 
+/// Holds UPD-31.
 #[test]
 fn endless_data() {
     let Some(fleet) = Fleet::new("endless_data") else { return };
@@ -461,6 +475,7 @@ fn trickling(every: Option<Duration>) -> String {
     address
 }
 
+/// Holds UPD-40.
 #[test]
 fn server_that_trickles() {
     use familiar::model::update::fetch::{FetchError, Limits, Source};
@@ -484,6 +499,7 @@ fn server_that_trickles() {
 }
 
 /// A server that gives a byte now and then holds nobody for long, and what came is kept.
+/// Holds UPD-31.
 #[test]
 fn trickled_metadata_and_archive() {
     use familiar::model::update::client::{Client, TufError};
@@ -584,6 +600,7 @@ impl Drop for Https {
     }
 }
 
+/// Holds UPD-39.
 #[test]
 fn update_over_https_from_a_known_authority_alone() {
     let test = "update_over_https_from_a_known_authority_alone";
@@ -606,6 +623,7 @@ fn update_over_https_from_a_known_authority_alone() {
     fleet.updates_to("7.1.0");
 }
 
+/// Holds UPD-42.
 #[test]
 fn rollback_command_to_a_running_daemon() {
     use familiar::command::OperatorKey;
@@ -648,6 +666,7 @@ fn rollback_command_to_a_running_daemon() {
     assert_eq!(fleet.site.boots().0, "7.1.0");
 }
 
+/// Holds UPD-33.
 #[test]
 fn update_command_switches_a_running_daemon_and_health_tells() {
     let test = "update_command_switches_a_running_daemon_and_health_tells";

@@ -90,6 +90,7 @@ fn start(bundle: &Path, trust: &Path) -> Engine {
     Engine::start(VerifiedBundle::open(bundle, &anchors).unwrap()).unwrap()
 }
 
+/// Holds REC-13, REC-14.
 #[test]
 #[ignore = "recordings of people before a webcam: make evaluate DATA=FOLDER"]
 fn webcam_subjects_are_recognized_and_never_confused() {
@@ -195,6 +196,7 @@ fn time_from_appearing_to_named() {
 
 /// `tools/replay.py`: each subject's live recordings, and photographs of the subject, before `familiar run`. They are
 /// expected beside `FAMILIAR_WEBCAM`, in `print`.
+/// Holds LIV-01, LIV-02.
 #[test]
 #[ignore = "recordings of people before a webcam: make evaluate DATA=FOLDER"]
 fn photographs_name_nobody_and_live_people_are_named() {

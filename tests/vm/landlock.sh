@@ -60,6 +60,7 @@ under() { # KERNEL, and files|ports, which the kernel hands to the first process
   grep -aq "ended with 0" said || { tail -n 30 said; die "the sandbox does not hold under $1"; }
 }
 
+# Holds STA-29.
 kernel vmlinuz-backports bookworm-backports
 kernel vmlinuz-stable bookworm
 root

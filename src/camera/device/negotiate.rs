@@ -340,6 +340,7 @@ mod tests {
         }
     }
 
+    /// Holds CAM-05.
     #[test]
     fn every_layout_of_pixels_can_be_chosen() {
         for (pixels, fourcc) in Pixels::ALL {
@@ -356,8 +357,9 @@ mod tests {
         }
     }
 
+    /// Holds CAM-06.
     #[test]
-    fn camera_without_a_usable_format_says_what_it_offers_and_what_would_do() {
+    fn unusable_camera_lists_offers_and_remedy() {
         let refusal = |offers: &[(&FourCc, &[(u32, u32)])]| {
             let sizes = |sizes: &[(u32, u32)]| sizes.iter().map(|&(w, h)| size(w, h)).collect();
             let listed =
@@ -388,6 +390,7 @@ mod tests {
         assert!(refusal(&[(b"MJPG", &[(8000, 6000)])]).contains("16 megapixels"));
     }
 
+    /// Holds CAM-05.
     #[test]
     fn range_and_matrix_of_the_driver_are_respected() {
         let given = Given {

@@ -55,6 +55,7 @@ impl Pacer {
 mod tests {
     use super::*;
 
+    /// Holds CAM-18.
     #[test]
     fn waits_double_up_to_the_most_and_begin_again() {
         let (first, most) = (Duration::from_millis(500), Duration::from_secs(30));

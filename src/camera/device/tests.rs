@@ -46,6 +46,7 @@ fn wait(feed: &Feed, reached: impl Fn(Counters) -> bool) {
     }
 }
 
+/// Holds SPD-07.
 #[test]
 fn slow_consumer_sees_the_newest_frame() {
     let frames = (0..25).map(|n| Step::Frame(jpeg(n * 10))).collect();
@@ -139,6 +140,7 @@ fn stale_bytes_beyond_bytesused() {
     assert!(frame(&feed).image.pixels().all(|pixel| pixel.0 == [9; 3]));
 }
 
+/// Holds CAM-18.
 #[test]
 fn unplugged_and_replugged() {
     let socket = Socket::new([
@@ -194,6 +196,7 @@ fn stalled_camera_is_opened_again_without_an_outage() {
     assert_eq!(socket.log(), ["opened", "closed", "opened"], "closed before opened again");
 }
 
+/// Holds CAM-18.
 #[test]
 fn camera_that_stays_silent_is_lost() {
     let socket = Socket::new([Plug::Gives(vec![Step::Silence]), Plug::Dead, Plug::Dead]);

@@ -74,8 +74,9 @@ fn with_application(jpeg: &[u8], segment: &[u8]) -> Vec<u8> {
     [&jpeg[..2], segment, &jpeg[2 + length..]].concat()
 }
 
+/// Holds CAM-02.
 #[test]
-fn whatever_cameras_do_beyond_the_standard_gives_the_same_picture() {
+fn same_picture_when_camera_bends_the_standard() {
     let clean = encode(&picture(WIDTH, HEIGHT, 40), 85);
     let wanted = decode(&clean).unwrap();
     let unended = &clean[..clean.len() - 2];
@@ -124,6 +125,7 @@ fn whatever_cameras_do_beyond_the_standard_gives_the_same_picture() {
     }
 }
 
+/// Holds CAM-02.
 #[test]
 fn sloppy_restart_intervals_give_the_same_picture() {
     let clean = with_restarts(marked);
@@ -167,6 +169,7 @@ fn sloppy_restart_intervals_give_the_same_picture() {
     }
 }
 
+/// Holds CAM-02.
 #[test]
 fn lost_restart_interval_leaves_the_others_where_they_were() {
     let wanted = decode(&with_restarts(marked)).unwrap();
@@ -181,8 +184,9 @@ fn lost_restart_interval_leaves_the_others_where_they_were() {
     assert_eq!(image.get_pixel(5, 33), wanted.get_pixel(5, 25), "the one before it again");
 }
 
+/// Holds CAM-03.
 #[test]
-fn picture_without_all_of_its_last_row_is_taken_and_one_without_more_is_not() {
+fn picture_taken_when_only_last_row_is_short() {
     let clean = encode(&picture(WIDTH, HEIGHT, 40), 85);
     let wanted = decode(&clean).unwrap();
     let whole = clean.len() - 2;
@@ -208,6 +212,7 @@ fn picture_without_all_of_its_last_row_is_taken_and_one_without_more_is_not() {
     assert!((0.05..0.2).contains(&share), "{taken} taken, {refused} refused");
 }
 
+/// Holds CAM-03.
 #[test]
 fn what_no_decoder_can_know_is_refused() {
     let clean = encode(&picture(WIDTH, HEIGHT, 40), 85);
@@ -219,6 +224,7 @@ fn what_no_decoder_can_know_is_refused() {
 }
 
 /// Starts of image within each other, each with a long way to go: see `SEGMENTS`.
+/// Holds CAM-04.
 #[test]
 fn nested_starts_of_image_are_refused_one_by_one() {
     let comment = [0xff, 0xfe, 0, 5, 0xff, 0xd8, 0xff];
@@ -232,6 +238,7 @@ fn nested_starts_of_image_are_refused_one_by_one() {
     assert!(decode(&nested).is_err());
 }
 
+/// Holds CAM-02.
 #[test]
 fn shade_survives_a_camera_that_does_all_of_it_at_once() {
     let bare = without_huffman_tables(&jpeg(120));

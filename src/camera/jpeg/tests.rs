@@ -30,6 +30,7 @@ fn grey_jpeg_becomes_rgb() {
 }
 
 /// But in its last row of blocks: `sloppy::picture_without_all_of_its_last_row…`.
+/// Holds CAM-01.
 #[test]
 fn truncated_jpeg_is_refused_wherever_it_is_cut() {
     let whole = encode(&picture(80, 72, 40), 85);
@@ -54,6 +55,7 @@ fn bytes_after_the_end_of_image_do_not_matter() {
     assert!(is_near(shade(&decode(&padded).unwrap()), 90));
 }
 
+/// Holds CAM-01.
 #[test]
 fn huffman_less_mjpeg() {
     let whole = jpeg(60);
@@ -62,6 +64,7 @@ fn huffman_less_mjpeg() {
     assert_eq!(decode(&bare).unwrap(), decode(&whole).unwrap());
 }
 
+/// Holds CAM-01.
 #[test]
 fn enormous_jpeg_is_refused_before_it_takes_memory() {
     let bomb = claiming(&jpeg(1), 65535, 65535);
@@ -104,6 +107,7 @@ fn not_a_jpeg_is_broken() {
 
 /// Thousands of damaged JPEGs: each decodes or is refused; no panic escapes, nothing aborts, and what
 /// decodes has the size of its own header.
+/// Holds CAM-01.
 #[test]
 fn mutated_jpegs_never_panic() {
     let seeds = [

@@ -203,6 +203,7 @@ fn outbox(located: &Located, state: &StateDirectory, report: &mut Report) {
 mod tests {
     use super::false_alarms;
 
+    /// Holds REC-09.
     #[test]
     fn false_alarms_grow_with_people_and_rate() {
         for (people, rate, often) in [

@@ -340,6 +340,7 @@ mod tests {
         assert!(both.look.is_some() && both.detect.is_some() && both.embed.is_some());
     }
 
+    /// Holds UPD-12.
     #[test]
     fn new_model_that_fails_or_panics_and_running_one_that_does() {
         let sound = fake(&[50.0]);

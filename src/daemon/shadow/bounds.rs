@@ -242,6 +242,7 @@ mod tests {
         assert_eq!(judge(&few, ROOM), Ok(()));
     }
 
+    /// Holds UPD-09.
     #[test]
     fn model_that_disagrees_is_refused() {
         assert_eq!(
@@ -260,6 +261,7 @@ mod tests {
         );
     }
 
+    /// Holds UPD-10.
     #[test]
     fn model_that_is_slow_is_refused() {
         let slow = |running, new| {
@@ -272,6 +274,7 @@ mod tests {
         assert_eq!(slow(1.0, 4.9), Ok(()));
     }
 
+    /// Holds UPD-11.
     #[test]
     fn model_that_is_too_large_is_refused() {
         let judge = |before: u64, now: u64, limit: Option<u64>| {

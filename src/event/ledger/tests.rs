@@ -100,6 +100,7 @@ fn at(up: i64) -> Reading {
     Reading { boot: "a".to_owned(), up, date: None }
 }
 
+/// Holds EVT-10.
 #[test]
 fn full_disk() {
     let device = Device::new(Limits::default());
@@ -128,6 +129,7 @@ fn full_disk() {
     assert!(next.as_str().contains(&format!("\\\"seq\\\":{}", stored + 1)));
 }
 
+/// Holds EVT-05.
 #[test]
 fn old_events_go_and_are_told() {
     let device = Device::new(AGE);
@@ -154,6 +156,7 @@ fn old_events_go_and_are_told() {
     assert!(!device.chain(&received).ok);
 }
 
+/// Holds EVT-05.
 #[test]
 fn old_events_go_while_nothing_happens() {
     let device = Device::new(AGE);
@@ -163,6 +166,7 @@ fn old_events_go_while_nothing_happens() {
     assert_eq!(device.told(), [(1, 3)]);
 }
 
+/// Holds EVT-08, EVT-09.
 #[test]
 fn clock_that_jumps_drops_nothing_and_keeps_nothing() {
     let date = |up, date| Reading { boot: "a".to_owned(), up, date: Some(date) };
@@ -180,6 +184,7 @@ fn clock_that_jumps_drops_nothing_and_keeps_nothing() {
     assert_eq!(device.seqs(), (6..=21).collect::<Vec<_>>());
 }
 
+/// Holds EVT-08.
 #[test]
 fn one_wrong_date_after_a_restart_drops_nothing() {
     let reading =
@@ -194,7 +199,7 @@ fn one_wrong_date_after_a_restart_drops_nothing() {
 }
 
 #[test]
-fn events_before_the_date_is_known_are_no_older_for_the_time_switched_off() {
+fn undated_events_do_not_age_when_switched_off() {
     let device = Device::new(AGE);
     let reading = |boot: &str, up, date| Reading { boot: boot.to_owned(), up, date };
     device.tell(2, &reading("a", 10, Some(TODAY)));

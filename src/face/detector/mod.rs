@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn box_and_landmarks_are_the_mean_of_all_candidates_for_one_face() {
+    fn candidates_for_one_face_are_averaged() {
         let moved = |x: f32, score: f32| DetectedFace {
             landmarks: [Point { x: x + 5.0, y: 4.0 }; 5],
             ..face(x, score)

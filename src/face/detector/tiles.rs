@@ -202,6 +202,7 @@ mod tests {
         assert!(looks.get() > 2);
     }
 
+    /// Holds CAM-21.
     #[test]
     fn tiles_cover_the_picture_and_are_bounded_in_number() {
         for (size, input) in [

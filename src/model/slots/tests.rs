@@ -169,7 +169,7 @@ fn factory_runs_where_nothing_is_installed() {
 }
 
 #[test]
-fn installed_goes_before_the_factory_on_trial_and_then_confirmed() {
+fn installed_runs_before_the_factory_bundle() {
     let site = Site::new();
     assert_eq!(site.install("1.1.0").unwrap(), "1.1.0");
     let booted = site.boot();
@@ -185,6 +185,7 @@ fn installed_goes_before_the_factory_on_trial_and_then_confirmed() {
     assert_eq!(site.boot().origin, Origin::Installed(Place::A));
 }
 
+/// Holds UPD-06.
 #[test]
 fn crash_loop_on_trial_falls_back_by_itself() {
     let site = Site::new();
@@ -206,6 +207,7 @@ fn crash_loop_on_trial_falls_back_by_itself() {
     assert_eq!(site.install("1.2.1").unwrap(), "1.2.1");
 }
 
+/// Holds UPD-06.
 #[test]
 fn orderly_stops_on_trial_are_no_crashes() {
     let site = Site::new();
@@ -230,6 +232,7 @@ fn failed_self_test_is_never_installed() {
     assert!(matches!(site.install("1.1.0"), Err(InstallError::Refused { .. })));
 }
 
+/// Holds UPD-04.
 #[test]
 fn self_test_that_fails_after_a_restart_falls_back() {
     let site = Site::new();
@@ -272,6 +275,7 @@ fn signed_bundle_swapped_into_a_slot() {
     assert!(booted.trouble.unwrap().contains("another bundle"));
 }
 
+/// Holds UPD-21.
 #[test]
 fn older_than_what_was_confirmed_is_refused() {
     let site = Site::new();
@@ -297,6 +301,7 @@ fn what_was_never_confirmed_raises_no_bar() {
     assert_eq!(site.install("1.1.0").unwrap(), "1.1.0");
 }
 
+/// Holds UPD-22.
 #[test]
 fn rollback_only_to_what_is_listed_and_verifies() {
     let site = Site::new();

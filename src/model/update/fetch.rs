@@ -290,6 +290,7 @@ mod tests {
     use super::*;
 
     /// The rule as it is configured; a server that trickles is in the integration tests.
+    /// Holds UPD-40.
     #[test]
     fn slow_retrieval() {
         let is_too_slow = |elapsed, read| is_too_slow(elapsed, read, Limits::default());

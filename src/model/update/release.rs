@@ -106,6 +106,7 @@ mod tests {
         (0..10_000).filter(|device| release.is_for(&format!("device {device}"), &[], now)).collect()
     }
 
+    /// Holds UPD-36.
     #[test]
     fn waves_widen_and_halt() {
         let (none, one, half, all) = (in_wave(0.0), in_wave(1.0), in_wave(50.0), in_wave(100.0));
@@ -116,6 +117,7 @@ mod tests {
         assert!(one.iter().all(|device| half.contains(device)));
     }
 
+    /// Holds UPD-37.
     #[test]
     fn not_before_and_not_for_older_daemons() {
         let of = |more: &str| {
@@ -135,6 +137,7 @@ mod tests {
         assert!(release("{}").is_none() && release("null").is_none());
     }
 
+    /// Holds UPD-38.
     #[test]
     fn release_for_some_groups() {
         let is_for = |rollout: &str, groups: &[&str]| {

@@ -164,6 +164,7 @@ mod tests {
         }
     }
 
+    /// Holds HAS-06.
     #[test]
     fn entity_ids_of_people_are_distinct_whatever_their_ids() {
         assert_distinct(&every("a0_-", 7));
@@ -231,6 +232,7 @@ mod tests {
         }
     }
 
+    /// Holds HAS-06.
     #[test]
     fn devices_of_another_prefix_share_no_id() {
         // As they were before prefixes were part of them.

@@ -146,8 +146,9 @@ mod tests {
         Statement::Cleared { topic: topic.to_owned() }
     }
 
+    /// Holds MQT-23.
     #[test]
-    fn newest_statement_counts_and_a_late_acknowledgement_settles_nothing() {
+    fn newest_message_counts_when_acknowledged_late() {
         let mut board = Board::default();
         board.put(cleared("a"));
         let first = board.next_due(|_| true).unwrap();
@@ -160,6 +161,7 @@ mod tests {
         assert!(board.is_settled("a") && board.notices.is_empty());
     }
 
+    /// Holds MQT-23.
     #[test]
     fn clearing_cut_off_is_said_again() {
         let mut board = Board::default();

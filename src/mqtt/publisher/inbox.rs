@@ -71,6 +71,7 @@ impl Inbox {
 mod tests {
     use super::*;
 
+    /// Holds MQT-22.
     #[test]
     fn endless_messages_fill_no_memory() {
         let mut inbox = Inbox::default();

@@ -226,6 +226,7 @@ mod tests {
     use super::*;
     use crate::system::state::StateDirectory;
 
+    /// Holds STA-15.
     #[test]
     fn what_may_be_anothers_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();

@@ -223,8 +223,9 @@ mod tests {
         Kept { broker: broker.to_owned(), topic: topic.to_owned(), place, certain: true }
     }
 
+    /// Holds STA-13.
     #[test]
-    fn topics_on_record_survive_a_restart_and_leave_no_bytes_when_cleared() {
+    fn topics_on_record_survive_restart_gone_when_cleared() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDirectory::at(folder.path().to_owned()).unwrap();
         assert!(Record::find(&state).unwrap().is_none() && !state.file(NAME).exists());

@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(renewed.renewed(&right, &uptime("a", 800)), None);
     }
 
+    /// Holds ROB-01.
     #[test]
     fn span_counts_the_time_that_a_machine_without_a_date_runs() {
         let mut span =

@@ -302,6 +302,7 @@ mod tests {
         assert_eq!(hurtful(sound, &[], &thresholds()), (vec![], vec![]));
     }
 
+    /// Holds GAL-10.
     #[test]
     fn only_the_wrong_look_is_blamed() {
         // One of Bob's went to Ann, and bends her mean.
@@ -314,6 +315,7 @@ mod tests {
         );
     }
 
+    /// Holds GAL-10.
     #[test]
     fn look_far_from_its_own() {
         let (found, _) = hurtful(people(&[("ann", &[0.0, 10.0, 120.0, 5.0])]), &[], &thresholds());
@@ -322,6 +324,7 @@ mod tests {
         assert!(!found[0].last);
     }
 
+    /// Holds GAL-10.
     #[test]
     fn twins_are_told_as_two_people_and_lose_no_look() {
         let twins = people(&[("ann", &[0.0, 10.0]), ("eve", &[5.0, 12.0]), ("sole", &[8.0])]);
@@ -337,13 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn lookalikes_that_were_enrolled_as_such_are_not_told_as_nearly_one() {
+    fn lookalikes_not_reported_when_enrolled_as_such() {
         let mut pair = people(&[("ann", &[0.0, 10.0]), ("eve", &[5.0, 12.0])]);
         pair[0].lookalikes.push("eve".parse().unwrap());
         pair[1].lookalikes.push("ann".parse().unwrap());
         assert_eq!(hurtful(pair, &[], &thresholds()).1, vec![]);
     }
 
+    /// Holds GAL-10.
     #[test]
     fn anchor_on_a_person_is_told() {
         let anchor = |degrees: f32| {

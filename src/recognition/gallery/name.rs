@@ -106,6 +106,7 @@ mod tests {
         assert_eq!(slug(&"w".repeat(64)).len(), 64);
     }
 
+    /// Holds HAS-07.
     #[test]
     fn names_in_other_scripts_get_latin_ids() {
         for (name, id) in [

@@ -175,6 +175,7 @@ fn reading_an_empty_directory_makes_nothing() {
     assert_eq!(Gallery::look(&home.state).unwrap().people().unwrap().len(), 1);
 }
 
+/// Holds GAL-03.
 #[test]
 fn missing_key_refuses() {
     let home = Home::new();
@@ -185,6 +186,7 @@ fn missing_key_refuses() {
     assert!(!home.state.file(store::KEY).exists(), "a new key was made");
 }
 
+/// Holds GAL-03.
 #[test]
 fn wrong_key_refuses() {
     let home = Home::new();
@@ -226,6 +228,7 @@ fn files_are_the_owners_only() {
     assert_eq!(mode("gallery.db"), 0o600);
 }
 
+/// Holds GAL-01.
 #[test]
 fn raw_store_holds_no_template_bytes() {
     let home = Home::new();
@@ -248,6 +251,7 @@ fn raw_store_holds_no_template_bytes() {
     }
 }
 
+/// Holds GAL-04.
 #[test]
 fn forgotten_leaves_no_bytes() {
     let home = Home::new();
@@ -283,6 +287,7 @@ fn forgotten_leaves_no_bytes() {
     assert_eq!(gallery.candidates(&space()).unwrap().len(), 20);
 }
 
+/// Holds GAL-04.
 #[test]
 fn erasure_cut_short_is_finished() {
     let home = Home::new();
@@ -495,6 +500,7 @@ fn sealed_looks(home: &Home) -> Vec<Vec<u8>> {
     rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
+/// Holds GAL-20.
 #[test]
 fn gallery_of_before_is_protected_on_opening() {
     let home = Home::new();
@@ -518,6 +524,7 @@ fn gallery_of_before_is_protected_on_opening() {
 }
 
 /// Stopped after the transaction and before the file was written anew: whoever opens it next wipes it.
+/// Holds GAL-20.
 #[test]
 fn migration_cut_short() {
     let home = Home::new();
@@ -546,6 +553,7 @@ fn migration_cut_short() {
 }
 
 /// A record of one format does not open as one of the other, wherever somebody puts it.
+/// Holds GAL-20.
 #[test]
 fn formats_never_mix() {
     let home = Home::new();
@@ -563,6 +571,7 @@ fn formats_never_mix() {
 }
 
 /// Two devices, one person: what leaks from one is nothing to the other.
+/// Holds GAL-19.
 #[test]
 fn leaked_template_matches_on_no_other_device() {
     let (here, there) = (Home::new(), Home::new());

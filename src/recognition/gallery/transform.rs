@@ -221,6 +221,7 @@ mod tests {
     }
 
     /// Of the matrix itself, before anything is rounded to what is stored.
+    /// Holds GAL-17.
     #[test]
     fn rotation_is_orthogonal() {
         let transform = Transform::of(&[7; 32]);
@@ -266,6 +267,7 @@ mod tests {
         assert!(largest < 0.3, "{largest}"); // 6.8 standard deviations
     }
 
+    /// Holds GAL-18.
     #[test]
     fn similarities_stay_to_1e_6() {
         let transform = Transform::of(&[1; 32]);
@@ -289,6 +291,7 @@ mod tests {
 
     /// The same person on two devices: as far from each other as strangers are, by the theory of two random
     /// directions in 512 dimensions (standard deviation of the cosine 1/√512 = 0.0442).
+    /// Holds GAL-19.
     #[test]
     fn templates_of_two_devices_do_not_correlate() {
         let (here, there) = (Transform::of(&[1; 32]), Transform::of(&[2; 32]));
@@ -336,6 +339,7 @@ mod tests {
 
     /// A device that changed its mind would recognise nobody: this key gives these numbers for ever. They were
     /// computed by an implementation of its own in Python, from RFC 5869, RFC 8439 and the description above.
+    /// Holds GAL-17.
     #[test]
     #[allow(clippy::unreadable_literal, clippy::excessive_precision)] // as they were computed elsewhere
     fn rotation_never_changes() {

@@ -243,7 +243,7 @@ fn turned(degrees: f32) -> Vec<f32> {
 }
 
 #[test]
-fn lookalikes_are_named_where_they_are_told_apart_and_stay_named() {
+fn lookalikes_named_when_distinct() {
     let mut people = [person("a", &turned(0.0)), person("b", &turned(45.0))];
     let said = |people: &[Candidate], degrees: f32| {
         let (mut scene, mut watch) = (Scene::new(), watch());
@@ -276,6 +276,7 @@ fn an_empty_gallery_knows_nobody() {
     assert_eq!(told(&scene.play(&mut watch, &[], 100)), ["?"]);
 }
 
+/// Holds GAL-30.
 #[test]
 fn nothing_of_a_stranger_is_kept() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -293,6 +294,7 @@ fn nothing_of_a_stranger_is_kept() {
     assert!(watch.subjects.is_empty());
 }
 
+/// Holds REC-11.
 #[test]
 fn two_looks_are_not_three() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -314,6 +316,7 @@ fn two_looks_are_not_three() {
     }
 }
 
+/// Holds REC-11.
 #[test]
 fn a_tie_names_nobody() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -331,6 +334,7 @@ fn a_tie_names_nobody() {
     assert_eq!(told(&scene.play(&mut watch, &people[..1], 30)), ["+a"]);
 }
 
+/// Holds REC-11.
 #[test]
 fn looks_that_disagree_name_nobody() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -343,6 +347,7 @@ fn looks_that_disagree_name_nobody() {
     assert!(watch.counters().split_tracks > 10);
 }
 
+/// Holds REC-15.
 #[test]
 fn named_once_per_appearance() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -364,6 +369,7 @@ fn named_once_per_appearance() {
     assert_eq!(last[0].track, first[0].track, "one appearance, one number");
 }
 
+/// Holds REC-15.
 #[test]
 fn departed_after_absence() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -386,6 +392,7 @@ fn departed_after_absence() {
     assert_eq!(told(&watch.quiet(later, scene.time, &people)), ["-a"]);
 }
 
+/// Holds CAM-12.
 #[test]
 fn who_is_in_a_mask_is_nobody() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -405,6 +412,7 @@ fn who_is_in_a_mask_is_nobody() {
     assert_eq!(told(&scene.play(&mut watch, &people, 20)), ["+a"]);
 }
 
+/// Holds CAM-12.
 #[test]
 fn face_below_the_smallest_is_nobodys() {
     let (mut scene, watch) = (Scene::new(), watch());

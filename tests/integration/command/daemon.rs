@@ -200,6 +200,7 @@ fn forgotten_by_command() {
 }
 
 /// Every refusal that the contract names, each with a signed result and no effect.
+/// Holds CMD-01, CMD-02, CMD-03, CMD-04, CMD-05, CMD-06, CMD-07.
 #[test]
 fn attacks_on_a_running_device() {
     let Some(mut scene) = Scene::new("attacks_on_a_running_device", "") else { return };
@@ -260,6 +261,7 @@ fn attacks_on_a_running_device() {
     assert_eq!(last["commands"]["last_refusal"]["reason"], "replayed");
 }
 
+/// Holds CMD-08.
 #[test]
 fn flood_of_commands_to_a_running_device() {
     let Some(mut scene) = Scene::new("flood_of_commands_to_a_running_device", "") else { return };
@@ -285,6 +287,7 @@ fn flood_of_commands_to_a_running_device() {
 }
 
 /// Whatever else is wrong with the configuration, whoever was taken out is out.
+/// Holds CMD-12.
 #[test]
 fn operator_removed_beside_a_broken_configuration() {
     let test = "operator_removed_beside_a_broken_configuration";
@@ -303,6 +306,7 @@ fn operator_removed_beside_a_broken_configuration() {
     scene.stop();
 }
 
+/// Holds CMD-12.
 #[test]
 fn operator_removed_from_a_running_device() {
     let Some(mut scene) = Scene::new("operator_removed_from_a_running_device", "") else { return };
@@ -321,6 +325,7 @@ fn operator_removed_from_a_running_device() {
 }
 
 /// Two who tell a device from the operator's desk what is not so: a forged result, and one of another command.
+/// Holds CMD-14.
 #[test]
 fn forged_result_is_not_believed() {
     let Some(mut scene) = Scene::new("forged_result_is_not_believed", "") else { return };

@@ -13,6 +13,7 @@ use crate::support::judge;
 use crate::support::program;
 
 /// OpenSSL makes the key, jwcrypto signs by the snippet of `docs/commands.md`.
+/// Holds CMD-15.
 #[test]
 fn command_of_a_foreign_implementation() {
     let test = "command_of_a_foreign_implementation";
@@ -68,6 +69,7 @@ fn commands_hold_the_schema() {
     judged("commands_hold_the_schema", "command", &sound, &unsound);
 }
 
+/// Holds CMD-16.
 #[test]
 fn results_hold_the_schema() {
     let mut site = Site::new();
@@ -107,6 +109,7 @@ fn results_hold_the_schema() {
 }
 
 /// Every code is told, explained to people and documented, and no result outgrows a message.
+/// Holds CMD-16.
 #[test]
 fn every_reason_is_documented() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));

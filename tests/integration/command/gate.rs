@@ -57,6 +57,7 @@ fn result_tells_what_became_of_it() {
     assert!(failed.get("data").is_none());
 }
 
+/// Holds CMD-01.
 #[test]
 fn forged_command() {
     let mut site = Site::new();
@@ -84,6 +85,7 @@ fn forged_command() {
     site.accepted(&text);
 }
 
+/// Holds CMD-01.
 #[test]
 fn command_of_a_stranger() {
     let mut site = Site::new();
@@ -98,6 +100,7 @@ fn command_of_a_stranger() {
     assert_eq!(site.refused(own.as_str()), Refusal::UnknownKey);
 }
 
+/// Holds CMD-02.
 #[test]
 fn replayed_command() {
     let mut site = Site::new();
@@ -126,6 +129,7 @@ fn replayed_command() {
 }
 
 /// Ids are dropped once they have expired. No clock, set wherever, makes them come alive again.
+/// Holds CMD-09.
 #[test]
 fn replay_after_the_clock_was_set_back() {
     let mut site = Site::new();
@@ -173,6 +177,7 @@ fn withheld_command_after_the_clock_was_set_back() {
 
 /// A device without battery and network begins in 1970 at each start. It tells its time, the operator signs
 /// by it, and what was done is not done again at the next start.
+/// Holds CMD-09.
 #[test]
 fn clock_that_begins_in_1970() {
     let mut site = Site::new();
@@ -205,6 +210,7 @@ fn clock_that_begins_in_1970() {
     site.accepted(&text);
 }
 
+/// Holds CMD-03.
 #[test]
 fn stale_command() {
     let mut site = Site::new();
@@ -216,6 +222,7 @@ fn stale_command() {
     site.accepted(&text);
 }
 
+/// Holds CMD-03.
 #[test]
 fn command_from_the_future() {
     let mut site = Site::new();
@@ -228,6 +235,7 @@ fn command_from_the_future() {
     site.accepted(&text);
 }
 
+/// Holds ROB-16.
 #[test]
 fn command_that_never_expires() {
     let mut site = Site::new();
@@ -240,6 +248,7 @@ fn command_that_never_expires() {
     assert_eq!(site.refused(&site.operator.sign(&order)), Refusal::Window);
 }
 
+/// Holds CMD-04.
 #[test]
 fn command_for_another_device() {
     let mut site = Site::new();
@@ -250,6 +259,7 @@ fn command_for_another_device() {
     }
 }
 
+/// Holds CMD-05.
 #[test]
 fn oversized_command() {
     let mut site = Site::new();
@@ -262,6 +272,7 @@ fn oversized_command() {
     site.accepted(&with(LIMIT));
 }
 
+/// Holds CMD-06.
 #[test]
 fn malformed_command() {
     let mut site = Site::new();
@@ -315,6 +326,7 @@ fn malformed_command() {
     }
 }
 
+/// Holds CMD-06.
 #[test]
 fn unknown_command() {
     let mut site = Site::new();
@@ -323,6 +335,7 @@ fn unknown_command() {
     }
 }
 
+/// Holds CMD-07.
 #[test]
 fn event_replayed_as_command() {
     let mut site = Site::new();
@@ -339,6 +352,7 @@ fn event_replayed_as_command() {
     site.accepted(&text);
 }
 
+/// Holds CMD-08.
 #[test]
 fn flood_of_commands() {
     let mut site = Site::new();
@@ -360,6 +374,7 @@ fn flood_of_commands() {
     site.accepted(&site.sign("id10", "health"));
 }
 
+/// Holds CMD-11.
 #[test]
 fn flood_of_forgeries_locks_nobody_out() {
     let mut site = Site::new();
@@ -388,6 +403,7 @@ fn flood_of_forgeries_locks_nobody_out() {
     site.accepted(&site.sign("genuine", "pause"));
 }
 
+/// Holds CMD-12.
 #[test]
 fn command_of_a_removed_operator() {
     let mut site = Site::new();
@@ -439,6 +455,7 @@ fn operators_that_others_may_write() {
     assert!(matches!(open(), Err(CommandError::Operators(OperatorsError::Malformed { .. }))));
 }
 
+/// Holds CMD-10.
 #[test]
 fn id_that_cannot_be_stored_is_not_obeyed() {
     let mut site = Site::new();
@@ -454,6 +471,7 @@ fn id_that_cannot_be_stored_is_not_obeyed() {
     site.accepted(&site.sign("a", "pause"));
 }
 
+/// Holds CMD-10.
 #[test]
 fn damaged_ids_are_not_forgotten_in_silence() {
     let mut site = Site::new();
@@ -485,6 +503,7 @@ fn ids_lie_in_a_file_of_the_owners() {
 }
 
 /// Nothing of a message is told again but an id that is made of letters.
+/// Holds CMD-17.
 #[test]
 fn answers_echo_nothing() {
     let mut site = Site::new();

@@ -21,8 +21,9 @@ fn enrol(home: &Home, name: &str, pictures: &[PathBuf], more: &[&str]) -> (i32, 
     (code, serde_json::from_str(&stdout).unwrap_or_default(), stderr)
 }
 
+/// Holds GAL-15.
 #[test]
-fn two_who_look_alike_are_both_enrolled_and_never_taken_for_each_other() {
+fn lookalikes_enrolled_and_never_confused() {
     let Some((home, people)) = Home::with_default_models() else { return };
     let [ada, bea] = ALIKE.map(|person| pictures(&people, person));
     assert_eq!(enrol(&home, "Ada", &ada, &[]).0, 0);

@@ -53,8 +53,9 @@ fn at_a_terminal(home: &Home, arguments: &[&str], dialogue: &[(&str, &str)]) -> 
     (outcome["code"].as_i64().unwrap(), outcome["shown"].as_str().unwrap().to_owned())
 }
 
+/// Holds CLI-07.
 #[test]
-fn passphrase_is_asked_for_at_a_terminal_without_echo_and_twice_for_a_backup() {
+fn passphrase_asked_without_echo_twice_for_backup() {
     let home = Home::new();
     home.enrol("Ann");
     let file = home.path("people.backup");

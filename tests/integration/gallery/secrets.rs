@@ -2,6 +2,7 @@
 
 use super::verbs::Home;
 
+/// Holds CLI-03.
 #[test]
 fn password_in_an_address_is_in_no_message() {
     let home = Home::new();

@@ -22,6 +22,7 @@ fn far_away(portrait: &Path) -> RgbImage {
     still
 }
 
+/// Holds CAM-21.
 #[test]
 fn small_face_in_a_large_still_is_identified() {
     let Some((home, people)) = Home::with_default_models() else { return };
@@ -46,6 +47,7 @@ fn small_face_in_a_large_still_is_identified() {
     assert!(report["pictures"][0]["detail"].as_str().unwrap().contains("too small"), "{report}");
 }
 
+/// Holds CAM-20.
 #[test]
 fn heic_is_named_with_the_way_to_a_jpeg() {
     let Some((home, _)) = Home::with_default_models() else { return };
@@ -61,6 +63,7 @@ fn heic_is_named_with_the_way_to_a_jpeg() {
 }
 
 /// A name may hold what steers a terminal, and a line break that would forge a line of the output.
+/// Holds CLI-04.
 #[test]
 fn names_with_control_characters_are_printed_escaped() {
     let Some((home, people)) = Home::with_default_models() else { return };

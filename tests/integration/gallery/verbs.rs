@@ -160,6 +160,7 @@ pub(super) fn secret_file(path: &Path, text: &str, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// Holds GAL-21.
 #[test]
 fn backup_is_the_owners_and_never_without_a_passphrase() {
     let home = Home::new();
@@ -197,6 +198,7 @@ fn backup_is_the_owners_and_never_without_a_passphrase() {
 }
 
 /// One device's people, recognised on another with another key.
+/// Holds GAL-22.
 #[test]
 fn restored_people_are_recognised_on_another_device() {
     let (old, people) = Home::with_models();
@@ -222,6 +224,7 @@ fn restored_people_are_recognised_on_another_device() {
 }
 
 /// All that is held on a person, and neither a template nor anything of somebody else.
+/// Holds GAL-08.
 #[test]
 fn export_tells_what_is_held_on_one_person() {
     let home = Home::new();
@@ -348,6 +351,7 @@ fn beside(left: &Path, right: &Path) -> RgbImage {
 }
 
 /// A portrait of the household on the wall, a neighbour alike: nobody, until the anchor is forgotten.
+/// Holds GAL-12.
 #[test]
 fn face_that_is_not_to_be_named() {
     let (home, people) = Home::with_models();
@@ -379,6 +383,7 @@ fn face_that_is_not_to_be_named() {
     assert_eq!(named(), [Some("one".to_owned()), Some("two".to_owned())]);
 }
 
+/// Holds GAL-11.
 #[test]
 fn look_that_hurts_is_named_and_dropped() {
     let (home, people) = Home::with_models();

@@ -11,6 +11,7 @@ const FRAMES: usize = 36_000;
 const WARM_UP: f64 = 0.1;
 const MOST_GROWTH: f64 = 0.05;
 
+/// Holds SPD-05.
 #[test]
 #[ignore = "takes a quarter of an hour: make soak-memory"]
 fn memory_is_flat() {

@@ -9,6 +9,9 @@ pub struct Authority(tempfile::TempDir);
 
 /// For `x509 -req`: thirty days from now.
 pub const VALID: &str = "-days 30";
+/// A past and a coming year: `openssl ca` takes such dates in every version, `x509 -req` refuses them from 3.4 on.
+pub const EXPIRED: &str = "-startdate 20250101000000Z -enddate 20250201000000Z";
+pub const EARLY: &str = "-startdate 20900101000000Z -enddate 20910101000000Z";
 
 impl Authority {
     /// A CA on P-256: `ca.crt`, `ca.key`.
@@ -34,18 +37,52 @@ impl Authority {
 
     /// The same with a key of another kind, other extensions (none: version 1), another CA's name.
     pub fn sign_with(&self, name: &str, key: &str, extensions: &str, ca: &str, options: &str) {
+        let signer = format!("-CA {ca}.crt -CAkey {ca}.key");
+        if extensions.is_empty() {
+            return self.version_1(name, key, &signer);
+        }
         self.openssl(&format!(
             "req {key} -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"
         ));
-        let extended = if extensions.is_empty() {
-            String::new()
-        } else {
-            std::fs::write(self.path("ext"), extensions).unwrap();
-            "-extfile ext".to_owned()
-        };
+        self.write("ext", extensions);
+        if !options.contains("-enddate") {
+            return self.openssl(&format!(
+                "x509 -req -in {name}.csr {signer} -CAcreateserial -out {name}.crt -extfile ext {options}"
+            ));
+        }
+        self.write("index.txt", "");
+        self.write(
+            "ca.cnf",
+            "[ca]\ndefault_ca=x\n[x]\ndatabase=index.txt\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\nrand_serial=yes\n\
+             [p]\ncommonName=supplied\n",
+        );
         self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA {ca}.crt -CAkey {ca}.key -CAcreateserial -out {name}.crt {extended} {options}"
+            "ca -batch -config ca.cnf -cert {ca}.crt -keyfile {ca}.key -in {name}.csr -out {name}.crt -extfile ext {options} -notext"
         ));
+    }
+
+    /// A certificate that signs itself, with version 1, which has no extensions.
+    pub fn self_signed_version_1(&self, name: &str, key: &str) {
+        self.version_1(name, key, "");
+    }
+
+    fn version_1(&self, name: &str, key: &str, signer: &str) {
+        let help = Command::new("openssl").args(["req", "-help"]).output().unwrap();
+        if String::from_utf8_lossy(&help.stderr).contains("x509v1") {
+            // From OpenSSL 3.4 on, which gives everything else extensions of its own accord, as does its own configuration.
+            self.write("none.cnf", "[req]\ndistinguished_name=none\n[none]\n");
+            return self.openssl(&format!(
+                "req -x509v1 -config none.cnf {key} -nodes -keyout {name}.key -out {name}.crt -subj /CN={name} {VALID} {signer}"
+            ));
+        }
+        self.openssl(&format!(
+            "req {key} -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"
+        ));
+        let signer = match signer {
+            "" => format!("-signkey {name}.key"),
+            signer => format!("{signer} -CAcreateserial"),
+        };
+        self.openssl(&format!("x509 -req -in {name}.csr {signer} -out {name}.crt {VALID}"));
     }
 
     pub fn openssl(&self, arguments: &str) {

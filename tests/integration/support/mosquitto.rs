@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 pub struct Mosquitto {
@@ -112,9 +113,18 @@ impl Drop for Mosquitto {
     }
 }
 
+/// Not by the program `kill`, which a small Debian does not have.
 pub fn signal(child: &Child, name: &str) {
-    let kill = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
-    assert!(kill.unwrap().success(), "{name}");
+    let signal = match name {
+        "CONT" => Signal::CONT,
+        "HUP" => Signal::HUP,
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "TERM" => Signal::TERM,
+        "USR1" => Signal::USR1,
+        other => panic!("no signal {other}"),
+    };
+    kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 /// Options by which only this user gets in; `None` where passwords cannot be made, and then the test is listed as not run.

@@ -47,12 +47,14 @@ fn install(version: &'static str) -> impl Fn(&Site, &mut Slots) -> bool {
     move |site, slots| site.install_to(slots, version, By::Updater).is_ok()
 }
 
+/// Holds UPD-03.
 #[test]
 fn power_cut_at_every_step_of_the_first_installation() {
     let points = at_every_step(|_| (), install("1.1.0"), &["1.1.0", "1.0.0"]);
     assert!(points > 20, "only {points} points");
 }
 
+/// Holds UPD-03.
 #[test]
 fn power_cut_at_every_step_of_an_installation_over_two_slots() {
     let prepare = |site: &Site| {
@@ -63,6 +65,7 @@ fn power_cut_at_every_step_of_an_installation_over_two_slots() {
     assert!(points > 25, "only {points} points");
 }
 
+/// Holds UPD-03.
 #[test]
 fn power_cut_at_every_step_after_one_that_was_cut_short() {
     let prepare = |site: &Site| {
@@ -74,6 +77,7 @@ fn power_cut_at_every_step_after_one_that_was_cut_short() {
     at_every_step(prepare, install("1.2.0"), &["1.2.0", "1.1.0"]);
 }
 
+/// Holds UPD-03.
 #[test]
 fn power_cut_at_every_step_of_a_rollback() {
     let prepare = |site: &Site| {
@@ -86,6 +90,7 @@ fn power_cut_at_every_step_of_a_rollback() {
     at_every_step(prepare, back, &["1.1.0", "1.2.0"]);
 }
 
+/// Holds UPD-03.
 #[test]
 fn power_cut_at_every_step_of_a_confirmation() {
     let prepare = |site: &Site| drop(site.install("1.1.0").unwrap());
@@ -94,6 +99,7 @@ fn power_cut_at_every_step_of_a_confirmation() {
     at_every_step(prepare, confirm, &["1.1.0"]);
 }
 
+/// Holds UPD-03.
 #[test]
 fn power_cut_at_every_step_of_a_start_on_trial() {
     let prepare = |site: &Site| {
@@ -109,6 +115,7 @@ fn power_cut_at_every_step_of_a_start_on_trial() {
     at_every_step(prepare, start, &["1.2.0", "1.1.0"]);
 }
 
+/// Holds UPD-03.
 #[test]
 fn power_cut_at_every_step_of_falling_back() {
     let prepare = |site: &Site| {
@@ -121,6 +128,7 @@ fn power_cut_at_every_step_of_falling_back() {
     at_every_step(prepare, fall, &["1.1.0", "1.2.0"]);
 }
 
+/// Holds UPD-03.
 #[test]
 fn power_cuts_at_random_through_a_life() {
     let mut random = fastrand::Rng::with_seed(6);

@@ -60,6 +60,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
+/// Holds GAL-22.
 #[test]
 fn people_move_to_a_device_with_its_own_transform() {
     let old = Device::household().gallery();
@@ -90,6 +91,7 @@ fn people_move_to_a_device_with_its_own_transform() {
     }
 }
 
+/// Holds GAL-21.
 #[test]
 fn backup_shows_nothing_without_the_passphrase() {
     let device = Device::household();
@@ -107,6 +109,7 @@ fn backup_shows_nothing_without_the_passphrase() {
     assert_ne!(file[HEADER..HEADER + 64], again[HEADER..HEADER + 64]);
 }
 
+/// Holds GAL-23.
 #[test]
 fn wrong_passphrase() {
     let (file, _) = Device::household().gallery().backup(&passphrase()).unwrap();
@@ -124,6 +127,7 @@ fn short_passphrase() {
     assert!(Passphrase::new("zwölf Zeich!".as_bytes()).is_ok());
 }
 
+/// Holds GAL-23.
 #[test]
 fn cut_backup() {
     let (file, _) = Device::household().gallery().backup(&passphrase()).unwrap();
@@ -136,6 +140,7 @@ fn cut_backup() {
     }
 }
 
+/// Holds GAL-23.
 #[test]
 fn altered_backup() {
     let (file, _) = Device::household().gallery().backup(&passphrase()).unwrap();
@@ -153,6 +158,7 @@ fn altered_backup() {
     assert!(Backup::open(&longer, &passphrase()).is_err());
 }
 
+/// Holds GAL-23, ROB-15.
 #[test]
 fn oversized_backup() {
     let error = Backup::open(&vec![0; BACKUP_LIMIT + 1], &passphrase()).map(drop).unwrap_err();
@@ -160,6 +166,7 @@ fn oversized_backup() {
 }
 
 /// A file that would keep the device busy for an hour, or that spares an attacker the work.
+/// Holds GAL-23.
 #[test]
 fn backup_that_chooses_its_own_iterations() {
     let (file, _) = Device::household().gallery().backup(&passphrase()).unwrap();
@@ -172,6 +179,7 @@ fn backup_that_chooses_its_own_iterations() {
 }
 
 /// Sealed by somebody who knows the passphrase, and still not taken as it is.
+/// Holds GAL-23.
 #[test]
 fn sound_seal_over_unsound_content() {
     let plain = Device::household().gallery().plain().unwrap().text;
@@ -200,6 +208,7 @@ fn sound_seal_over_unsound_content() {
     assert!(matches!(parse(&many), Err(BackupError::Content("too many people"))));
 }
 
+/// Holds GAL-24.
 #[test]
 fn templates_of_another_model_are_refused() {
     let device = Device::household();
@@ -240,6 +249,7 @@ fn templates_that_can_be_mapped_are_restored_as_they_are() {
     assert_eq!(gallery.person(&"ann".parse().unwrap()).unwrap().looks_by(MODEL), 2);
 }
 
+/// Holds GAL-24.
 #[test]
 fn enrolled_already_refuses_all_or_is_left_alone() {
     let (file, _) = Device::household().gallery().backup(&passphrase()).unwrap();
@@ -260,6 +270,7 @@ fn enrolled_already_refuses_all_or_is_left_alone() {
     assert!(bob.unwrap().template.similarity(&probe) > 0.999);
 }
 
+/// Holds GAL-25.
 #[test]
 fn expired_people_do_not_come_back() {
     let device = Device::new();

@@ -24,6 +24,7 @@ fn keys(gallery: &Gallery, person: usize) -> Vec<LookKey> {
     gallery.enrolments(MODEL).unwrap()[person].looks.iter().map(|look| look.key).collect()
 }
 
+/// Holds GAL-13.
 #[test]
 fn anchor_is_no_person() {
     let home = Home::new();
@@ -54,6 +55,7 @@ fn anchor_is_no_person() {
     assert!(templates[0].template.similarity(&expected).abs() < 0.25, "not turned");
 }
 
+/// Holds GAL-13.
 #[test]
 fn erased_anchor_leaves_no_bytes() {
     let home = Home::new();
@@ -74,6 +76,7 @@ fn erased_anchor_leaves_no_bytes() {
     assert!(gallery.unfinished_erasures().unwrap().is_empty());
 }
 
+/// Holds GAL-13.
 #[test]
 fn expired_anchor_is_compared_with_no_more() {
     let home = Home::new();
@@ -168,6 +171,7 @@ fn gallery_from_before_anchors_opens() {
 }
 
 /// What an older version says: it knows formats 1 and 2, and the store's number is neither.
+/// Holds GAL-14.
 #[test]
 fn store_with_anchors_is_of_a_format_older_versions_refuse() {
     let home = Home::new();

@@ -50,6 +50,7 @@ fn lookalike_who_is_not_enrolled_is_refused_and_nobody_enrolled() {
 }
 
 /// Whoever is enrolled under that id next is no lookalike.
+/// Holds GAL-16.
 #[test]
 fn pair_goes_with_the_first_of_the_two_who_is_forgotten() {
     for (gone, other) in [("ann", "bea"), ("bea", "ann")] {
@@ -64,6 +65,7 @@ fn pair_goes_with_the_first_of_the_two_who_is_forgotten() {
     }
 }
 
+/// Holds GAL-16.
 #[test]
 fn backup_carries_pairs() {
     let (here, there) = (Home::new(), Home::new());

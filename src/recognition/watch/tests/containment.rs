@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// Holds ROB-05, ROB-06.
 #[test]
 fn panic_in_one_frame_costs_that_frame() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -23,6 +24,7 @@ fn panic_in_one_frame_costs_that_frame() {
     assert_eq!(watch.present().count(), 2);
 }
 
+/// Holds ROB-07.
 #[test]
 fn panics_without_end_are_counted_in_a_row() {
     let (mut scene, mut watch) = (Scene::new(), watch());

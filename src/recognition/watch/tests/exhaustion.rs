@@ -16,6 +16,7 @@ fn rows(count: u16, columns: u16, step: f32, side: f32) -> Vec<Actor> {
 
 /// Two hundred faces, one of them near and enrolled: each frame is one detection, one embedding and one liveness
 /// score, and the nearest are served first.
+/// Holds ROB-08, ROB-10.
 #[test]
 fn crowd_of_two_hundred() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -42,6 +43,7 @@ fn crowd_of_two_hundred() {
 }
 
 /// New large faces all the time: who stands behind them is named all the same.
+/// Holds ROB-10.
 #[test]
 fn procession_keeps_nobody_waiting_for_ever() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -71,6 +73,7 @@ fn procession_keeps_nobody_waiting_for_ever() {
 }
 
 /// Movement without a face, with pauses made to win the detector's patience back.
+/// Holds ROB-11.
 #[test]
 fn flickering_wall() {
     for pause in [1, 30, 60] {
@@ -110,6 +113,7 @@ fn still_scene_costs_no_detection() {
     assert_eq!(watch.counters().moving, 1);
 }
 
+/// Holds SPD-06, ROB-08.
 #[test]
 fn named_person_costs_almost_nothing() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -146,6 +150,7 @@ fn a_stranger_who_stays_costs_less_and_less() {
     assert!(embeddings - before.1 <= 9, "{}", embeddings - before.1);
 }
 
+/// Holds ROB-08, ROB-09.
 #[test]
 fn crowd_is_bounded() {
     let (mut scene, mut watch) = (Scene::new(), watch());

@@ -17,6 +17,7 @@ fn scored(x: f32, look: &[f32], live: f32) -> Actor {
     Actor { live: Some(live), ..actor(x, look) }
 }
 
+/// Holds LIV-07, LIV-08.
 #[test]
 fn photograph_of_the_enrolled_is_an_attack_and_nobody() {
     let (mut scene, mut watch) = (Scene::new(), enforcing());
@@ -35,6 +36,7 @@ fn photograph_of_the_enrolled_is_an_attack_and_nobody() {
     assert_eq!((watch.present().count(), watch.counters().spoofs), (0, 1));
 }
 
+/// Holds LIV-07.
 #[test]
 fn live_person_is_named_with_the_verdict() {
     let (mut scene, mut watch) = (Scene::new(), enforcing());
@@ -46,6 +48,7 @@ fn live_person_is_named_with_the_verdict() {
     assert_eq!(watch.present().count(), 1);
 }
 
+/// Holds LIV-16.
 #[test]
 fn report_names_whatever_the_verdict() {
     let (mut scene, mut watch) =
@@ -57,6 +60,7 @@ fn report_names_whatever_the_verdict() {
     assert_eq!(evidence.liveness.unwrap().verdict, LivenessVerdict::Attack);
 }
 
+/// Holds LIV-17.
 #[test]
 fn off_asks_no_network() {
     let (mut scene, mut watch) = (Scene::new(), watch());
@@ -68,6 +72,7 @@ fn off_asks_no_network() {
     assert_eq!((scene.livenesses.get(), watch.counters().liveness), (0, 0));
 }
 
+/// Holds LIV-07.
 #[test]
 fn network_that_cannot_tell_names_nobody() {
     let (mut scene, mut watch) = (Scene::new(), enforcing());
@@ -75,6 +80,7 @@ fn network_that_cannot_tell_names_nobody() {
     assert!(scene.play(&mut watch, &[person("a", &look(1))], 100).is_empty());
 }
 
+/// Holds LIV-11.
 #[test]
 fn photograph_swapped_in_for_a_live_person() {
     let (mut scene, mut watch) = (Scene::new(), enforcing());
@@ -87,6 +93,7 @@ fn photograph_swapped_in_for_a_live_person() {
     assert_eq!(told(&scene.play(&mut watch, &people, 260)), ["-a"]);
 }
 
+/// Holds LIV-11.
 #[test]
 fn live_stranger_lends_no_liveness_to_a_photograph() {
     let people = [person("a", &look(1)), person("b", &look(2))];
@@ -105,6 +112,7 @@ fn live_stranger_lends_no_liveness_to_a_photograph() {
     }
 }
 
+/// Holds LIV-08.
 #[test]
 fn photograph_keeps_nobody_present() {
     let (mut scene, mut watch) = (Scene::new(), enforcing());
@@ -117,6 +125,7 @@ fn photograph_keeps_nobody_present() {
     assert_eq!(told(&decisions), ["!", "-a"]);
 }
 
+/// Holds LIV-09.
 #[test]
 fn photograph_beside_the_live_person_takes_nothing_away() {
     let (mut scene, mut watch) = (Scene::new(), enforcing());
@@ -127,8 +136,9 @@ fn photograph_beside_the_live_person_takes_nothing_away() {
     assert_eq!(watch.present().count(), 1);
 }
 
+/// Holds LIV-08, LIV-10.
 #[test]
-fn face_judged_wrongly_gets_another_chance_and_an_attack_one_event() {
+fn misjudged_face_looked_at_again_attack_one_event() {
     let (mut scene, mut watch) = (Scene::new(), enforcing());
     let people = [person("a", &look(1))];
     scene.actors = vec![scored(100.0, &look(1), 0.1)];
@@ -141,6 +151,7 @@ fn face_judged_wrongly_gets_another_chance_and_an_attack_one_event() {
     assert_ne!(later[0].track, first[0].track, "the attack's track is never a person's");
 }
 
+/// Holds LIV-14.
 #[test]
 fn liveness_of_a_crowd_and_of_a_stay_is_bounded() {
     let (mut scene, mut watch) = (Scene::new(), enforcing());
