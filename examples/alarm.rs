@@ -6,10 +6,9 @@
 //! $ cargo run --release --example alarm -- --broker 127.0.0.1:1883 --device porch --key porch.jwk --state alarm.json
 //! ```
 //!
-//! It believes the broker nothing: each event is verified, and its number and its link to the one before are kept in a file,
-//! so that a repeated event changes nothing, not even after a restart, and one that is withheld is noticed. The connection is
-//! plain MQTT, for a broker on this machine; over a network use TLS. A key that was replaced (docs/messages.md) is to be given
-//! anew.
+//! It does not trust the broker. It verifies each event, and keeps the number and the link of the last one in a file: a repeated
+//! event changes nothing, not even after a restart, and a missing one is reported. The connection is plain MQTT, for a broker on
+//! this machine; use TLS over a network. After a key rotation (docs/messages.md) give it the new key.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -36,9 +35,9 @@ struct Arguments {
     state: PathBuf,
 }
 
-/// Of an event, what an alarm is about.
+/// The members of an event that an alarm needs.
 #[derive(Deserialize)]
-struct Told {
+struct Fact {
     device: String,
     event_type: String,
     seq: u64,
@@ -76,24 +75,24 @@ impl State {
         Ok(std::fs::rename(new, file)?)
     }
 
-    /// The event's place in the chain; an error says why it is none.
-    fn follow(&mut self, told: &Told, link: String) -> Result<(), String> {
+    /// Takes an event as the next one of the chain. An error if it was seen before or does not follow.
+    fn follow(&mut self, fact: &Fact, link: String) -> Result<(), String> {
         if let Some((seq, last)) = &self.last {
-            if told.seq <= *seq {
-                return Err(format!("event {} was seen before", told.seq));
+            if fact.seq <= *seq {
+                return Err(format!("event {} was seen before", fact.seq));
             }
-            if told.seq > seq + 1 {
-                println!("MISSING: events {} to {}", seq + 1, told.seq - 1);
-            } else if told.prev.as_ref() != Some(last) {
-                return Err(format!("event {} does not follow the one before", told.seq));
+            if fact.seq > seq + 1 {
+                println!("MISSING: events {} to {}", seq + 1, fact.seq - 1);
+            } else if fact.prev.as_ref() != Some(last) {
+                return Err(format!("event {} does not follow the one before", fact.seq));
             }
         }
-        self.last = Some((told.seq, link));
+        self.last = Some((fact.seq, link));
         Ok(())
     }
 
-    fn react(&mut self, told: Told) {
-        match (told.event_type.as_str(), told.person) {
+    fn react(&mut self, fact: Fact) {
+        match (fact.event_type.as_str(), fact.person) {
             ("recognized", Some(person)) => {
                 println!("disarmed: {} came", person.id);
                 self.armed = false;
@@ -104,20 +103,20 @@ impl State {
                 self.armed = self.present.is_empty();
                 println!("{}: {} left", if self.armed { "armed" } else { "disarmed" }, person.id);
             }
-            ("unknown" | "spoof", _) if self.armed => println!("ALARM: {}", told.event_type),
+            ("unknown" | "spoof", _) if self.armed => println!("ALARM: {}", fact.event_type),
             _ => {}
         }
     }
 }
 
 /// The payload of an event that the key signed for this device, and the link by which the next one names it.
-fn verify(text: &[u8], keys: &KeyRing, device: &str) -> Result<(Told, String), Box<dyn Error>> {
+fn verify(text: &[u8], keys: &KeyRing, device: &str) -> Result<(Fact, String), Box<dyn Error>> {
     let verified = Envelope::parse(std::str::from_utf8(text)?)?.verify(keys, Some(Typ::Event))?;
-    let told: Told = serde_json::from_str(&verified.payload)?;
-    if told.device != device {
-        return Err(format!("an event of {}", told.device).into());
+    let fact: Fact = serde_json::from_str(&verified.payload)?;
+    if fact.device != device {
+        return Err(format!("an event of {}", fact.device).into());
     }
-    Ok((told, verified.link))
+    Ok((fact, verified.link))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -134,14 +133,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for happened in connection.iter() {
         match happened {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                client.subscribe(&topic, QoS::AtLeastOnce)?
+                client.subscribe(&topic, QoS::AtLeastOnce)?;
             }
             Ok(Event::Incoming(Packet::SubAck(_))) => println!("listening on {topic}"),
             Ok(Event::Incoming(Packet::Publish(message))) => {
                 match verify(&message.payload, &keys, &arguments.device) {
-                    Ok((told, link)) => match state.follow(&told, link) {
+                    Ok((fact, link)) => match state.follow(&fact, link) {
                         Ok(()) => {
-                            state.react(told);
+                            state.react(fact);
                             state.write(&arguments.state)?;
                         }
                         Err(reason) => println!("ignored: {reason}"),
