@@ -24,6 +24,7 @@ mod engine;
 mod evaluate;
 mod event_files;
 mod events;
+mod examples;
 mod fleet;
 mod full_disk;
 #[path = "../../fuzz/src/fuzzed/mod.rs"]

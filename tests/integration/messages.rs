@@ -114,7 +114,7 @@ fn javascript_snippet_of_the_documentation() {
 }
 
 /// The judge believes every genuine message, and none of the forged ones.
-fn judged_alike(folder: &Path, judge: &mut Command) {
+pub(super) fn judged_alike(folder: &Path, judge: &mut Command) {
     let (device, all) = messages();
     let jwk = folder.join("device.jwk");
     std::fs::write(&jwk, device.key.public().to_jwk()).unwrap();
